@@ -17,11 +17,15 @@ use zonal::{
     },
     forward::cache::{Cache, Lifetimes},
     listen::workers::Workers,
-    manifest::Loaded,
+    manifest::{
+        Loaded, Record, ZoneData,
+        overlay::{EditedSet, Overlay},
+        transferred::{Content, ZoneCopy},
+    },
     query_log::{EntrySender, LoggedAnswer, QueryLog, SMALL_RING_OCTETS},
     snapshot::{Snapshot, compile, routes::RouteId},
     transfer::{message::Request, update::rules::edits},
-    wire::query::LookupName,
+    wire::{Name, query::LookupName, rdata::parse_text},
 };
 
 thread_local! {
@@ -327,6 +331,95 @@ fn logging_a_query_does_not_allocate() {
                 tap.log(&snapshot, &LoggedAnswer { noted: &noted, client: &client, packet: &packet, received, reply });
             });
             assert_eq!(count, 0, "{name} allocates");
+        }
+    }
+}
+
+/// The zones changed after they were built: one by a dynamic update, one by an incremental transfer.
+#[test]
+fn an_answer_from_a_changed_zone_does_not_allocate() {
+    let scratch = harness::Scratch::new();
+    scratch.write("corp.zone", ZONE);
+    let zones = "private_hosted_zones:\n  Z2: {name: moved.example, vpc_ids: [vpc-a], primaries: [{ip: 192.0.2.1}]}\n";
+    let updated = "    file: corp.zone\n    allow_update: [{tsig_key: k}]\n";
+    let manifest = MANIFEST.replace("    file: corp.zone\n", updated);
+    scratch.write("manifest.yaml", manifest.replace("private_hosted_zones:\n", zones));
+    let mut loaded = harness::loaded(scratch.path());
+    let set = |name: &str, rtype: u16, values: &[&str]| {
+        let data = |text: &&str| parse_text(rtype, text, &Name::root()).unwrap();
+        let values: Vec<_> = values.iter().map(data).collect();
+        EditedSet { owner: Name::absolute(name).unwrap(), rtype, ttl: 60, values }
+    };
+    let add = |content: &mut Content, sets: &[EditedSet]| {
+        for EditedSet { owner, rtype, ttl, values } in sets {
+            for rdata in values.iter().cloned() {
+                let (owner, rtype, ttl) = (owner.clone(), *rtype, *ttl);
+                content.add(&Record { owner, rtype, ttl, rdata, file: 0, line: 0 }).unwrap();
+            }
+        }
+    };
+    let mut content = Content::new(Name::absolute("moved.example").unwrap());
+    let soa =
+        |serial: u32| set("moved.example", 6, &[&format!("ns.moved.example. h.moved.example. {serial} 9 9 9 60")]);
+    add(
+        &mut content,
+        &[soa(1), set("moved.example", 2, &["ns.moved.example."]), set("old.moved.example", 1, &["192.0.2.1"])],
+    );
+    let held =
+        |content: &Content| [("Z2".to_string(), ZoneCopy { content: Arc::new(content.clone()), is_expired: false })];
+    loaded.transferred = held(&content).into_iter().collect();
+    let before = harness::compiled(&loaded, None);
+    add(
+        &mut content,
+        &[soa(2), set("new.moved.example", 1, &["192.0.2.2"]), set("*.w.moved.example", 1, &["192.0.2.3"])],
+    );
+    content.remove_set(&Name::absolute("old.moved.example").unwrap(), 1);
+    loaded.transferred = held(&content).into_iter().collect();
+    let mut overlay = Overlay::default();
+    overlay.add(&[
+        set("www.corp.example", 1, &["10.1.0.90", "10.1.0.91"]),
+        set("deep.er.corp.example", 1, &["10.1.0.92"]),
+        set("corp.example", 15, &["10 deep.er.corp.example.", "20 www.corp.example."]),
+        set("srv.corp.example", 33, &["1 1 1 x.wild.corp.example.", "1 1 1 www.corp.example."]),
+        set("new.corp.example", 5, &["one.corp.example."]),
+        set("ns.corp.example", 1, &[]),
+    ]);
+    loaded.overlays = [("Z1".to_string(), Arc::new(overlay))].into_iter().collect();
+    loaded.zone_data = [("Z1".to_string(), ZoneData::Unchanged)].into_iter().collect();
+    let snapshot = harness::compiled(&loaded, Some(&before));
+    for zone in ["Z1", "Z2"] {
+        let (old, new) = (before.zone(zone).unwrap(), snapshot.zone(zone).unwrap());
+        assert!(old.names_changed_in(new).is_some(), "{zone} has changed beside its block");
+    }
+    // name, type, RCODE, answer records, additional records beside the OPT record
+    for (name, rtype, rcode, answers, additional) in [
+        ("www.corp.example", 1, 0, 2, 0),
+        ("deep.er.corp.example", 1, 0, 1, 0),
+        ("er.corp.example", 1, 0, 0, 0),
+        ("x.er.corp.example", 1, 3, 0, 0),
+        ("corp.example", 15, 0, 2, 3),
+        ("srv.corp.example", 33, 0, 2, 3),
+        ("a.b.wild.corp.example", 1, 0, 1, 0),
+        ("new.corp.example", 1, 0, 5, 0),
+        ("one.corp.example", 1, 0, 4, 0),
+        ("ns.corp.example", 1, 3, 0, 0),
+        ("nobody.corp.example", 1, 3, 0, 0),
+        ("a.other.corp.example", 1, 3, 2, 0),
+        ("x.sub.corp.example", 1, 0, 0, 1),
+        ("alias.corp.example", 1, 0, 1, 0),
+        ("new.moved.example", 1, 0, 1, 0),
+        ("old.moved.example", 1, 3, 0, 0),
+        ("a.b.w.moved.example", 1, 0, 1, 0),
+        ("w.moved.example", 1, 0, 0, 0),
+        ("moved.example", 6, 0, 1, 0),
+        ("moved.example", 2, 0, 1, 0),
+    ] {
+        for edns in [false, true] {
+            let (count, reply) = ask(&snapshot, "10.1.0.5", &query(name, rtype, edns));
+            let number = |at: usize| u16::from_be_bytes([reply[at], reply[at + 1]]);
+            let found = (reply[3] & 15, number(6), number(10) - u16::from(edns));
+            assert_eq!(found, (rcode, answers, additional), "{name} {rtype}");
+            assert_eq!(count, 0, "{name} {rtype} allocates");
         }
     }
 }

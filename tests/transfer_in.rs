@@ -4,6 +4,7 @@ mod bind_and_knot;
 mod catalogs;
 mod expiry;
 mod notified;
+mod steps;
 mod wrong_primaries;
 
 use crate::harness::{Process, Scratch, Server, http_get, reply::Reply, wait_until, wait_until_equal};

@@ -48,18 +48,19 @@ pub fn read(content: &Content) -> Result<Vec<Member>, String> {
     let mut members: BTreeMap<Vec<u8>, Vec<Name>> = BTreeMap::new();
     let mut groups: BTreeMap<Vec<u8>, Vec<String>> = BTreeMap::new();
     let mut owners: BTreeMap<Vec<u8>, Vec<Name>> = BTreeMap::new();
-    for record in &content.data.records {
-        let labels: Vec<Vec<u8>> = record.owner.labels().map(<[u8]>::to_ascii_lowercase).collect();
-        let own: Vec<&[u8]> = labels[..labels.len() - depth].iter().map(Vec::as_slice).collect();
-        match (&own[..], record.rtype) {
-            ([b"version"], rtype::TXT) => version.push(text(&record.rdata)),
-            ([label, b"zones"], rtype::PTR) => members.entry(label.to_vec()).or_default().push(name(&record.rdata)?),
+    let records =
+        content.sets().flat_map(|(owner, rtype, values)| values.iter().map(move |(_, data)| (owner, rtype, data)));
+    for (owner, rtype, data) in records {
+        let labels: Vec<&[u8]> = owner.labels().collect();
+        match (&labels[..labels.len() - depth], rtype) {
+            ([b"version"], rtype::TXT) => version.push(text(data)),
+            ([label, b"zones"], rtype::PTR) => members.entry(label.to_vec()).or_default().push(name(data)?),
             ([b"group", label, b"zones"], rtype::TXT) => {
-                let value = String::from_utf8_lossy(&text(&record.rdata)).into_owned();
+                let value = String::from_utf8_lossy(&text(data)).into_owned();
                 groups.entry(label.to_vec()).or_default().push(value);
             }
             ([b"coo", label, b"zones"], rtype::PTR) => {
-                owners.entry(label.to_vec()).or_default().push(name(&record.rdata)?);
+                owners.entry(label.to_vec()).or_default().push(name(data)?);
             }
             _ => {}
         }

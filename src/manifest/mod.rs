@@ -33,11 +33,13 @@ pub mod query_log;
 pub mod record_lints;
 pub mod resources;
 pub mod rewrite;
+pub mod routing_policies;
 pub(crate) mod schema_patterns;
 pub mod secondaries;
 pub mod transferred;
 pub mod types;
 pub(crate) mod words;
+pub mod work;
 
 pub use health_checks::{HealthCheck, HealthCheckType, InterfaceHealthCheck, ProbeType, WhenStale};
 pub use kinds::{KINDS, Resource, ResourceChange, kind_of};

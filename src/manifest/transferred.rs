@@ -1,14 +1,15 @@
 //! The records of zones that zonal transfers from primaries.
 
-use super::{Id, MasterFile, Record, catalog, digest::Digest};
+use super::{Id, Record, catalog, digest::Digest, work};
 use crate::wire::{
     Name,
     rdata::{rtype, type_to_text},
 };
-use imbl::OrdMap;
+use imbl::{OrdMap, ordmap::DiffItem};
 use sha2::{Digest as _, Sha256};
 use std::{
-    collections::HashMap,
+    cmp::Ordering,
+    ops::Range,
     sync::{Arc, OnceLock},
 };
 
@@ -73,101 +74,250 @@ pub fn is_newer(serial: u32, than: u32) -> bool {
     ahead != 0 && ahead < 1 << 31
 }
 
-/// The records of a zone, with values that are computed from them.
-#[derive(Debug)]
+/// The records of a zone. A copy shares all that does not change with it, so that a version costs what it changes.
+///
+/// Record sets are found by owner and type. Owners are in lower case. The records of a set are in the order of their data,
+/// whatever the order in which they came: a zone that came by differences is the zone that came as a whole.
+#[derive(Clone, Debug)]
 pub struct Content {
     /// The apex of the zone.
     pub zone: Name,
-    /// The numbers of its SOA record.
+    /// The numbers of its SOA record; zeros while it has none.
     pub soa: Soa,
-    /// All records, with one SOA record.
-    pub data: MasterFile,
+    sets: OrdMap<SetKey, Values>,
+    records: usize,
+    octets: usize,
     digest: Digest,
     members: OnceLock<Result<Box<[catalog::Member]>, String>>,
 }
 
+/// What a record takes in memory beside its owner and data, about, in octets.
+pub const RECORD_OCTETS: usize = 48;
+/// The most octets that the records of a set may have: more do not fit into a message.
+const MAX_SET_OCTETS: usize = u16::MAX as usize;
+
+/// Owner, in lower case, and type of a record set. The order is that of the octets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SetKey {
+    owner: Name,
+    rtype: u16,
+}
+
+impl SetKey {
+    fn new(owner: &Name, rtype: u16) -> SetKey {
+        SetKey { owner: owner.to_lowercase(), rtype }
+    }
+}
+
+impl Ord for SetKey {
+    fn cmp(&self, other: &SetKey) -> Ordering {
+        work::count(1);
+        self.owner.as_wire().cmp(other.owner.as_wire()).then(self.rtype.cmp(&other.rtype))
+    }
+}
+
+impl PartialOrd for SetKey {
+    fn partial_cmp(&self, other: &SetKey) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The records of a set, in the order of their data: TTL u32, length u16 and data of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Values(Arc<[u8]>);
+
+impl Values {
+    /// Octets in front of the data of each record.
+    const HEAD: usize = 6;
+
+    /// TTL and data of each record.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let (ttl, end) = self.head(at)?;
+            let data = &self.0[at + Values::HEAD..end];
+            at = end;
+            Some((ttl, data))
+        })
+    }
+
+    /// The TTL of the record at `at`, and where the next one begins.
+    fn head(&self, at: usize) -> Option<(u32, usize)> {
+        let [a, b, c, d, length @ ..]: [u8; Values::HEAD] = *self.0.get(at..)?.first_chunk()?;
+        Some((u32::from_be_bytes([a, b, c, d]), at + Values::HEAD + usize::from(u16::from_be_bytes(length))))
+    }
+
+    /// Where the record with this data is, and its TTL; or where it would be.
+    fn find(&self, data: &[u8]) -> Result<(Range<usize>, u32), usize> {
+        let mut at = 0;
+        while let Some((ttl, end)) = self.head(at) {
+            match self.0[at + Values::HEAD..end].cmp(data) {
+                Ordering::Less => at = end,
+                Ordering::Equal => return Ok((at..end, ttl)),
+                Ordering::Greater => break,
+            }
+        }
+        Err(at)
+    }
+
+    /// The same set with other octets in this place.
+    fn spliced(&self, place: Range<usize>, octets: &[u8]) -> Values {
+        Values([&self.0[..place.start], octets, &self.0[place.end..]].concat().into())
+    }
+}
+
+/// A set that is not the same in another version of a zone.
+#[derive(Clone, Debug)]
+pub struct ChangedSet<'a> {
+    /// The owner, in lower case.
+    pub owner: &'a Name,
+    /// The type.
+    pub rtype: u16,
+    /// Its records in the other version; none: the set is gone.
+    pub values: Option<&'a Values>,
+}
+
+impl ChangedSet<'_> {
+    /// Its records as octets: TTL u32, length u16 and data of each.
+    pub fn octets(&self) -> &[u8] {
+        self.values.map_or(&[], |values| &values.0)
+    }
+}
+
 impl Content {
-    /// Checks the records of a zone: all are at or below its apex, and one is a SOA record at the
-    /// apex.
-    ///
-    /// # Errors
-    ///
-    /// The reason why the records are not a zone.
-    pub fn new(zone: Name, records: Vec<Record>) -> Result<Content, String> {
-        let mut digest = Digest::default();
-        let mut soa = None;
-        for record in &records {
-            let what = || format!("{} {}", record.owner, type_to_text(record.rtype));
-            if !record.owner.is_at_or_below(&zone) {
-                return Err(format!("{} is outside the zone {zone}", what()));
-            }
-            if record.rtype == rtype::SOA {
-                if record.owner != zone || soa.is_some() {
-                    return Err(format!("{} is a second SOA record, or not at the apex", what()));
-                }
-                soa = Soa::read(&record.rdata);
-            }
-            digest.add(&digest_of(record));
-        }
-        let soa = soa.ok_or_else(|| format!("the zone {zone} has no SOA record"))?;
-        let data = MasterFile { files: Vec::new(), records };
-        Ok(Content { zone, soa, data, digest, members: OnceLock::new() })
+    /// A zone without records: it needs a SOA record.
+    pub fn new(zone: Name) -> Content {
+        let (soa, sets, records, octets, digest) = Default::default();
+        Content { zone, soa, sets, records, octets, digest, members: OnceLock::new() }
     }
 
-    /// Applies difference sequences in their order, and sets the new SOA record (RFC 1995, section
-    /// 4).
-    ///
-    /// # Errors
-    ///
-    /// The reason why the differences do not fit this zone: one deletes a record that does not
-    /// exist.
-    pub fn apply(&self, differences: &[ZoneDifference], soa: Record) -> Result<Content, String> {
-        let numbers = Soa::read(&soa.rdata).ok_or("its SOA record is malformed")?;
-        // The records in the differences, with their TTL if they exist at this point.
-        let mut touched: HashMap<Identity, Option<u32>> = HashMap::new();
-        let all = differences.iter().flat_map(|difference| difference.deleted.iter().chain(&difference.added));
-        touched.extend(all.map(|record| (Identity::of(record), None)));
-        for record in &self.data.records {
-            if let Some(ttl) = touched.get_mut(&Identity::of(record)) {
-                *ttl = Some(record.ttl);
-            }
-        }
-        for ZoneDifference { deleted, added } in differences {
-            for record in deleted {
-                let ttl = touched.get_mut(&Identity::of(record)).and_then(Option::take);
-                if ttl.is_none() {
-                    return Err(format!(
-                        "a difference deletes {} {}, which does not exist",
-                        record.owner,
-                        type_to_text(record.rtype)
-                    ));
-                }
-            }
-            touched.extend(added.iter().map(|record| (Identity::of(record), Some(record.ttl))));
-        }
-        let mut digest = self.digest;
-        digest.add(&digest_of(&soa));
-        let mut records = Vec::with_capacity(self.data.records.len() + differences.len());
-        records.push(soa);
-        for record in &self.data.records {
-            match record.rtype == rtype::SOA || touched.contains_key(&Identity::of(record)) {
-                true => digest.remove(&digest_of(record)),
-                false => records.push(record.clone()),
-            }
-        }
-        // Records that are deleted and added again are added here.
-        for record in self.data.records.iter().chain(differences.iter().flat_map(|difference| &difference.added)) {
-            if let Some(Some(ttl)) = touched.remove(&Identity::of(record)) {
-                let record = Record { ttl, ..record.clone() };
-                digest.add(&digest_of(&record));
-                records.push(record);
-            }
-        }
-        let data = MasterFile { files: Vec::new(), records };
-        Ok(Content { zone: self.zone.clone(), soa: numbers, data, digest, members: OnceLock::new() })
+    /// A zone of these records; or why they are none.
+    pub fn of<'a>(zone: Name, records: impl IntoIterator<Item = &'a Record>) -> Result<Content, String> {
+        let mut content = Content::new(zone);
+        records.into_iter().try_for_each(|record| content.add(record))?;
+        content.checked()
     }
 
-    /// The digest of all records. It is independent of their order.
+    /// The zone, if it has a SOA record.
+    pub fn checked(self) -> Result<Content, String> {
+        match self.soa_record() {
+            Some(_) => Ok(self),
+            None => Err(format!("the zone {} has no SOA record", self.zone)),
+        }
+    }
+
+    /// Adds a record. One with equal data gets its TTL; and a zone has one SOA record, which is the last one.
+    pub fn add(&mut self, record: &Record) -> Result<(), String> {
+        let key = SetKey::new(&record.owner, record.rtype);
+        let what = || format!("{} {}", record.owner, type_to_text(record.rtype));
+        if !record.owner.is_at_or_below(&self.zone) {
+            return Err(format!("{} is outside the zone {}", what(), self.zone));
+        }
+        if record.rtype == rtype::SOA {
+            if record.owner != self.zone {
+                return Err(format!("{} is not that of the zone", what()));
+            }
+            self.soa = Soa::read(&record.rdata).ok_or("the SOA record is malformed")?;
+            self.remove_set(&record.owner, rtype::SOA);
+        }
+        let old = self.sets.get(&key).cloned().unwrap_or_else(|| Values(Arc::default()));
+        let found = old.find(&record.rdata);
+        let place = match &found {
+            Ok((place, _)) => place.clone(),
+            Err(at) => *at..*at,
+        };
+        let length = record.rdata.len() as u16;
+        let octets = [&record.ttl.to_be_bytes()[..], &length.to_be_bytes(), &record.rdata].concat();
+        let values = old.spliced(place, &octets);
+        if values.0.len() > MAX_SET_OCTETS {
+            let rtype = type_to_text(record.rtype);
+            return Err(format!(
+                "the {rtype} records of {} fill more than {MAX_SET_OCTETS} octets, which a message holds",
+                record.owner
+            ));
+        }
+        if let Ok((_, ttl)) = found {
+            self.take(&key, ttl, &record.rdata);
+        }
+        self.give(&key, record.ttl, &record.rdata);
+        self.sets.insert(key, values);
+        Ok(())
+    }
+
+    /// Removes a record, whatever its TTL. False if it is not there.
+    pub fn remove(&mut self, record: &Record) -> bool {
+        let key = SetKey::new(&record.owner, record.rtype);
+        let Some(old) = self.sets.get(&key).cloned() else { return false };
+        let Ok((place, ttl)) = old.find(&record.rdata) else { return false };
+        self.take(&key, ttl, &record.rdata);
+        let values = old.spliced(place, &[]);
+        match values.0.is_empty() {
+            true => drop(self.sets.remove(&key)),
+            false => drop(self.sets.insert(key, values)),
+        }
+        true
+    }
+
+    /// Removes a set.
+    pub fn remove_set(&mut self, owner: &Name, rtype: u16) {
+        let key = SetKey::new(owner, rtype);
+        if let Some(values) = self.sets.remove(&key) {
+            values.iter().for_each(|(ttl, data)| self.take(&key, ttl, data));
+        }
+    }
+
+    /// Counts a record that has come.
+    fn give(&mut self, key: &SetKey, ttl: u32, data: &[u8]) {
+        self.digest.add(&digest_of(key, ttl, data));
+        self.records += 1;
+        self.octets += RECORD_OCTETS + key.owner.as_wire().len() + data.len();
+        self.members = OnceLock::new();
+    }
+
+    /// Counts a record that has gone.
+    fn take(&mut self, key: &SetKey, ttl: u32, data: &[u8]) {
+        self.digest.remove(&digest_of(key, ttl, data));
+        self.records -= 1;
+        self.octets -= RECORD_OCTETS + key.owner.as_wire().len() + data.len();
+        self.members = OnceLock::new();
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.records
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// What the records take in memory, about, in octets.
+    pub fn octets(&self) -> usize {
+        self.octets
+    }
+
+    /// All record sets: owner in lower case, type, records.
+    pub fn sets(&self) -> impl Iterator<Item = (&Name, u16, &Values)> {
+        self.sets.iter().map(|(key, values)| (&key.owner, key.rtype, values))
+    }
+
+    /// TTL and data of the SOA record.
+    pub fn soa_record(&self) -> Option<(u32, &[u8])> {
+        self.sets.get(&SetKey::new(&self.zone, rtype::SOA))?.iter().next()
+    }
+
+    /// The sets that are not the same in another version. What the versions share costs nothing.
+    pub fn changed<'a>(&'a self, other: &'a Content) -> impl Iterator<Item = ChangedSet<'a>> {
+        self.sets.diff(&other.sets).map(|item| match item {
+            DiffItem::Add(key, values) | DiffItem::Update { new: (key, values), .. } => {
+                ChangedSet { owner: &key.owner, rtype: key.rtype, values: Some(values) }
+            }
+            DiffItem::Remove(key, _) => ChangedSet { owner: &key.owner, rtype: key.rtype, values: None },
+        })
+    }
+
+    /// SHA-256 sums of all records, added up: the same for the same records, however they came.
     pub fn digest(&self) -> [u8; 32] {
         self.digest.octets()
     }
@@ -183,32 +333,12 @@ impl Content {
     }
 }
 
-/// The difference of two versions of a zone, without SOA records: a difference sequence of RFC
-/// 1995.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ZoneDifference {
-    /// The records that the new version lacks.
-    pub deleted: Vec<Record>,
-    /// The records that the new version adds.
-    pub added: Vec<Record>,
-}
-
-/// The identity of a record: owner, type and data, without the TTL.
-#[derive(PartialEq, Eq, Hash)]
-struct Identity<'a>(&'a Name, u16, &'a [u8]);
-
-impl Identity<'_> {
-    fn of(record: &Record) -> Identity<'_> {
-        Identity(&record.owner, record.rtype, &record.rdata)
-    }
-}
-
-fn digest_of(record: &Record) -> [u8; 32] {
+fn digest_of(key: &SetKey, ttl: u32, data: &[u8]) -> [u8; 32] {
     let mut digest = Sha256::new();
-    digest.update(record.owner.as_wire());
-    digest.update(record.rtype.to_be_bytes());
-    digest.update(record.ttl.to_be_bytes());
-    digest.update(&record.rdata);
+    digest.update(key.owner.as_wire());
+    digest.update(key.rtype.to_be_bytes());
+    digest.update(ttl.to_be_bytes());
+    digest.update(data);
     digest.finalize().into()
 }
 
@@ -233,15 +363,23 @@ pub fn digest_with(manifest: [u8; 32], transferred: &Transferred) -> [u8; 32] {
 pub(crate) mod tests {
     use super::*;
     use crate::manifest::master;
-    use std::path::Path;
+    use proptest::{collection::vec, prelude::*};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        path::Path,
+    };
 
     /// The content of a zone, from a master file.
     pub(crate) fn content(zone: &str, text: &str) -> Content {
         let zone = Name::absolute(zone).unwrap();
+        Content::of(zone.clone(), &records(&zone, text)).unwrap()
+    }
+
+    fn records(zone: &Name, text: &str) -> Vec<Record> {
         let mut opener = |_: &Path| Ok(text.as_bytes().to_vec());
-        let (file, problems) = master::read(&mut opener, Path::new("zone"), &zone, "Z");
+        let (file, problems) = master::read(&mut opener, Path::new("zone"), zone, "Z");
         assert_eq!(problems, []);
-        Content::new(zone, file.records).unwrap()
+        file.records
     }
 
     #[test]
@@ -279,52 +417,106 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn applies_differences_in_their_order() {
-        let zone = |text: &str| content("a.example", text);
-        let records = |text: &str| {
-            let all = zone(&format!("@ 60 SOA ns hm 1 1 2 3 4\n{text}")).data.records;
-            all.into_iter().filter(|record| record.rtype != rtype::SOA).collect::<Vec<_>>()
-        };
-        let difference =
-            |deleted: &str, added: &str| ZoneDifference { deleted: records(deleted), added: records(added) };
-        let old = zone("@ 60 SOA ns hm 1 1 2 3 4\n@ 60 NS ns\nwww 60 A 10.0.0.1\nttl 60 A 10.0.0.2\n");
-        let soa = zone("@ 60 SOA ns hm 4 1 2 3 4\n").data.records.remove(0);
-        let steps = [
-            difference("www 60 A 10.0.0.1\n", "new 60 A 10.0.0.9\nNew 60 A 10.0.0.8\n"),
-            difference("new 60 A 10.0.0.9\nttl 9 A 10.0.0.2\n", "www 60 A 10.0.0.1\nttl 5 A 10.0.0.2\n"),
-            difference("WWW 60 A 10.0.0.1\n", "last 60 TXT x\nnew 60 A 10.0.0.8\n"),
-        ];
-        let after = old.apply(&steps, soa.clone()).unwrap();
-        let expected =
-            zone("@ 60 SOA ns hm 4 1 2 3 4\n@ 60 NS ns\nttl 5 A 10.0.0.2\nNew 60 A 10.0.0.8\nlast 60 TXT x\n");
-        let sorted = |content: &Content| {
-            let mut lines: Vec<_> =
-                content.data.records.iter().map(|r| (r.owner.to_string(), r.ttl, r.rdata.clone())).collect();
-            lines.sort();
-            lines
-        };
-        assert_eq!(sorted(&after), sorted(&expected));
-        assert_eq!((after.digest(), after.soa.serial), (expected.digest(), 4));
-        let bad = [difference("www 60 A 10.0.0.7\n", "")];
+    fn a_set_has_its_records_in_the_order_of_their_data() {
+        let one = content("a.example", "@ 60 SOA ns hm 7 1 2 3 4\nw 60 A 10.0.0.3\nW 60 A 10.0.0.1\nw 60 A 10.0.0.2\n");
+        let (owner, _, values) = one.sets().last().unwrap();
+        let addresses: Vec<_> = values.iter().map(|(ttl, data)| (ttl, data[3])).collect();
+        assert_eq!((owner.to_string().as_str(), &addresses[..]), ("w.a.example.", &[(60, 1), (60, 2), (60, 3)][..]));
         assert_eq!(
-            old.apply(&bad, soa.clone()).unwrap_err(),
-            "a difference deletes www.a.example. A, which does not exist"
+            (one.len(), one.octets()),
+            (4, 4 * (RECORD_OCTETS + 11) + 2 * 3 + 12 + one.soa_record().unwrap().1.len())
         );
-        let twice = [difference("www 60 A 10.0.0.1\n", ""), difference("www 60 A 10.0.0.1\n", "")];
-        assert!(old.apply(&twice, soa).is_err());
     }
 
     #[test]
-    fn refuses_records_that_are_not_a_zone() {
+    fn records_that_are_none_of_a_zone() {
         let zone = Name::absolute("a.example").unwrap();
-        let whole = content("a.example", "@ 60 SOA ns hm 7 1 2 3 4\nns 60 A 10.0.0.1\n").data.records;
-        let outside = Record { owner: Name::absolute("b.example").unwrap(), ..whole[1].clone() };
+        let whole = records(&zone, "@ 60 SOA ns hm 7 1 2 3 4\nns 60 A 10.0.0.1\n");
+        let at = |record: &Record, owner: &str| Record { owner: Name::absolute(owner).unwrap(), ..record.clone() };
+        let short = Record { rdata: vec![0; 19].into(), ..whole[0].clone() };
         for (records, message) in [
             (vec![whole[1].clone()], "the zone a.example. has no SOA record"),
-            (vec![whole[0].clone(), whole[0].clone()], "a.example. SOA is a second SOA record, or not at the apex"),
-            (vec![whole[0].clone(), outside], "b.example. A is outside the zone a.example."),
+            (vec![at(&whole[0], "b.a.example")], "b.a.example. SOA is not that of the zone"),
+            (vec![whole[0].clone(), at(&whole[1], "b.example")], "b.example. A is outside the zone a.example."),
+            (vec![short], "the SOA record is malformed"),
         ] {
-            assert_eq!(Content::new(zone.clone(), records).unwrap_err(), message);
+            assert_eq!(Content::of(zone.clone(), &records).unwrap_err(), message);
         }
+        let many = |count: u16| {
+            (0..count).map(|at| Record { rdata: at.to_be_bytes().into(), ..whole[1].clone() }).collect::<Vec<_>>()
+        };
+        let mut content = Content::of(zone, &whole).unwrap();
+        many(65535 / 8 - 1).iter().for_each(|record| content.add(record).unwrap());
+        let message = "the A records of ns.a.example. fill more than 65535 octets, which a message holds";
+        assert_eq!(many(u16::MAX).iter().find_map(|record| content.add(record).err()).unwrap(), message);
+    }
+
+    proptest! {
+        /// Whatever comes and goes, the content is that of the records that are left; and from any version to another one
+        /// the sets lead that have changed.
+        #[test]
+        fn versions_are_what_their_records_make_them(
+            steps in vec(vec((0..30u8, 0..3u8, any::<bool>(), 1..3u32), 1..10), 1..20),
+        ) {
+            let zone = Name::absolute("a.example").unwrap();
+            let soa = records(&zone, "@ 60 SOA ns hm 7 1 2 3 4\n");
+            let mut content = Content::of(zone.clone(), &soa).unwrap();
+            let mut left = BTreeMap::new();
+            let mut versions = vec![content.clone()];
+            for step in steps {
+                for (owner, data, comes, ttl) in step {
+                    let owner = Name::absolute(&format!("{}{owner}.A.example", ["n", "N"][ttl as usize - 1])).unwrap();
+                    let record = Record { owner, rtype: 1, ttl, rdata: vec![data; 4].into(), file: 0, line: 0 };
+                    let key = (record.owner.clone(), data);
+                    match comes {
+                        true => {
+                            content.add(&record).unwrap();
+                            left.insert(key, record);
+                        }
+                        false => prop_assert_eq!(content.remove(&record), left.remove(&key).is_some()),
+                    }
+                }
+                let anew = Content::of(zone.clone(), soa.iter().chain(left.values())).unwrap();
+                prop_assert!(content.sets().eq(anew.sets()));
+                prop_assert_eq!((content.digest(), content.len(), content.octets()), (anew.digest(), anew.len(), anew.octets()));
+                versions.push(content.clone());
+            }
+            for (from, to) in versions.iter().zip(versions.iter().rev()) {
+                let mut led = from.clone();
+                for set in from.changed(to) {
+                    led.remove_set(set.owner, set.rtype);
+                    for (ttl, rdata) in set.values.into_iter().flat_map(Values::iter) {
+                        let (owner, rtype) = (set.owner.clone(), set.rtype);
+                        led.add(&Record { owner, rtype, ttl, rdata: rdata.into(), file: 0, line: 0 }).unwrap();
+                    }
+                }
+                prop_assert!(led.sets().eq(to.sets()) && led.digest() == to.digest());
+            }
+        }
+    }
+
+    #[test]
+    fn a_version_costs_what_it_changes() {
+        let zone = Name::absolute("a.example").unwrap();
+        let soa = records(&zone, "@ 60 SOA ns hm 7 1 2 3 4\n");
+        let record = |owner: usize| Record {
+            owner: Name::absolute(&format!("n{owner}.a.example")).unwrap(),
+            rtype: 1,
+            ttl: 60,
+            rdata: [10, 0, 0, 1][..].into(),
+            file: 0,
+            line: 0,
+        };
+        let all: Vec<Record> = (0..100_000).map(record).collect();
+        let before = Content::of(zone, soa.iter().chain(&all)).unwrap();
+        let (changed, looked_at) = work::of(|| {
+            let mut after = before.clone();
+            assert!(after.remove(&all[70_000]));
+            after.add(&record(200_000)).unwrap();
+            after.add(&soa[0]).unwrap();
+            before.changed(&after).map(|set| set.owner.to_string()).collect::<BTreeSet<_>>()
+        });
+        assert_eq!(changed, ["n200000.a.example.", "n70000.a.example."].map(String::from).into());
+        assert!(looked_at < 1000, "{looked_at}");
     }
 }

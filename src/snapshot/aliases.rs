@@ -6,7 +6,7 @@ use super::{
     zones::Zones,
 };
 use crate::{
-    manifest::{Id, Manifest, Problem, VpcEndpointService, decode::nearest},
+    manifest::{Id, Manifest, Problem, VpcEndpointService, decode::nearest, work},
     wire::{Name, name::name_text, query::LookupName, rdata::type_from_text},
 };
 use imbl::{OrdMap, OrdSet};
@@ -23,22 +23,29 @@ pub struct Aliases {
 }
 
 impl Aliases {
-    /// Checks the aliases of changed zones. If names of endpoints have changed, checks all aliases to such names too.
+    /// Checks the aliases of changed zones: those that a change of a few names touches, or all of the zone. If names of
+    /// endpoints have changed, checks all aliases to such names too. `old` are the zones before the change.
     pub(super) fn recheck(
         &self,
         manifest: &Manifest,
+        old: Option<&Zones>,
         zones: &Zones,
         changed: &BTreeSet<Id>,
         endpoints: &Endpoints,
         renamed: bool,
     ) -> Aliases {
         let mut this = self.clone();
+        let are_good = |id: &&Id| {
+            let versions = old.and_then(|old| old.of(id)).zip(zones.of(id));
+            versions.is_some_and(|(old, new)| still_lead_to_records(old, new, endpoints))
+        };
+        let changed: Vec<&Id> = changed.iter().filter(|id| !are_good(id)).collect();
+        let others = self.leading_out.iter().filter(|_| renamed);
+        let ids: BTreeSet<Id> = changed.iter().copied().chain(others).cloned().collect();
         for id in changed {
             this.leading_out.remove(id);
             this.found.remove(id);
         }
-        let others = this.leading_out.iter().filter(|_| renamed);
-        let ids: BTreeSet<Id> = changed.iter().chain(others).cloned().collect();
         for id in ids {
             let Some(zone) = zones.of(&id) else { continue };
             let mut problems = Vec::new();
@@ -59,6 +66,26 @@ impl Aliases {
     }
 }
 
+/// Whether each alias that a change of its zone touches leads to records, so that the last check of the zone is still valid.
+/// False if all aliases have to be checked.
+fn still_lead_to_records(old: &Zone, new: &Zone, endpoints: &Endpoints) -> bool {
+    let Some(names) = old.aliases_touched_in(new) else { return false };
+    names.iter().all(|name| {
+        let Some(node) = new.node_of(&[name, &*new.apex].concat()) else { return false };
+        node.sets().filter_map(|set| Some((set.rtype(), set.alias()?))).all(|(rtype, number)| {
+            work::count(1);
+            let (name, target) = (new.alias(number), LookupName::new(new.alias(number).as_wire()));
+            // The change of a zone does not change what is outside the zone.
+            let Some(target) = target.filter(|_| name.is_at_or_below(&new.source.name)) else { return true };
+            leads_to_endpoint(endpoints, &target) || follow_alias(new, rtype, &target).is_ok()
+        })
+    })
+}
+
+fn leads_to_endpoint(endpoints: &Endpoints, target: &LookupName) -> bool {
+    endpoints.public.find(target, 0).is_some() || is_below_endpoint_name(endpoints, target)
+}
+
 /// Checks that each alias leads to the name of an endpoint, or to a record set of its own zone without a circle. Returns
 /// whether an alias leads out of the zone, or to an endpoint.
 fn check(manifest: &Manifest, zone: &Zone, endpoints: &Endpoints, problems: &mut Vec<Problem>) -> bool {
@@ -68,11 +95,12 @@ fn check(manifest: &Manifest, zone: &Zone, endpoints: &Endpoints, problems: &mut
         return leads_out;
     }
     for (at, set) in zone.source.records.iter().enumerate() {
+        work::count(1);
         let Some(alias) = &set.alias else { continue };
         let field = || format!("records[{at}].alias.name");
         let Some(target) = LookupName::new(alias.name.as_wire()) else { continue };
         leads_out |= !alias.name.is_at_or_below(&zone.source.name);
-        if endpoints.public.find(&target, 0).is_some() || is_below_endpoint_name(endpoints, &target) {
+        if leads_to_endpoint(endpoints, &target) {
             leads_out = true;
             continue;
         }

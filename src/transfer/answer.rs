@@ -3,7 +3,7 @@
 use crate::{
     manifest::{
         Record,
-        transferred::{Content, Soa, ZoneDifference},
+        transferred::{Content, RECORD_OCTETS, Soa},
     },
     wire::{
         Name,
@@ -15,9 +15,6 @@ use crate::{
 
 /// The longest time to live; what is more counts as none (RFC 2181, 8).
 const MAX_TTL: u32 = i32::MAX as u32;
-
-/// What a record takes in memory beside its owner and data, in octets.
-const RECORD_OCTETS: usize = size_of::<Record>();
 
 /// What a transfer comes to.
 #[derive(Debug)]
@@ -48,15 +45,19 @@ enum State {
     /// The first SOA record.
     First(Record),
     /// Records of the whole zone, the SOA record at first.
-    Whole(Vec<Record>),
-    /// Differences; of the last one, what is deleted comes, or what is added. Then the serials that it leads from and to.
+    Whole {
+        first: Record,
+        content: Content,
+    },
+    /// Differences, made to what was asked from as they come: of the last one comes what is deleted, or what is added. `last`
+    /// is the SOA record that all lead to, `to` the serial that this one leads to.
     Deleted {
         last: Record,
-        list: Vec<ZoneDifference>,
+        content: Content,
     },
     Added {
         last: Record,
-        list: Vec<ZoneDifference>,
+        content: Content,
         to: u32,
     },
     /// All has come.
@@ -101,9 +102,11 @@ impl<'a> Reader<'a> {
             (State::Start, None) => return Err("the transfer does not begin with the SOA record".into()),
             (State::First(first), Some(soa)) => match self.old {
                 Some(old) if soa.serial == old.soa.serial && serial_of(&first) != Some(soa.serial) => {
-                    State::Deleted { last: first, list: vec![ZoneDifference::default()] }
+                    State::Deleted { last: first, content: old.clone() }
                 }
-                _ if first.rdata == record.rdata => return self.whole(vec![first]),
+                _ if first.rdata == record.rdata => {
+                    return Content::of(self.zone.clone(), [&first]).map(Transferred::Whole).map(Some);
+                }
                 _ => {
                     return Err(format!(
                         "the transfer begins with serial {:?}, then {}",
@@ -112,31 +115,38 @@ impl<'a> Reader<'a> {
                     ));
                 }
             },
-            (State::First(first), None) => State::Whole(vec![first, record]),
-            (State::Whole(records), Some(_)) if records[0].rdata == record.rdata => return self.whole(records),
-            (State::Whole(_), Some(_)) => return Err("the last SOA record is another one than the first".into()),
-            (State::Whole(mut records), None) => {
-                records.push(record);
-                State::Whole(records)
+            (State::First(first), None) => {
+                let content = Content::of(self.zone.clone(), [&first, &record])?;
+                State::Whole { first, content }
             }
-            (State::Deleted { last, list }, Some(soa)) => State::Added { last, list, to: soa.serial },
-            (State::Deleted { last, mut list }, None) => {
-                list.iter_mut().last().into_iter().for_each(|difference| difference.deleted.push(record.clone()));
-                State::Deleted { last, list }
+            (State::Whole { first, content }, Some(_)) if first.rdata == record.rdata => {
+                return Ok(Some(Transferred::Whole(content)));
             }
-            (State::Added { last, list, to }, Some(soa)) if serial_of(&last) == Some(to) && soa.serial == to => {
-                return self.changed(&list, last);
+            (State::Whole { .. }, Some(_)) => {
+                return Err("the last SOA record is another one than the first".into());
             }
-            (State::Added { last, mut list, to }, Some(soa)) if soa.serial == to => {
-                list.push(ZoneDifference::default());
-                State::Deleted { last, list }
+            (State::Whole { first, mut content }, None) => {
+                content.add(&record)?;
+                State::Whole { first, content }
             }
+            (State::Deleted { last, content }, Some(soa)) => State::Added { last, content, to: soa.serial },
+            (State::Deleted { last, mut content }, None) => {
+                if !content.remove(&record) {
+                    let what = type_to_text(record.rtype);
+                    return Err(format!("a difference deletes {} {what}, which is not there", record.owner));
+                }
+                State::Deleted { last, content }
+            }
+            (State::Added { last, content, to }, Some(soa)) if serial_of(&last) == Some(to) && soa.serial == to => {
+                return self.changed(content, &last).map(Some);
+            }
+            (State::Added { last, content, to }, Some(soa)) if soa.serial == to => State::Deleted { last, content },
             (State::Added { to, .. }, Some(soa)) => {
                 return Err(format!("a difference leads to serial {to}, and the next one from {}", soa.serial));
             }
-            (State::Added { last, mut list, to }, None) => {
-                list.iter_mut().last().into_iter().for_each(|difference| difference.added.push(record.clone()));
-                State::Added { last, list, to }
+            (State::Added { last, mut content, to }, None) => {
+                content.add(&record)?;
+                State::Added { last, content, to }
             }
             (State::Done, _) => return Err("there are records behind the last one".into()),
         };
@@ -151,13 +161,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn whole(&self, records: Vec<Record>) -> Result<Option<Transferred>, String> {
-        Content::new(self.zone.clone(), records).map(|content| Some(Transferred::Whole(content)))
-    }
-
-    fn changed(&self, differences: &[ZoneDifference], soa: Record) -> Result<Option<Transferred>, String> {
-        let old = self.old.ok_or("nobody has asked for differences")?;
-        old.apply(differences, soa).map(|content| Some(Transferred::Changed(content)))
+    /// What all differences come to. It is held to the bounds of a whole zone.
+    fn changed(&self, mut content: Content, last: &Record) -> Result<Transferred, String> {
+        content.add(last)?;
+        let (records, octets) = self.most;
+        if content.len() > records {
+            return Err(format!("the zone would have more than {records} records"));
+        }
+        if content.octets() > octets {
+            return Err(format!("the records of the zone would take more than {octets} octets"));
+        }
+        Ok(Transferred::Changed(content))
     }
 
     fn check(&self, record: response::Record) -> Result<Record, String> {
@@ -230,10 +244,10 @@ mod tests {
             Ok(None) => "more".into(),
             Ok(Some(Transferred::Current)) => "current".into(),
             Ok(Some(Transferred::Whole(content))) => {
-                format!("whole {} {}", content.soa.serial, content.data.records.len())
+                format!("whole {} {}", content.soa.serial, content.len())
             }
             Ok(Some(Transferred::Changed(content))) => {
-                format!("changed {} {}", content.soa.serial, content.data.records.len())
+                format!("changed {} {}", content.soa.serial, content.len())
             }
             Err(error) => error,
         };
@@ -291,7 +305,8 @@ mod tests {
         reader.push(soa.clone()).unwrap();
         reader.push(response::Record { ttl: u32::MAX, ..a }).unwrap();
         let Ok(Some(Transferred::Whole(content))) = reader.push(soa) else { panic!("no zone") };
-        assert_eq!(content.data.records[1].ttl, 0);
+        let (_, _, values) = content.sets().last().unwrap();
+        assert_eq!(values.iter().next().unwrap().0, 0);
         assert_eq!(reader.count(), 3);
     }
 

@@ -1,17 +1,24 @@
 //! Copies of transferred zones in the state directory, for a start without their primaries.
 //!
 //! ```text
-//! zones/<id>    magic, when it was refreshed u64, checksum of that u32, checksum of the rest u32, then the rest: identifier, apex,
-//!               records; texts and data with their lengths in front
+//! zones/<id>.copy   magic, when it was refreshed u64, checksum of that u32, then parts
+//! part              length of the body u64, body, digest of all records 32, checksum of length, body and digest u32
+//! body              when it was refreshed u64; in the first part the identifier and the apex; then record sets
+//! record set        owner, type u16, length u32, then TTL u32 and data of each record; without records: the set is gone
 //! ```
-//! A copy is written beside the one before, and takes its place when it is whole and on the disk. Only the time is written into it
-//! later, so that a refresh that finds nothing new need not write the zone again.
+//! Texts, names and data have their lengths in front. The first part is a whole zone, each part behind it the sets that one
+//! transfer has changed. So an incremental transfer is added at the cost of what it changes. The zone is written anew when the
+//! parts behind it have become longer than it; such a copy takes the place of the one before when it is whole and on the disk.
+//! A refresh that finds nothing new writes the time alone.
+//!
+//! The digest at the end says which version the copy is of: a change is added to that one only. A part that is damaged, or was
+//! not written to its end, is cut off: what is in front of it is the last good version.
 
 use crate::{
     clock::seconds,
     manifest::{
         Id, PrivateHostedZone, Record,
-        transferred::{Content, ZoneCopy},
+        transferred::{ChangedSet, Content, ZoneCopy},
     },
     snapshot::zone,
     wire::Name,
@@ -21,7 +28,7 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, BufWriter, Read, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -29,11 +36,18 @@ use std::{
 };
 
 /// What each copy begins with.
-const MAGIC: &[u8; 16] = b"zonal zone 1\n\0\0\0";
-/// Where the time is, and its checksum; where the checksum of the rest is, and the rest.
+const MAGIC: &[u8; 16] = b"zonal zone 2\n\0\0\0";
+/// What the copies of the first builds begin with.
+const FIRST_MAGIC: &[u8; 16] = b"zonal zone 1\n\0\0\0";
+/// Where the time is, with its checksum; and where the parts begin.
 const TIME: usize = MAGIC.len();
-const SUM: usize = TIME + 12;
-const REST: usize = SUM + 4;
+const PARTS: usize = TIME + 12;
+/// Octets in front of a body and behind it.
+const LENGTH: usize = 8;
+const DIGEST: usize = 32;
+const SUM: usize = 4;
+/// Changes behind a small zone may take this many octets. Behind a larger one they may take as many as the zone.
+const MIN_CHANGES_OCTETS: u64 = 64 << 10;
 /// Longer names of files are not possible everywhere.
 const MOST_NAME: usize = 200;
 
@@ -64,7 +78,7 @@ impl Copies {
         Copies(state_directory.map(|directory| directory.join("zones")))
     }
 
-    /// Reads all copies. What is damaged is told and set aside.
+    /// Reads all copies. What is damaged is told and set aside, or cut off where only the last changes are.
     pub fn read(&self) -> BTreeMap<Id, Copy> {
         let mut copies = BTreeMap::new();
         let Some(directory) = &self.0 else { return copies };
@@ -86,7 +100,7 @@ impl Copies {
                 }
                 _ => continue,
             }
-            match fs::read(&path).map_err(|error| error.to_string()).and_then(|octets| decode(&octets)) {
+            match read(&path) {
                 Ok((id, copy)) => drop(copies.insert(id, copy)),
                 Err(error) => {
                     let aside = path.with_extension("damaged");
@@ -101,16 +115,58 @@ impl Copies {
         copies
     }
 
-    /// Keeps a zone.
+    /// Keeps a zone. It is on the disk when this returns.
     pub fn write(&self, id: &str, content: &Content, refreshed: SystemTime) -> io::Result<()> {
         let (Some(directory), Some(path)) = (&self.0, self.path(id)) else { return Ok(()) };
         fs::create_dir_all(directory)?;
         let draft = path.with_extension("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        file.write_all(&encode(id, content, refreshed))?;
-        file.sync_all()?;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut out = BufWriter::new(file);
+        write_whole(&mut out, id, content, refreshed)?;
+        out.into_inner()?.sync_all()?;
         fs::rename(&draft, &path)?;
         File::open(directory)?.sync_all()
+    }
+
+    /// Keeps a zone that was `old`: only what has changed, if that is what there is a copy of. It is on the disk when this
+    /// returns.
+    pub fn follow(&self, id: &str, old: &Content, new: &Content, refreshed: SystemTime) -> io::Result<()> {
+        match self.add(id, old, new, refreshed)? {
+            true => Ok(()),
+            false => self.write(id, new, refreshed),
+        }
+    }
+
+    /// Adds to a copy what has changed. False if it is a copy of something else, or has too many changes already.
+    fn add(&self, id: &str, old: &Content, new: &Content, refreshed: SystemTime) -> io::Result<bool> {
+        let Some(path) = self.path(id) else { return Ok(true) };
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        // Against a write for a task that has ended, and against a process that takes over and reads it.
+        file.lock()?;
+        let end = file.metadata()?.len();
+        let (mut head, mut digest) = ([0; PARTS + LENGTH], [0; DIGEST]);
+        if end < (head.len() + DIGEST + SUM) as u64 {
+            return Ok(false);
+        }
+        file.read_exact_at(&mut head, 0)?;
+        file.read_exact_at(&mut digest, end - (DIGEST + SUM) as u64)?;
+        if !head.starts_with(MAGIC) || digest != old.digest() {
+            return Ok(false);
+        }
+        let whole = number(&head[PARTS..]);
+        let changes = end.saturating_sub((PARTS + LENGTH + DIGEST + SUM) as u64).saturating_sub(whole);
+        let mut part = Vec::new();
+        let changed: Vec<ChangedSet> = old.changed(new).collect();
+        write_part(&mut part, &seconds(refreshed).to_be_bytes(), || changed.iter().cloned(), new)?;
+        if changes + part.len() as u64 > MIN_CHANGES_OCTETS.max(whole) {
+            return Ok(false);
+        }
+        file.write_all_at(&part, end)?;
+        file.sync_data()?;
+        Ok(true)
     }
 
     /// Notes in the copy of a zone that it is still the newest version.
@@ -154,72 +210,190 @@ fn time(refreshed: SystemTime) -> [u8; 12] {
     octets
 }
 
-fn encode(id: &str, content: &Content, refreshed: SystemTime) -> Vec<u8> {
-    let mut octets = MAGIC.to_vec();
-    octets.extend_from_slice(&time(refreshed));
-    octets.extend_from_slice(&[0; 4]);
-    octets.extend_from_slice(&seconds(refreshed).to_be_bytes());
-    octets.extend_from_slice(&(id.len() as u32).to_be_bytes());
-    octets.extend_from_slice(id.as_bytes());
-    octets.push(content.zone.as_wire().len() as u8);
-    octets.extend_from_slice(content.zone.as_wire());
-    octets.extend_from_slice(&(content.data.records.len() as u64).to_be_bytes());
-    for record in &content.data.records {
-        octets.push(record.owner.as_wire().len() as u8);
-        octets.extend_from_slice(record.owner.as_wire());
-        octets.extend_from_slice(&record.rtype.to_be_bytes());
-        octets.extend_from_slice(&record.ttl.to_be_bytes());
-        octets.extend_from_slice(&(record.rdata.len() as u16).to_be_bytes());
-        octets.extend_from_slice(&record.rdata);
-    }
-    let sum = crc32c::crc32c(&octets[REST..]);
-    octets[SUM..REST].copy_from_slice(&sum.to_be_bytes());
-    octets
+fn number(octets: &[u8]) -> u64 {
+    octets.iter().fold(0, |number, octet| number << 8 | u64::from(*octet))
 }
 
-fn decode(octets: &[u8]) -> Result<(Id, Copy), String> {
-    let rest = octets.get(REST..).filter(|_| octets.starts_with(MAGIC)).ok_or("it does not begin as one")?;
-    if crc32c::crc32c(rest).to_be_bytes() != octets[SUM..REST] {
+fn write_whole(out: &mut impl Write, id: &str, content: &Content, refreshed: SystemTime) -> io::Result<()> {
+    out.write_all(MAGIC)?;
+    out.write_all(&time(refreshed))?;
+    let mut front = seconds(refreshed).to_be_bytes().to_vec();
+    front.extend_from_slice(&(id.len() as u32).to_be_bytes());
+    front.extend_from_slice(id.as_bytes());
+    front.push(content.zone.as_wire().len() as u8);
+    front.extend_from_slice(content.zone.as_wire());
+    let set = |(owner, rtype, values)| ChangedSet { owner, rtype, values: Some(values) };
+    write_part(out, &front, || content.sets().map(set), content)
+}
+
+/// Writes a part: `front`, then these sets. `content` is what there is with it.
+fn write_part<'a, S: Iterator<Item = ChangedSet<'a>>>(
+    out: &mut impl Write,
+    front: &[u8],
+    sets: impl Fn() -> S,
+    content: &Content,
+) -> io::Result<()> {
+    let size = |set: &ChangedSet| 1 + set.owner.as_wire().len() + 2 + 4 + set.octets().len();
+    let length = front.len() + sets().map(|set| size(&set)).sum::<usize>();
+    let mut sum = 0;
+    let mut write = |octets: &[u8]| {
+        sum = crc32c::crc32c_append(sum, octets);
+        out.write_all(octets)
+    };
+    write(&(length as u64).to_be_bytes())?;
+    write(front)?;
+    for set in sets() {
+        write(&[set.owner.as_wire().len() as u8])?;
+        write(set.owner.as_wire())?;
+        write(&set.rtype.to_be_bytes())?;
+        write(&(set.octets().len() as u32).to_be_bytes())?;
+        write(set.octets())?;
+    }
+    write(&content.digest())?;
+    out.write_all(&sum.to_be_bytes())
+}
+
+/// Reads a copy, and cuts damaged changes off.
+fn read(path: &Path) -> Result<(Id, Copy), String> {
+    let mut octets = Vec::new();
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let read = file.and_then(|mut file| {
+        file.lock()?;
+        file.read_to_end(&mut octets)?;
+        Ok(file)
+    });
+    let file = read.map_err(|error| error.to_string())?;
+    let Decoded { id, copy, damage } = decode(&octets)?;
+    if let Some((good, why)) = damage {
+        let (zone, serial) = (&copy.content.zone, copy.content.soa.serial);
+        tracing::error!(
+            "the copy of the zone {zone} ({id}) in {} is damaged behind serial {serial} ({why}): that is served, until a \
+             primary has been asked",
+            path.display()
+        );
+        // A change is never added behind what cannot be read, so this may fail.
+        let _ = file.set_len(good as u64);
+    }
+    Ok((id, copy))
+}
+
+/// What a copy holds.
+struct Decoded {
+    id: Id,
+    copy: Copy,
+    /// How many octets in front are good, and what is wrong with the rest.
+    damage: Option<(usize, String)>,
+}
+
+impl Decoded {
+    fn new(id: Id, content: Content, refreshed: u64, damage: Option<(usize, String)>) -> Result<Decoded, String> {
+        let content = Arc::new(content);
+        check(&id, &content)?;
+        let refreshed = UNIX_EPOCH + Duration::from_secs(refreshed.min(u32::MAX.into()));
+        Ok(Decoded { id, copy: Copy { content, refreshed }, damage })
+    }
+}
+
+fn decode(octets: &[u8]) -> Result<Decoded, String> {
+    if octets.starts_with(FIRST_MAGIC) {
+        return decode_first(octets);
+    }
+    if !octets.starts_with(MAGIC) || octets.len() < PARTS {
+        return Err("it does not begin as one".into());
+    }
+    let mut reader = Reader(&octets[PARTS..]);
+    let (mut body, digest) = part(&mut reader)?;
+    let mut refreshed = body.number(8)?;
+    let length = body.number(4)? as usize;
+    let id = String::from_utf8(body.octets(length)?.to_vec()).map_err(|error| error.to_string())?;
+    let zone = body.name()?;
+    let mut content = with(&Content::new(zone), &mut body, digest)?;
+    let mut damage = None;
+    while !reader.0.is_empty() {
+        let good = octets.len() - reader.0.len();
+        let change = part(&mut reader).and_then(|(mut body, digest)| {
+            let refreshed = body.number(8)?;
+            with(&content, &mut body, digest).map(|content| (content, refreshed))
+        });
+        match change {
+            Ok(change) => (content, refreshed) = change,
+            Err(why) => {
+                damage = Some((good, why));
+                break;
+            }
+        }
+    }
+    // What was refreshed later may have been what is lost.
+    let refreshed = if damage.is_none() { last_time(octets, refreshed) } else { refreshed };
+    Decoded::new(id, content, refreshed, damage)
+}
+
+/// When it was refreshed last: as it is written in front, or, if that is damaged or older, `written`.
+fn last_time(octets: &[u8], written: u64) -> u64 {
+    let (time, sum) = octets[TIME..PARTS].split_at(8);
+    let is_good = crc32c::crc32c(time).to_be_bytes() == sum;
+    if is_good { written.max(number(time)) } else { written }
+}
+
+/// Reads a copy as the first builds wrote it: behind the time a checksum of the rest u32; then when it was refreshed u64,
+/// identifier, apex, number of records u64, and the records one by one.
+fn decode_first(octets: &[u8]) -> Result<Decoded, String> {
+    let (sum, rest) = octets.get(PARTS..).and_then(|rest| rest.split_at_checked(SUM)).ok_or("it ends too early")?;
+    if crc32c::crc32c(rest).to_be_bytes() != sum {
         return Err("its checksum is wrong".into());
     }
     let mut reader = Reader(rest);
-    // The time that was written with the copy holds if the one that is written into it later does not.
     let written = reader.number(8)?;
-    let later = &octets[TIME..SUM];
-    let refreshed = match later.split_first_chunk::<8>() {
-        Some((time, sum)) if crc32c::crc32c(time).to_be_bytes() == *sum => u64::from_be_bytes(*time),
-        _ => written,
-    };
     let length = reader.number(4)? as usize;
     let id = String::from_utf8(reader.octets(length)?.to_vec()).map_err(|error| error.to_string())?;
-    let zone = reader.name()?;
-    let count = reader.number(8)?;
-    let mut records = Vec::new();
-    for _ in 0..count {
+    let mut content = Content::new(reader.name()?);
+    for _ in 0..reader.number(8)? {
         let owner = reader.name()?;
         let (rtype, ttl) = (reader.number(2)? as u16, reader.number(4)? as u32);
         let length = reader.number(2)? as usize;
-        records.push(Record { owner, rtype, ttl, rdata: reader.octets(length)?.into(), file: 0, line: 0 });
+        content.add(&Record { owner, rtype, ttl, rdata: reader.octets(length)?.into(), file: 0, line: 0 })?;
     }
-    let content = Content::new(zone, records)?;
-    check(&id, &content)?;
-    let refreshed = UNIX_EPOCH + Duration::from_secs(refreshed.min(u32::MAX.into()));
-    Ok((id, Copy { content: Arc::new(content), refreshed }))
+    Decoded::new(id, content.checked()?, last_time(octets, written), None)
+}
+
+/// The body of the next part, and the digest of what there is with it.
+fn part<'a>(reader: &mut Reader<'a>) -> Result<(Reader<'a>, &'a [u8]), String> {
+    let all = reader.0;
+    let length = usize::try_from(reader.number(LENGTH)?).map_err(|error| error.to_string())?;
+    let (body, digest) = (reader.octets(length)?, reader.octets(DIGEST)?);
+    let summed = &all[..LENGTH + length + DIGEST];
+    if reader.octets(SUM)? != crc32c::crc32c(summed).to_be_bytes() {
+        return Err("its checksum is wrong".into());
+    }
+    Ok((Reader(body), digest))
+}
+
+/// A zone with these sets in it, if the digest is that of the result.
+fn with(content: &Content, sets: &mut Reader, digest: &[u8]) -> Result<Content, String> {
+    let mut content = content.clone();
+    while !sets.0.is_empty() {
+        let (owner, rtype) = (sets.name()?, sets.number(2)? as u16);
+        content.remove_set(&owner, rtype);
+        let length = sets.number(4)? as usize;
+        let mut records = Reader(sets.octets(length)?);
+        while !records.0.is_empty() {
+            let ttl = records.number(4)? as u32;
+            let length = records.number(2)? as usize;
+            let (owner, rdata) = (owner.clone(), records.octets(length)?.into());
+            content.add(&Record { owner, rtype, ttl, rdata, file: 0, line: 0 })?;
+        }
+    }
+    match content.digest() == digest {
+        true => content.checked(),
+        false => Err("it does not go with what is in front of it".into()),
+    }
 }
 
 /// Another version of this program may have taken what this one does not.
-fn check(id: &str, content: &Content) -> Result<(), String> {
+fn check(id: &Id, content: &Arc<Content>) -> Result<(), String> {
     let source = Arc::new(PrivateHostedZone::empty(content.zone.clone()));
     let mut problems = Vec::new();
-    let job = zone::Job {
-        id: &id.to_string(),
-        source: &source,
-        data: Some(&content.data),
-        base: None,
-        overlay: None,
-        missing: None,
-        serial: (None, 1),
-    };
+    let job = zone::Job { content: Some(content), ..zone::Job::new(id, &source) };
     match zone::build(job, &mut problems) {
         Some(_) => Ok(()),
         None => {
@@ -228,7 +402,7 @@ fn check(id: &str, content: &Content) -> Result<(), String> {
     }
 }
 
-/// Reads what [`encode`] has written.
+/// Reads octets from the front.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -239,7 +413,7 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self, length: usize) -> Result<u64, String> {
-        Ok(self.octets(length)?.iter().fold(0, |number, octet| number << 8 | u64::from(*octet)))
+        self.octets(length).map(number)
     }
 
     fn name(&mut self) -> Result<Name, String> {
@@ -249,66 +423,5 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manifest::transferred::tests::content;
-
-    fn at(seconds: u64) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn copies_are_kept_and_checked() {
-        let directory = std::env::temp_dir().join(format!("zonal-copies-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&directory);
-        let copies = Copies::new(Some(&directory));
-        assert!(copies.read().is_empty());
-        let zone = content("a.example", "@ 60 SOA ns hm 7 60 30 100 4\n@ 60 NS ns\nns 60 A 10.0.0.1\n");
-        let ids = ["Z1".to_string(), "C/ä.1".to_string(), "x".repeat(300)];
-        for id in &ids {
-            copies.write(id, &zone, at(1000)).unwrap();
-        }
-        copies.touch("Z1", at(2000)).unwrap();
-        let read = copies.read();
-        assert_eq!(read.keys().collect::<std::collections::BTreeSet<_>>(), ids.iter().collect());
-        assert_eq!((read["Z1"].refreshed, read[&ids[1]].refreshed), (at(2000), at(1000)));
-        assert_eq!((&read["Z1"].content.zone, read["Z1"].content.digest()), (&zone.zone, zone.digest()));
-        for (now, is_expired) in [(2099, false), (2100, true), (1, false)] {
-            assert_eq!(read["Z1"].held(at(now)).is_expired, is_expired, "{now}");
-        }
-        copies.remove("Z1");
-        copies.remove("Z1");
-        assert_eq!(copies.read().len(), 2);
-        fs::remove_dir_all(directory).unwrap();
-    }
-
-    #[test]
-    fn what_is_damaged_is_set_aside() {
-        let zone = content("a.example", "@ 60 SOA ns hm 7 60 30 100 4\n@ 60 NS ns\nns 60 A 10.0.0.1\n");
-        let whole = encode("Z", &zone, at(1000));
-        for at in 0..whole.len() {
-            let mut octets = whole.clone();
-            octets[at] ^= 4;
-            match decode(&octets) {
-                // The time that is written later is worth less than all the rest.
-                Ok((_, copy)) => assert!((TIME..SUM).contains(&at) && copy.refreshed == self::at(1000), "{at}"),
-                Err(_) => assert!(!(TIME..SUM).contains(&at), "{at}"),
-            }
-            assert!(decode(&whole[..at]).is_err(), "{at}");
-        }
-        let directory = std::env::temp_dir().join(format!("zonal-damaged-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&directory);
-        let copies = Copies::new(Some(&directory));
-        copies.write("Z", &zone, at(1000)).unwrap();
-        let path = copies.path("Z").unwrap();
-        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-        fs::write(path.with_extension("new"), "half").unwrap();
-        assert!(copies.read().is_empty());
-        let left: Vec<_> =
-            fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["Z.damaged"]);
-        let bad = content("a.example", "@ 60 SOA ns hm 7 60 30 100 4\na 60 CNAME b\na 60 A 10.0.0.1\n");
-        assert!(decode(&encode("Z", &bad, at(1))).unwrap_err().contains("has a CNAME record and other records"));
-        fs::remove_dir_all(directory).unwrap();
-    }
-}
+#[path = "copies_tests.rs"]
+mod tests;

@@ -1,10 +1,10 @@
 //! What zones were before: from one version to the next, for those who copy them by differences (RFC 1995).
 
 use crate::{
-    manifest::Id,
+    manifest::{Id, work},
     snapshot::{
         Snapshot,
-        zone::{Cursor, Node, Zone, work},
+        zone::{Cursor, Node, Zone},
     },
     wire::rdata::rtype,
 };
@@ -196,9 +196,11 @@ mod tests {
         manifest::{
             Loaded,
             overlay::{EditedSet, Overlay},
+            transferred::{Content, ZoneCopy},
         },
         snapshot::{Snapshot, compile},
-        wire::Name,
+        transfer::answer::{Reader, Transferred},
+        wire::{Name, rdata, response},
     };
 
     /// The snapshot that follows on `previous`, with a zone that has these names.
@@ -247,11 +249,13 @@ mod tests {
         assert!(history.steps("Z", first - 1).is_none() && history.steps("Y", 1).is_none());
     }
 
-    /// A zone of 3000 names, and one that an alias leads to.
+    /// A zone of 3000 names with aliases to most, and a name that two aliases lead to, one by the other.
     fn updated_zone() -> Loaded {
         let set = |name: String| serde_json::json!({"name": name, "type": "A", "records": ["192.0.2.1"]});
         let mut records: Vec<_> = names(0..3000).into_iter().chain(["target".into()]).map(set).collect();
-        records.push(serde_json::json!({"name": "alias", "type": "A", "alias": {"name": "target.z.example"}}));
+        let alias = |owner: &str, target: &str| serde_json::json!({"name": owner, "type": "A", "alias": {"name": format!("{target}.z.example")}});
+        records.extend(names(0..2990).iter().map(|name| alias(&format!("to-{name}"), name)));
+        records.extend([alias("alias", "target"), alias("far", "alias")]);
         let key = serde_json::json!([{"tsig_key": "k"}]);
         let zone = serde_json::json!({
             "name": "z.example", "vpc_ids": [], "records": records, "allow_transfer": key, "allow_update": key,
@@ -269,7 +273,7 @@ mod tests {
         let first = latest.zone("Z").unwrap().serial();
         let mut versions = vec![records(latest.zone("Z").unwrap()).collect::<BTreeSet<_>>()];
         for (owner, address) in
-            [("n7", Some(9)), ("n8", None), ("new", Some(1)), ("a.b.n9", Some(1)), ("target", Some(7))]
+            [("n7", Some(9)), ("n2995", None), ("new", Some(1)), ("a.b.n9", Some(1)), ("target", Some(7))]
         {
             let owner = Name::absolute(&format!("{owner}.z.example")).unwrap();
             let values = address.into_iter().map(|last| [192, 0, 2, last][..].into()).collect();
@@ -292,7 +296,65 @@ mod tests {
             assert_eq!(version, records(&zone).collect());
         }
         let (_, last) = history.steps("Z", first + 4).unwrap();
-        assert_eq!((last[0].removed.len(), last[0].added.len()), (3, 3), "what an alias leads to is its own as well");
+        assert_eq!((last[0].removed.len(), last[0].added.len()), (4, 4), "what an alias leads to is its own as well");
+    }
+
+    /// From the differences of a primary to those that secondaries get.
+    #[test]
+    fn an_incremental_transfer_costs_the_change_until_it_is_in_the_history() {
+        let zone = serde_json::json!({
+            "name": "z.example", "vpc_ids": [], "primaries": [{"ip": "192.0.2.1"}], "allow_transfer": [{"tsig_key": "k"}],
+        });
+        let manifest = serde_json::from_value(serde_json::json!({"private_hosted_zones": {"Z": zone}})).unwrap();
+        let mut loaded = Loaded { manifest, ..Loaded::default() };
+        let zone = Name::absolute("z.example").unwrap();
+        let record = |owner: &str, text: &str| {
+            let (rtype, data) = text.split_once(' ').unwrap();
+            let rtype = rdata::type_from_text(rtype).unwrap();
+            let owner = Name::parse(owner.as_bytes(), Some(&zone)).unwrap().as_wire().to_vec();
+            let rdata = rdata::parse_text(rtype, data, &zone).unwrap().into();
+            response::Record { owner, rtype, class: 1, ttl: 60, rdata }
+        };
+        let soa = |serial: u32| record("@", &format!("SOA ns hm {serial} 1 2 3 4"));
+        let read = |old: Option<&Content>, records: Vec<response::Record>| {
+            let mut reader = Reader::new(&zone, old, (usize::MAX, usize::MAX));
+            match records.into_iter().filter_map(|record| reader.push(record).unwrap()).last() {
+                Some(Transferred::Whole(content) | Transferred::Changed(content)) => Arc::new(content),
+                other => panic!("{other:?}"),
+            }
+        };
+        let hosts = (0..20_000).map(|number| record(&format!("n{number}"), "A 192.0.2.1"));
+        let all = [soa(1), record("@", "NS ns")].into_iter().chain(hosts).chain([soa(1)]).collect();
+        let (history, mut content) = (History::default(), read(None, all));
+        let mut serve = |content: &Arc<Content>, previous: Option<&Snapshot>| {
+            loaded.transferred =
+                [("Z".to_string(), ZoneCopy { content: content.clone(), is_expired: false })].into_iter().collect();
+            let snapshot = compile(&loaded, &Arc::default(), previous).unwrap().0;
+            history.follow(&numbered(&snapshot));
+            snapshot
+        };
+        let mut latest = serve(&content, None);
+        let mut versions = vec![records(latest.zone("Z").unwrap()).collect::<BTreeSet<_>>()];
+        for serial in 2..12 {
+            let (gone, came) = (format!("n{serial}"), format!("new.n{serial}"));
+            let deleted = vec![soa(serial), soa(serial - 1), record(&gone, "A 192.0.2.1")];
+            let added = vec![soa(serial), record(&came, "A 192.0.2.2"), soa(serial)];
+            let (_, looked_at) = work::of(|| {
+                content = read(Some(&content), [deleted, added].concat());
+                latest = serve(&content, Some(&latest));
+            });
+            assert!(looked_at < 1000, "{looked_at}");
+            versions.push(records(latest.zone("Z").unwrap()).collect());
+        }
+        for (version, from) in versions.iter().zip(1..11) {
+            let (zone, steps) = history.steps("Z", from).unwrap();
+            let mut version = version.clone();
+            for step in steps {
+                step.removed[1..].iter().for_each(|record| assert!(version.remove(record)));
+                step.added[1..].iter().for_each(|record| assert!(version.insert(record.clone())));
+            }
+            assert_eq!((version, zone.serial()), (records(&zone).collect(), 11));
+        }
     }
 
     #[test]

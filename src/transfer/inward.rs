@@ -395,11 +395,16 @@ impl Follower {
                 if let Some(held) = self.held.clone().filter(|held| held.is_expired) {
                     let _ = self.serve(ZoneCopy { is_expired: false, ..held }).await;
                 }
-                self.keep(now, false).await;
+                self.keep(move |copies, id, content| match copies.touch(id, now) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => copies.write(id, content, now),
+                    result => result,
+                })
+                .await;
                 return ("current", None);
             }
             Said::Newer { content, is_difference } => (content, if is_difference { "ixfr" } else { "axfr" }),
         };
+        let old = self.held.as_ref().filter(|_| result == "ixfr").map(|held| held.content.clone());
         if self.zone.source.catalog.is_some()
             && let Err(error) = self.check_catalog(&content)
         {
@@ -407,7 +412,11 @@ impl Follower {
         }
         match self.serve(ZoneCopy { content: Arc::new(content), is_expired: false }).await {
             Ok(()) => {
-                self.keep(now, true).await;
+                self.keep(move |copies, id, content| match old {
+                    Some(old) => copies.follow(id, &old, content, now),
+                    None => copies.write(id, content, now),
+                })
+                .await;
                 (result, None)
             }
             Err(error) => ("refused", Some(error)),
@@ -436,18 +445,12 @@ impl Follower {
         }
     }
 
-    /// Keeps it in the state directory: all of it, or only that it is still the newest version.
-    async fn keep(&self, now: SystemTime, is_new: bool) {
+    /// Keeps it in the state directory.
+    async fn keep(&self, write: impl FnOnce(&Copies, &str, &Content) -> io::Result<()> + Send + 'static) {
         let Some(held) = &self.held else { return };
         let (copies, id, content) = (self.copies.clone(), self.zone.id.clone(), held.content.clone());
-        let write = move || match is_new {
-            true => copies.write(&id, &content, now),
-            false => match copies.touch(&id, now) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => copies.write(&id, &content, now),
-                result => result,
-            },
-        };
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
+        let written = tokio::task::spawn_blocking(move || write(&copies, &id, &content)).await;
+        if let Ok(Err(error)) = written {
             tracing::error!("the zone {} cannot be kept in the state directory: {error}", self.zone.source.name);
         }
     }

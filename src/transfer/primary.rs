@@ -172,17 +172,17 @@ impl Asking<'_> {
 
     /// A request, and, if it is signed, what verifies its answer.
     fn request(&self, qtype: u16, have: Option<&Content>) -> (Vec<u8>, Option<Session>) {
-        let soa = have.and_then(|have| have.data.records.iter().find(|record| record.rtype == rtype::SOA));
+        let soa = have.and_then(Content::soa_record);
         let mut message = (random_seed().0 as u16).to_be_bytes().to_vec();
         message.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, u8::from(soa.is_some()), 0, 0]);
         message.extend_from_slice(self.zone.as_wire());
         message.extend_from_slice(&[qtype.to_be_bytes(), class::IN.to_be_bytes()].concat());
-        if let Some(soa) = soa {
+        if let Some((ttl, data)) = soa {
             message.extend_from_slice(&pointer::to(HEADER).to_be_bytes());
             message.extend_from_slice(&[rtype::SOA.to_be_bytes(), class::IN.to_be_bytes()].concat());
-            message.extend_from_slice(&soa.ttl.to_be_bytes());
-            message.extend_from_slice(&(soa.rdata.len() as u16).to_be_bytes());
-            message.extend_from_slice(&soa.rdata);
+            message.extend_from_slice(&ttl.to_be_bytes());
+            message.extend_from_slice(&(data.len() as u16).to_be_bytes());
+            message.extend_from_slice(data);
         }
         let session = self.key.map(|key| Session::request(key, &mut message, now() as u64));
         (message, session)

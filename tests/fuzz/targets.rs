@@ -198,7 +198,7 @@ pub fn transfer(octets: &[u8]) {
         Record { owner, rtype, ttl: 60, rdata: parse_text(rtype, text, &zone).expect("data"), file: 0, line: 0 }
     };
     let before = vec![record("@", "SOA", "ns hm 1 60 30 600 5"), record("www", "A", "10.0.0.1")];
-    let before = Content::new(zone.clone(), before).expect("a zone");
+    let before = Content::of(zone.clone(), &before).expect("a zone");
     for old in [None, Some(&before)] {
         let mut reader = Reader::new(&zone, old, (1000, 1 << 20));
         let mut transferred = None;
@@ -213,7 +213,13 @@ pub fn transfer(octets: &[u8]) {
             }
         }
         let Some(Transferred::Whole(content) | Transferred::Changed(content)) = transferred else { continue };
-        let again = Content::new(zone.clone(), content.data.records.clone()).expect("what is transferred is a zone");
+        let records = content.sets().flat_map(|(owner, rtype, values)| {
+            let record = |(ttl, rdata): (u32, &[u8])| (owner.clone(), rtype, ttl, rdata.into());
+            values.iter().map(record).collect::<Vec<_>>()
+        });
+        let record = |(owner, rtype, ttl, rdata)| Record { owner, rtype, ttl, rdata, file: 0, line: 0 };
+        let records: Vec<Record> = records.map(record).collect();
+        let again = Content::of(zone.clone(), &records).expect("what is transferred is a zone");
         assert_eq!((again.digest(), again.soa), (content.digest(), content.soa));
         if let Err(error) = content.members() {
             assert!(!error.is_empty());

@@ -28,7 +28,7 @@ use std::{
 };
 
 use zonal::{
-    manifest::{Problem, Severity, check::check, connectivity::Connectivity, load::Loader},
+    manifest::{Loaded, Problem, Severity, check::check, connectivity::Connectivity, load::Loader},
     snapshot::{Node, Snapshot, compile},
 };
 
@@ -382,11 +382,23 @@ pub fn http_send(server: SocketAddr, method: &str, path: &str, body: &str) -> Op
 
 /// What is served from a directory, compiled in this process.
 pub fn snapshot(directory: &Path) -> Snapshot {
-    let show = |problems: &[Problem]| -> String { problems.iter().map(|problem| format!("{problem}\n")).collect() };
-    let loaded = Loader::new(directory).load();
-    let (loaded, _) = loaded.unwrap_or_else(|problems| panic!("{}", show(&problems)));
+    compiled(&loaded(directory), None)
+}
+
+/// What a directory holds.
+pub fn loaded(directory: &Path) -> Loaded {
+    let (loaded, _) = Loader::new(directory).load().unwrap_or_else(|problems| panic!("{}", show(&problems)));
     let problems = check(&loaded.manifest, &Connectivity::new(&loaded.manifest), 0);
     assert!(problems.iter().all(|problem| problem.severity == Severity::Warning), "{}", show(&problems));
+    loaded
+}
+
+/// What is served of it, after what was served before.
+pub fn compiled(loaded: &Loaded, previous: Option<&Snapshot>) -> Snapshot {
     let node = Arc::new(Node { cookie_secrets: vec![[7; 16]], ..Node::default() });
-    compile(&loaded, &node, None).unwrap_or_else(|problems| panic!("{}", show(&problems))).0
+    compile(loaded, &node, previous).unwrap_or_else(|problems| panic!("{}", show(&problems))).0
+}
+
+fn show(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("{problem}\n")).collect()
 }

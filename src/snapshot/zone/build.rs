@@ -1,15 +1,18 @@
 //! Compiling a zone: collects its records, checks that they may be together, and lays them out in memory.
 
 use super::{
-    Node, Serial, Zone, ZoneCut,
+    GROUP, Node, Serial, Zone,
     changes::{self, SetChange, Shape},
+    groups::{MAX_MEMBERS, Policy, Rule},
     node_flag,
     overridden::Overridden,
-    work,
 };
 use crate::{
-    manifest::{Id, Location, MasterFile, PrivateHostedZone, Problem, Severity, overlay::Overlay},
-    snapshot::{names::Numbering, routes::NameServer},
+    manifest::{
+        Id, Location, MasterFile, PrivateHostedZone, Problem, ResourceRecordSet, Severity, overlay::Overlay,
+        transferred::Content, work,
+    },
+    snapshot::names::Numbering,
     wire::{
         Name,
         name::{labels, name_text},
@@ -17,7 +20,7 @@ use crate::{
         rdata::{self, rtype},
     },
 };
-use std::{borrow::Cow, collections::HashSet, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 /// The kind of resource of all problems in this module.
 const KIND: &str = "private_hosted_zones";
@@ -49,6 +52,8 @@ pub(super) enum Origin {
     File(u16, u32),
     /// `records[set].records[value]` of the manifest.
     Manifest(usize, usize),
+    /// A primary.
+    Transfer,
     /// zonal itself.
     Own,
     /// A dynamic update, or the zone as it was before an update.
@@ -61,7 +66,7 @@ pub(super) struct SetBuilder<'a> {
     pub ttl: u32,
     pub values: Vec<Cow<'a, [u8]>>,
     pub alias: Option<usize>,
-    origin: Origin,
+    pub origin: Origin,
     /// The size of the records in a message, in octets. Beyond [`MAX_SET_OCTETS`], more records are ignored.
     octets: usize,
     /// The values of a set with more than [`INDEXED_SET`] records.
@@ -69,6 +74,24 @@ pub(super) struct SetBuilder<'a> {
 }
 
 /// A node while its zone is built.
+/// A group of record sets that a routing policy chooses of.
+pub(super) struct GroupBuilder<'a> {
+    /// The node of its name.
+    pub node: usize,
+    pub policy: Policy,
+    pub members: Vec<MemberBuilder<'a>>,
+}
+
+pub(super) struct MemberBuilder<'a> {
+    pub identifier: Box<str>,
+    /// Its records; none for an alias.
+    pub records: SetBuilder<'a>,
+    /// Its target, and whether the target's health counts.
+    pub alias: Option<(Name, bool)>,
+    pub rule: Rule,
+    pub health_check: Option<Id>,
+}
+
 pub(super) struct NodeBuilder<'a> {
     /// The name with the apex, in lower case and wire format.
     pub name: Box<[u8]>,
@@ -83,6 +106,7 @@ pub(super) struct Builder<'a> {
     pub(super) id: &'a str,
     source: &'a PrivateHostedZone,
     data: Option<&'a MasterFile>,
+    content: Option<&'a Content>,
     pub(super) overlay: Option<&'a Overlay>,
     /// The record sets of the files that updates override.
     pub(super) overridden: Overridden<'a>,
@@ -90,6 +114,7 @@ pub(super) struct Builder<'a> {
     pub nodes: Vec<NodeBuilder<'a>>,
     by_name: Numbering,
     aliases: Vec<Name>,
+    pub(super) groups: Vec<GroupBuilder<'a>>,
     problems: &'a mut Vec<Problem>,
     /// The number of problems, including those that are not listed.
     problem_count: usize,
@@ -109,7 +134,9 @@ pub struct Job<'a> {
     pub source: &'a Arc<PrivateHostedZone>,
     /// The records of its master file.
     pub data: Option<&'a MasterFile>,
-    /// The zone before the last update. Only the update has changed since.
+    /// The records of a transferred zone.
+    pub content: Option<&'a Arc<Content>>,
+    /// The zone before the last update or transfer. Only the update or transfer has changed since.
     pub base: Option<&'a Zone>,
     /// The record sets that dynamic updates have changed.
     pub overlay: Option<&'a Arc<Overlay>>,
@@ -117,6 +144,14 @@ pub struct Job<'a> {
     pub missing: Option<&'static str>,
     /// Its last serial, if it has one; and the first serial of a zone without one.
     pub serial: (Option<Serial>, u32),
+}
+
+impl<'a> Job<'a> {
+    /// A zone that has only the records of its resource.
+    pub fn new(id: &'a Id, source: &'a Arc<PrivateHostedZone>) -> Job<'a> {
+        let (data, content, base, overlay, missing) = Default::default();
+        Job { id, source, data, content, base, overlay, missing, serial: (None, 1) }
+    }
 }
 
 /// Compiles a zone. None if it has an error. The serial is that of a zone that secondaries copy.
@@ -131,22 +166,34 @@ pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Seri
     Some((zone, serial))
 }
 
-/// The zone with the changes of the last update. None if the zone has to be built again.
+/// The zone with the changes of the last update or transfer. None if the zone has to be built again.
 fn changed(job: &Job, base: &Zone) -> Option<Zone> {
-    let sets = changes::between(base.overlay.as_deref(), job.overlay.filter(|_| base.is_of(job.source))?)?;
+    if !base.is_of(job.source) {
+        return None;
+    }
+    let sets = match job.content {
+        Some(content) => changes::transferred(base.content.as_deref()?, content),
+        None => changes::between(base.overlay.as_deref(), job.overlay?)?,
+    };
     base.after(job, &sets)
 }
 
 /// Compiles a zone from all of its records. Returns also whether secondaries copy it.
 fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
-    let Job { id, source, base, overlay, .. } = *job;
+    let Job { id, source, overlay, .. } = *job;
+    // A transfer has all records of the zone.
+    let base = job.base.filter(|_| job.content.is_none());
     let mut builder = Builder::new(job, problems);
     match base {
         None => {
             builder.add_master_file();
+            builder.add_content();
             builder.add_record_sets();
         }
-        Some(base) => builder.add_zone(base),
+        Some(base) => {
+            builder.add_zone(base);
+            builder.add_groups();
+        }
     }
     builder.warn_of_overridden_sets();
     builder.add_overlay();
@@ -170,12 +217,14 @@ fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
         records,
         missing: job.missing.map(Arc::from),
         overlay: overlay.cloned(),
+        content: job.content.cloned(),
         has_made_soa,
         has_empty_wildcards: laid_out.has_empty_wildcards,
         table: laid_out.table,
         block: laid_out.block,
         negative: laid_out.negative,
         aliases: builder.aliases.into(),
+        groups: laid_out.groups,
         cuts: cuts.into(),
         digest: Default::default(),
         shape: None,
@@ -185,7 +234,7 @@ fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
     if is_numbered {
         zone.digest = zone.content_digest();
     }
-    if !source.allow_update.is_empty() || source.is_transferred() {
+    if !zone.has_groups() && (!source.allow_update.is_empty() || source.is_transferred()) {
         zone.shape = Shape::new(&zone).map(Arc::new);
     }
     Some((zone, is_numbered))
@@ -199,12 +248,14 @@ impl<'a> Builder<'a> {
             id: job.id,
             source: job.source,
             data: job.data,
+            content: job.content.map(|content| &**content),
             overlay: job.overlay.map(|overlay| &**overlay),
             overridden: Overridden::new(),
             apex: apex.clone(),
             nodes: Vec::new(),
             by_name: Numbering::default(),
             aliases: Vec::new(),
+            groups: Vec::new(),
             problems,
             problem_count: 0,
             unlisted: None,
@@ -221,6 +272,7 @@ impl<'a> Builder<'a> {
         self.failed |= severity == Severity::Error;
         self.problem_count += 1;
         let whole = if self.source.is_transferred() { "primaries" } else { "file" };
+        let has_content = self.content.is_some();
         let (field, place) = match (origin, self.data) {
             (Origin::Manifest(set, value), _) => (format!("records[{set}].records[{value}]"), None),
             (Origin::File(file, line), Some(data)) => {
@@ -228,8 +280,9 @@ impl<'a> Builder<'a> {
                 (whole.into(), file.map(|file| Location { file, line, column: 1, length: 1 }))
             }
             (Origin::File(..), None) => (whole.into(), None),
-            (Origin::Own, Some(_)) => (whole.into(), None),
-            (Origin::Own, None) => (String::new(), None),
+            (Origin::Transfer, _) => (whole.into(), None),
+            (Origin::Own, data) if has_content || data.is_some() => (whole.into(), None),
+            (Origin::Own, _) => (String::new(), None),
             (Origin::Update, _) => ("allow_update".into(), None),
         };
         let mut problem = Problem::error(KIND, self.id, field, message);
@@ -365,7 +418,7 @@ impl<'a> Builder<'a> {
 
     /// Adds the sets of a node that have not changed.
     pub fn add_node(&mut self, node: Node, is_changed: impl Fn(u16) -> bool) {
-        for set in node.sets().filter(|set| !is_changed(set.rtype())) {
+        for set in node.sets().filter(|set| !is_changed(set.rtype()) && set.group().is_none()) {
             let values: Vec<Cow<[u8]>> = set.values().map(Cow::Owned).collect();
             work::count(values.len());
             let octets = values.iter().map(|value| value.len()).sum::<usize>() + 12 * values.len();
@@ -387,6 +440,27 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Adds the record sets with a routing policy alone.
+    fn add_groups(&mut self) {
+        let source = self.source;
+        for (at, set) in source.records.iter().enumerate().filter(|(_, set)| set.set_identifier.is_some()) {
+            let owner = Name::parse(set.name.as_bytes(), Some(&source.name));
+            let (Ok(owner), Some(rtype), Some(rule)) = (owner, rdata::type_from_text(&set.record_type), Rule::of(set))
+            else {
+                continue;
+            };
+            self.add_member(at, &owner, rtype, set, rule);
+        }
+    }
+
+    fn add_content(&mut self) {
+        for (owner, rtype, values) in self.content.into_iter().flat_map(Content::sets) {
+            for (ttl, value) in values.iter() {
+                self.add(owner, rtype, ttl, Cow::Borrowed(value), Origin::Transfer);
+            }
+        }
+    }
+
     fn add_record_sets(&mut self) {
         let source = self.source;
         for (at, set) in source.records.iter().enumerate() {
@@ -402,6 +476,10 @@ impl<'a> Builder<'a> {
                 self.field_error(format!("records[{at}].type"), message);
                 continue;
             };
+            if let Some(rule) = set.set_identifier.as_ref().and_then(|_| Rule::of(set)) {
+                self.add_member(at, &owner, rtype, set, rule);
+                continue;
+            }
             if let Some(alias) = &set.alias {
                 self.add_alias(at, &owner, rtype, &alias.name);
                 continue;
@@ -422,6 +500,79 @@ impl<'a> Builder<'a> {
 
     fn field_error(&mut self, field: String, message: String) {
         self.error(Origin::Own, message).field = field;
+    }
+
+    /// Adds a record set that a routing policy chooses or not.
+    fn add_member(&mut self, at: usize, owner: &Name, rtype: u16, set: &'a ResourceRecordSet, rule: Rule) {
+        let error =
+            |this: &mut Self, message: String| this.field_error(format!("records[{at}].set_identifier"), message);
+        if !owner.is_at_or_below(&self.source.name) {
+            let message = format!("{owner} is outside of the zone {}", self.source.name);
+            return self.field_error(format!("records[{at}].name"), message);
+        }
+        if matches!(rtype, rtype::SOA | rtype::NS | rtype::DS | rtype::DNAME) {
+            return error(self, format!("a routing policy is not possible for {} records", rdata::type_to_text(rtype)));
+        }
+        let identifier = set.set_identifier.as_deref().unwrap_or_default();
+        let origin = Origin::Manifest(at, 0);
+        let mut values = Vec::new();
+        for (number, value) in set.records.iter().enumerate() {
+            match rdata::parse_text(rtype, value, &Name::root()) {
+                Ok(rdata) => values.push(Cow::Owned(Vec::from(rdata))),
+                Err(message) => {
+                    self.error(Origin::Manifest(at, number), format!("`{value}`: {message}"));
+                    return;
+                }
+            }
+        }
+        if rtype == rtype::CNAME && values.len() != 1 {
+            return error(self, "a record set of type CNAME has exactly one record".into());
+        }
+        let octets = values.iter().map(|value: &Cow<[u8]>| value.len() + 12).sum::<usize>();
+        if octets > MAX_SET_OCTETS {
+            return error(self, "the records are too large for a DNS message".into());
+        }
+        if !self.reserve(octets + NODE_OCTETS + identifier.len(), origin) {
+            return;
+        }
+        let node = self.node(owner.to_lowercase().as_wire());
+        let existing = self.nodes[node].sets.iter().find(|set| set.rtype == rtype).map(|set| set.alias);
+        let group = match existing {
+            Some(Some(number)) if number & GROUP != 0 => number & !GROUP,
+            Some(_) => {
+                let rtype = rdata::type_to_text(rtype);
+                return error(self, format!("{owner} has {rtype} records without a set_identifier"));
+            }
+            None => {
+                let alias = Some(GROUP | self.groups.len());
+                self.groups.push(GroupBuilder { node, policy: rule.policy(), members: Vec::new() });
+                let new = SetBuilder::new(rtype, 0, Cow::default(), origin);
+                self.add_set(node, SetBuilder { alias, values: Vec::new(), ..new });
+                self.groups.len() - 1
+            }
+        };
+        let GroupBuilder { policy, members, .. } = &self.groups[group];
+        let (policy, count) = (*policy, members.len());
+        if policy != rule.policy() {
+            let message =
+                format!("{owner} has {} records with {} routing already", rdata::type_to_text(rtype), policy.word());
+            return error(self, message);
+        }
+        if members.iter().any(|member| &*member.identifier == identifier) {
+            return error(
+                self,
+                format!("`{identifier}` is the identifier of another record set with this name and type"),
+            );
+        }
+        if count >= MAX_MEMBERS {
+            return error(self, format!("there are more than {MAX_MEMBERS} record sets with this name and type"));
+        }
+        let ttl = set.ttl.unwrap_or(DEFAULT_TTL);
+        let records = SetBuilder { values, octets, ..SetBuilder::new(rtype, ttl, Cow::default(), origin) };
+        let alias = set.alias.as_ref().map(|alias| (alias.name.clone(), alias.evaluate_target_health));
+        let health_check = set.health_check_id.clone();
+        let member = MemberBuilder { identifier: identifier.into(), records, alias, rule, health_check };
+        self.groups[group].members.push(member);
     }
 
     fn add_alias(&mut self, at: usize, owner: &Name, rtype: u16, target: &Name) {
@@ -461,8 +612,9 @@ impl<'a> Builder<'a> {
         let has = |this: &Self, rtype| this.nodes[0].sets.iter().any(|set| set.rtype == rtype);
         let zone = self.source.name.clone();
         let what = if self.source.is_transferred() { "transferred zone" } else { "master file" };
+        let has_records = self.data.is_some() || self.content.is_some();
         if !has(self, rtype::SOA) {
-            if self.data.is_some() {
+            if has_records {
                 self.error(Origin::Own, format!("the {what} has no SOA record at {zone}")).help =
                     Some("add a line such as `@ SOA ns hostmaster 1 7200 900 1209600 60`".into());
             } else if let (Ok(ns), Ok(hostmaster)) = (zone.child(b"ns"), zone.child(b"hostmaster")) {
@@ -474,7 +626,7 @@ impl<'a> Builder<'a> {
             }
         }
         if !has(self, rtype::NS) {
-            if self.data.is_some() {
+            if has_records {
                 self.warning(
                     Origin::Own,
                     format!("the {what} has no NS record at {zone}: zonal answers with ns.{zone}"),
@@ -500,7 +652,7 @@ impl<'a> Builder<'a> {
                 let size = set.octets;
                 let name = rdata::type_to_text(set.rtype);
                 match set.rtype {
-                    rtype::CNAME if alias.is_some() => {
+                    rtype::CNAME if alias.is_some_and(|number| number & GROUP == 0) => {
                         self.error(origin, format!("{owner}: an alias cannot have the type CNAME"));
                     }
                     rtype::CNAME if values > 1 => {
@@ -574,69 +726,6 @@ impl<'a> Builder<'a> {
                 self.nodes[at].flags |= node_flag::OCCLUDED;
             }
         }
-    }
-
-    /// Warns of occluded records that are not glue, and of delegations without necessary glue.
-    fn check_glue(&mut self) {
-        let mut wanted: HashSet<Box<[u8]>> = HashSet::new();
-        let mut warnings = Vec::new();
-        for node in &self.nodes {
-            if node.flags & node_flag::CUT == 0 || node.occluder.is_some() {
-                continue;
-            }
-            for set in node.sets.iter().filter(|set| set.rtype == rtype::NS) {
-                for target in &set.values {
-                    let target = target.to_ascii_lowercase();
-                    let has_address = self.named(&target).is_some_and(|at| has_address(&self.nodes[at]));
-                    if ends_with(&target, &node.name) && !has_address {
-                        let (owner, target) = (name_text(&node.name), name_text(&target));
-                        let message = format!("the delegation of {owner} has no glue: add an address for {target}");
-                        warnings.push((set.origin, message));
-                    }
-                    wanted.insert(target.into());
-                }
-            }
-        }
-        for node in &self.nodes {
-            let Some(occluder) = node.occluder else { continue };
-            let is_glue = wanted.contains(&node.name);
-            for set in &node.sets {
-                if !(is_glue && matches!(set.rtype, rtype::A | rtype::AAAA)) {
-                    let (owner, above) = (name_text(&node.name), name_text(&self.nodes[occluder].name));
-                    let what = rdata::type_to_text(set.rtype);
-                    let message = format!(
-                        "the {what} records of {owner} are never served: {above} above is delegated or has a DNAME record"
-                    );
-                    warnings.push((set.origin, message));
-                }
-            }
-        }
-        for (origin, message) in warnings {
-            self.warning(origin, message);
-        }
-    }
-
-    /// The zone cuts, with their name servers and the addresses that the zone has of these.
-    fn cuts(&self) -> Vec<ZoneCut> {
-        let is_cut = |node: &&NodeBuilder| node.flags & node_flag::CUT != 0 && node.occluder.is_none();
-        let address = |value: &Cow<[u8]>| match value.len() {
-            4 => <[u8; 4]>::try_from(&value[..]).ok().map(IpAddr::from),
-            _ => <[u8; 16]>::try_from(&value[..]).ok().map(IpAddr::from),
-        };
-        let name_server = |name: &Cow<[u8]>| {
-            let name: Box<[u8]> = name.to_ascii_lowercase().into();
-            let node = self.named(&name).map(|at| &self.nodes[at]);
-            let sets = node.into_iter().flat_map(|node| &node.sets);
-            let sets = sets.filter(|set| matches!(set.rtype, rtype::A | rtype::AAAA));
-            let addresses = sets.flat_map(|set| &set.values).filter_map(address).collect();
-            NameServer { name, addresses }
-        };
-        let cut = |node: &NodeBuilder| {
-            let sets = node.sets.iter().filter(|set| set.rtype == rtype::NS);
-            let name_servers = sets.flat_map(|set| &set.values).map(name_server).collect();
-            ZoneCut { name: node.name.clone(), name_servers }
-        };
-        self.nodes.iter().filter(is_cut).map(cut).collect()
     }
 }
 

@@ -12,11 +12,15 @@
 use super::{
     FoundNode, Job, Node, NodeAt, Search, Set, Zone,
     additional::{MAX_BY_NAME, target_at},
+    alias_targets::AliasTargets,
     build::Builder,
     lay_out, node_flag,
 };
 use crate::{
-    manifest::overlay::{EditedSet, Overlay},
+    manifest::{
+        overlay::{EditedSet, Overlay},
+        transferred::{ChangedSet, Content, Values},
+    },
     wire::{
         Name,
         query::{LookupName, name_hash},
@@ -64,6 +68,16 @@ pub(super) fn between<'a>(old: Option<&'a Overlay>, new: &'a Overlay) -> Option<
     }
 }
 
+/// The sets that a transfer has changed from one version of a zone's records to another.
+pub(super) fn transferred<'a>(old: &'a Content, new: &'a Content) -> Vec<SetChange<'a>> {
+    let change = |set: ChangedSet<'a>| {
+        let ttl = set.values.and_then(|values| values.iter().next()).map_or(0, |(ttl, _)| ttl);
+        let values = set.values.into_iter().flat_map(Values::iter).map(|(_, data)| data).collect();
+        SetChange { owner: set.owner, rtype: set.rtype, ttl, values }
+    };
+    old.changed(new).map(change).collect()
+}
+
 /// The data about a zone's block that a change needs.
 #[derive(Debug)]
 pub(super) struct Shape {
@@ -71,8 +85,7 @@ pub(super) struct Shape {
     children: Box<[u32]>,
     /// The names of the zone cuts' name servers, without the apex.
     cut_targets: HashSet<Box<[u8]>>,
-    /// The nodes with aliases.
-    aliases: Box<[u32]>,
+    pub(super) aliases: AliasTargets,
     /// The number of names.
     names: usize,
 }
@@ -81,7 +94,7 @@ impl Shape {
     /// The data of a zone; none if each change has to build the zone again.
     pub fn new(zone: &Zone) -> Option<Shape> {
         let mut children = vec![0; zone.table.slots()];
-        let (mut cut_targets, mut aliases, mut names) = (HashSet::new(), Vec::new(), 0);
+        let (mut cut_targets, mut names) = (HashSet::new(), 0);
         for cut in zone.cuts.iter() {
             let relative = |name: &[u8]| zone.relative_of(name).map(|(name, relative)| name.wire()[..relative].into());
             cut_targets.extend(cut.name_servers.iter().filter_map(|server| relative(&server.name)));
@@ -91,9 +104,6 @@ impl Shape {
             for set in node.sets() {
                 if target_at(set.rtype()).is_some() && set.count() as usize > MAX_BY_NAME {
                     return None;
-                }
-                if set.alias().is_some() && aliases.last() != Some(&(node.at as u32)) {
-                    aliases.push(node.at as u32);
                 }
             }
             let (name, _) = zone.relative_of(&[node.relative(), &zone.apex].concat())?;
@@ -107,12 +117,12 @@ impl Shape {
                 }
             }
         }
-        Some(Shape { children: children.into(), cut_targets, aliases: aliases.into(), names })
+        Some(Shape { children: children.into(), cut_targets, aliases: AliasTargets::new(zone), names })
     }
 
     /// Its size in memory, in octets.
     pub fn memory(&self) -> usize {
-        size_of_val(&*self.children) + size_of_val(&*self.aliases)
+        size_of_val(&*self.children) + self.aliases.memory()
     }
 }
 
@@ -243,6 +253,11 @@ impl Zone {
         for set in sets {
             by_owner.entry(set.owner.to_lowercase()).or_default().push(set);
         }
+        let most = MIN_NAMES.max(shape.names / SHARE);
+        // Even if all that was changed before is changed again, too much is changed now.
+        if by_owner.len() > 2 * most {
+            return None;
+        }
         let mut problems = Vec::new();
         let mut builder = Builder::new(job, &mut problems);
         let mut changed = Vec::new();
@@ -277,7 +292,7 @@ impl Zone {
         }
         let mut zone = self.clone();
         zone.source = job.source.clone();
-        zone.overlay = job.overlay.cloned();
+        (zone.overlay, zone.content) = (job.overlay.cloned(), job.content.cloned());
         let mut head = lay_out::alone(apex, &self.apex);
         let negative = head.len();
         head.extend_from_slice(&lay_out::negative(apex, &self.apex)?);
@@ -289,9 +304,7 @@ impl Zone {
             zone.change(name, *relative, block)?;
         }
         let changes = zone.changes.as_ref()?;
-        if changes.names.len() > MIN_NAMES.max(shape.names / SHARE)
-            || changes.octets > MIN_OCTETS.max(self.block.len() / SHARE)
-        {
+        if changes.names.len() > most || changes.octets > MIN_OCTETS.max(self.block.len() / SHARE) {
             return None;
         }
         let (mut digest, mut records) = (self.digest, self.records);
@@ -369,29 +382,32 @@ impl Zone {
         (!changed).then_some(node)
     }
 
-    /// The names, in wire format, whose records may differ in a later version of the zone, including the apex. None if the
-    /// versions do not share a block, so that any name may differ.
-    pub fn names_changed_in(&self, later: &Zone) -> Option<BTreeSet<Box<[u8]>>> {
+    /// The names that differ in a later version of the zone, without apex, each with its hash. The apex itself is left out.
+    /// None if the versions do not share a block, so that any name may differ.
+    pub(super) fn changed_names(&self, later: &Zone) -> Option<Vec<(u64, Box<[u8]>)>> {
         if !Arc::ptr_eq(&self.block, &later.block) {
             return None;
         }
         let nothing = OrdMap::new();
         let names =
-            |zone: &Zone| zone.changes.as_ref().map_or_else(|| nothing.clone(), |changes| changes.names.clone());
-        let (old, new) = (names(self), names(later));
-        let mut changed: BTreeSet<Box<[u8]>> = [self.apex.clone()].into();
-        let mut add = |relative: &[u8]| changed.insert([relative, &self.apex].concat().into());
-        for item in old.diff(&new) {
-            match item {
-                DiffItem::Add(_, name) | DiffItem::Remove(_, name) => add(&name.relative),
-                DiffItem::Update { old: (_, old), new: (_, new) } => add(&old.relative) | add(&new.relative),
+            |zone: &'_ Zone| zone.changes.as_ref().map_or_else(|| nothing.clone(), |changes| changes.names.clone());
+        let mut changed = Vec::new();
+        for item in names(self).diff(&names(later)) {
+            let (one, other) = match item {
+                DiffItem::Add(hash, name) | DiffItem::Remove(hash, name) => ((hash, name), None),
+                DiffItem::Update { old, new } => (old, Some(new).filter(|new| new.1.relative != old.1.relative)),
             };
-        }
-        // An alias may lead to a changed name.
-        for at in self.shape.iter().flat_map(|shape| &shape.aliases) {
-            add(self.node(NodeAt(*at)).relative());
+            changed.extend([Some(one), other].into_iter().flatten().map(|(hash, name)| (*hash, name.relative.clone())));
         }
         Some(changed)
+    }
+
+    /// The names, in wire format, whose records may differ in a later version of the zone, including the apex. None if the
+    /// versions do not share a block, so that any name may differ.
+    pub fn names_changed_in(&self, later: &Zone) -> Option<BTreeSet<Box<[u8]>>> {
+        let own = self.changed_names(later)?.into_iter().map(|(_, relative)| relative);
+        let all = own.chain(self.aliases_touched_in(later)?).chain([Box::default()]);
+        Some(all.map(|relative| [&relative, &*self.apex].concat().into()).collect())
     }
 }
 

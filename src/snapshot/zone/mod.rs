@@ -21,8 +21,11 @@
 //! has [`Changes`] in addition.
 
 mod additional;
+mod alias_targets;
 mod build;
 mod changes;
+mod delegations;
+pub mod groups;
 mod lay_out;
 mod overridden;
 mod records;
@@ -32,7 +35,7 @@ mod tests;
 
 use super::{names::Table, routes::NameServer};
 use crate::{
-    manifest::{Id, PrivateHostedZone, digest::Digest, overlay::Overlay},
+    manifest::{Id, PrivateHostedZone, digest::Digest, overlay::Overlay, transferred::Content},
     wire::{
         Name,
         codes::pointer,
@@ -48,29 +51,12 @@ pub use additional::Target;
 pub use build::{Job, build};
 pub use changes::SetChange;
 use changes::{Changes, Shape};
+use groups::Group;
 pub use records::{Cursor, soa_serial};
 pub use serial::Serial;
 
-/// Counts the names and records that building and comparing zones reads, for tests.
-pub mod work {
-    #[cfg(test)]
-    thread_local!(static DONE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
-
-    /// Counts names or records.
-    #[inline]
-    pub fn count(_items: usize) {
-        #[cfg(test)]
-        DONE.with(|done| done.set(done.get() + _items));
-    }
-
-    /// The result of a function, and the number that this thread has counted during it.
-    #[cfg(test)]
-    pub fn of<T>(something: impl FnOnce() -> T) -> (T, usize) {
-        let before = DONE.with(std::cell::Cell::get);
-        let result = something();
-        (result, DONE.with(std::cell::Cell::get) - before)
-    }
-}
+/// The bit in the number of a set without records that tells a group from an alias.
+const GROUP: usize = 1 << 31;
 
 /// Flags of a node.
 mod node_flag {
@@ -103,6 +89,8 @@ pub struct Zone {
     pub missing: Option<Arc<str>>,
     /// The record sets that dynamic updates have changed.
     pub overlay: Option<Arc<Overlay>>,
+    /// The records of a transferred zone.
+    content: Option<Arc<Content>>,
     /// Its source has no SOA record, and zonal made one.
     has_made_soa: bool,
     apex_labels: usize,
@@ -113,6 +101,7 @@ pub struct Zone {
     /// The offset of a set with the SOA record alone, with the TTL of negative answers.
     negative: u32,
     aliases: Arc<[Name]>,
+    groups: Arc<[Group]>,
     cuts: Arc<[ZoneCut]>,
     /// A digest of all records without the serial, if secondaries copy the zone.
     digest: Digest,
@@ -472,9 +461,21 @@ impl<'z> Set<'z> {
         &self.block[self.records_at()..self.end()]
     }
 
-    /// The number of the target; none if it is not an alias.
+    /// The number of the target, if it is an alias.
     #[inline]
     pub fn alias(self) -> Option<usize> {
+        self.number().filter(|number| number & GROUP == 0)
+    }
+
+    /// The number of the group, if a routing policy chooses the records.
+    #[inline]
+    pub fn group(self) -> Option<usize> {
+        self.number().filter(|number| number & GROUP != 0).map(|number| number & !GROUP)
+    }
+
+    /// The number that a set without records has.
+    #[inline]
+    fn number(self) -> Option<usize> {
         (self.count() == 0).then(|| read_u32(self.block, self.records_at()) as usize)
     }
 

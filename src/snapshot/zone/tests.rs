@@ -23,15 +23,8 @@ fn zone(mut records: Vec<Record>) -> (Option<Zone>, Vec<Problem>) {
     records.push(record(APEX, rtype::NS, "ns.elsewhere.example."));
     let source = Arc::new(PrivateHostedZone::empty(Name::absolute(APEX).unwrap()));
     let data = MasterFile { files: Vec::new(), records };
-    let job = Job {
-        id: &"Z".to_string(),
-        source: &source,
-        data: Some(&data),
-        base: None,
-        overlay: None,
-        missing: None,
-        serial: (None, 1),
-    };
+    let id = "Z".to_string();
+    let job = Job { data: Some(&data), ..Job::new(&id, &source) };
     let mut problems = Vec::new();
     (build(job, &mut problems).map(|(zone, _)| zone), problems)
 }

@@ -123,15 +123,7 @@ impl EtcdEditor {
         let snapshot = snapshot.load_full();
         let serial = (snapshot.serials.get(id).copied(), 1);
         let (key, mut problems) = (id.to_string(), Vec::new());
-        let job = zone::Job {
-            id: &key,
-            source: &resource,
-            data: data.as_ref(),
-            base: None,
-            overlay: None,
-            missing: None,
-            serial,
-        };
+        let job = zone::Job { data: data.as_ref(), serial, ..zone::Job::new(&key, &resource) };
         let built = zone::build(job, &mut problems);
         let (zone, _) = built.ok_or_else(|| {
             let first = problems.iter().find(|problem| problem.is_error()).map(Problem::to_string);
@@ -179,7 +171,7 @@ impl EtcdEditor {
         let source = changed.manifest().private_hosted_zones.get(id).ok_or_else(|| refused(None))?;
         let (key, mut problems) = (id.to_string(), Vec::new());
         let serial = (snapshot.serials.get(id).copied(), 1);
-        let job = zone::Job { id: &key, source, data: data.as_ref(), base: None, overlay: None, missing: None, serial };
+        let job = zone::Job { data: data.as_ref(), serial, ..zone::Job::new(&key, source) };
         match zone::build(job, &mut problems) {
             Some(_) => Ok(()),
             None => Err(refused(problems.iter().find(|problem| problem.is_error()))),

@@ -1,6 +1,11 @@
 use crate::{
-    manifest::{Access, MasterFile, PrivateHostedZone, Record, overlay::EditedSet, overlay::Overlay},
-    snapshot::zone::{Job, Node, Search, Set, Zone, build, read_u16, work},
+    manifest::{
+        Access, MasterFile, PrivateHostedZone, Record,
+        overlay::{EditedSet, Overlay},
+        transferred::Content,
+        work,
+    },
+    snapshot::zone::{Job, Node, Search, Set, Zone, build, read_u16},
     wire::{
         Name,
         query::LookupName,
@@ -59,7 +64,11 @@ struct Updated {
 
 impl Updated {
     fn new(names: &BTreeMap<String, Sets>) -> Option<Updated> {
-        let (source, data, overlay) = (source(), data(names), Arc::default());
+        Updated::of(source(), names)
+    }
+
+    fn of(source: Arc<PrivateHostedZone>, names: &BTreeMap<String, Sets>) -> Option<Updated> {
+        let (data, overlay) = (data(names), Arc::default());
         let zone = built(&source, Some(&data), None, None)?;
         Some(Updated { source, data, overlay, zone })
     }
@@ -86,8 +95,69 @@ fn built(
     base: Option<&Zone>,
     overlay: Option<&Arc<Overlay>>,
 ) -> Option<Zone> {
-    let job = Job { id: &"Z".to_string(), source, data, base, overlay, missing: None, serial: (None, 1) };
+    let id = "Z".to_string();
+    let job = Job { data, base, overlay, ..Job::new(&id, source) };
     build(job, &mut Vec::new()).map(|(zone, _)| zone)
+}
+
+/// A zone in the versions that transfers make of it.
+struct Transferred {
+    source: Arc<PrivateHostedZone>,
+    content: Arc<Content>,
+    zone: Zone,
+}
+
+impl Transferred {
+    fn new(names: &BTreeMap<String, Sets>) -> Option<Transferred> {
+        let mut source = (*source()).clone();
+        source.primaries = serde_json::from_str(r#"[{"ip": "192.0.2.1"}]"#).unwrap();
+        let (source, content) = (Arc::new(source), Arc::new(Content::of(name(""), &data(names).records).unwrap()));
+        let zone = Transferred::built(&source, &content, None)?;
+        Some(Transferred { source, content, zone })
+    }
+
+    fn built(source: &Arc<PrivateHostedZone>, content: &Arc<Content>, base: Option<&Zone>) -> Option<Zone> {
+        let id = "Z".to_string();
+        let job = Job { content: Some(content), base, ..Job::new(&id, source) };
+        build(job, &mut Vec::new()).map(|(zone, _)| zone)
+    }
+
+    /// Makes what a difference says. Returns what that looked at; none, and nothing is changed, if the zone cannot be so.
+    fn change(&mut self, serial: u32, sets: &[EditedSet]) -> Option<usize> {
+        let mut content = (*self.content).clone();
+        let soa = edited("", rtype::SOA, &[format!("ns.z.example. h.z.example. {serial} 1 1 1 30")]);
+        for set in sets.iter().chain([&soa]) {
+            content.remove_set(&set.owner, set.rtype);
+            for rdata in set.values.clone() {
+                let (owner, rtype, ttl) = (set.owner.clone(), set.rtype, set.ttl);
+                content.add(&Record { owner, rtype, ttl, rdata, file: 0, line: 0 }).unwrap();
+            }
+        }
+        let content = Arc::new(content);
+        let (zone, looked_at) = work::of(|| Transferred::built(&self.source, &content, Some(&self.zone)));
+        (self.zone, self.content) = (zone?, content);
+        Some(looked_at)
+    }
+
+    /// The zone as a whole transfer has it, whose records come in another order.
+    fn anew(&self) -> Zone {
+        let record = |(owner, rtype, ttl, rdata): (&Name, u16, u32, &[u8])| Record {
+            owner: owner.clone(),
+            rtype,
+            ttl,
+            rdata: rdata.into(),
+            file: 0,
+            line: 0,
+        };
+        let sets = self.content.sets();
+        let all =
+            sets.flat_map(|(owner, rtype, values)| values.iter().map(move |(ttl, data)| (owner, rtype, ttl, data)));
+        let mut records: Vec<Record> = all.map(record).collect();
+        records.reverse();
+        let content = Arc::new(Content::of(name(""), &records).unwrap());
+        assert_eq!(content.digest(), self.content.digest());
+        Transferred::built(&self.source, &content, None).unwrap()
+    }
 }
 
 /// A set as an answer has it, with its additional sets.
@@ -237,6 +307,139 @@ proptest! {
             assert_same(&zone.zone, &zone.built_again(), &asked);
         }
     }
+}
+
+/// A zone with aliases of type A, of these owners and targets.
+fn source_with_aliases(aliases: &[(String, String)]) -> Arc<PrivateHostedZone> {
+    let record = |(owner, target): &(String, String)| {
+        let name = self::name(target).to_string();
+        serde_json::json!({"name": owner, "type": "A", "alias": {"name": name}})
+    };
+    let records: Vec<_> = aliases.iter().map(record).collect();
+    let mut source = (*source()).clone();
+    source.records = serde_json::from_value(records.into()).unwrap();
+    Arc::new(source)
+}
+
+/// What secondaries get of a name.
+fn copied(zone: &Zone, name: &LookupName) -> Vec<(u16, u32, Vec<Vec<u8>>)> {
+    let sets = zone.node_of(name.wire()).into_iter().flat_map(|node| zone.sets_of(node));
+    sets.map(|(_, set)| (set.rtype(), set.ttl(), set.values().collect())).collect()
+}
+
+proptest! {
+    /// Each name that has other records in a later version is among those that are told, however aliases lead there.
+    #[test]
+    fn names_with_other_records_are_known(
+        aliases in vec((select(vec!["al0", "al1", "al2.b", "*.al3"]), prop_oneof![owner(), select(vec!["al0", "al1", "al2.b", "x.al3", ""]).prop_map(String::from)]), 1..5),
+        first in vec((owner(), contents(0)), 0..8),
+        updates in vec(vec((owner(), contents(0)), 1..3), 1..8),
+    ) {
+        let aliases: BTreeMap<&str, String> = aliases.into_iter().collect();
+        let aliases: Vec<(String, String)> = aliases.into_iter().map(|(owner, to)| (owner.into(), to)).collect();
+        let mut asked = all_names();
+        asked.extend(aliases.iter().map(|(owner, _)| LookupName::new(name(owner).as_wire()).unwrap()));
+        let mut names: BTreeMap<String, Sets> = first.into_iter().collect();
+        let zone = Updated::of(source_with_aliases(&aliases), &names);
+        prop_assume!(zone.is_some());
+        let mut zone = zone.unwrap();
+        let mut versions = vec![zone.zone.clone()];
+        for update in updates {
+            let before = names.clone();
+            let sets: Vec<EditedSet> = update.iter().flat_map(|(owner, to)| change(&mut names, owner, to)).collect();
+            match zone.update(&sets) {
+                Some(_) => versions.push(zone.zone.clone()),
+                None => names = before,
+            }
+        }
+        for (old, new) in versions.iter().zip(&versions[1..]).chain([(&versions[0], &zone.zone)]) {
+            let Some(told) = old.names_changed_in(new) else { continue };
+            for name in &asked {
+                if copied(old, name) != copied(new, name) {
+                    assert!(told.contains(name.wire()), "{}", crate::wire::name::name_text(name.wire()));
+                }
+            }
+        }
+    }
+}
+
+/// One alias that is touched, of many.
+#[test]
+fn only_aliases_that_a_change_may_touch_are_looked_at() {
+    let mut names = hosts(1000);
+    names.insert("*.w".into(), vec![(rtype::A, vec!["192.0.2.1".into()])]);
+    let mut aliases: Vec<(String, String)> = (0..1000).map(|at| (format!("al{at}"), format!("n{at}"))).collect();
+    aliases.extend((0..5).map(|at| (format!("wild{at}"), format!("x{at}.w"))));
+    aliases.extend((0..5).map(|at| (format!("apex{at}"), String::new())));
+    aliases.push(("far".into(), "al7".into()));
+    let mut zone = Updated::of(source_with_aliases(&aliases), &names).unwrap();
+    let address = vec!["192.0.2.9".to_string()];
+    for (owner, rtype, touched) in [
+        ("n7", rtype::A, vec!["al7", "far"]),
+        ("n7", 16, vec!["al7", "far"]),
+        ("other", rtype::A, vec![]),
+        ("x1.w", rtype::A, vec!["wild1"]),
+        ("a.x2.w", rtype::A, vec!["wild2"]),
+        ("b.x2.w", rtype::A, vec![]),
+        ("*.w", rtype::A, vec!["wild0", "wild1", "wild2", "wild3", "wild4"]),
+        ("", rtype::A, vec!["apex0", "apex1", "apex2", "apex3", "apex4"]),
+    ] {
+        let old = zone.zone.clone();
+        let values = if rtype == 16 { vec!["\"x\"".to_string()] } else { address.clone() };
+        zone.update(&[edited(owner, rtype, &values)]).unwrap();
+        let names = old.aliases_touched_in(&zone.zone).unwrap();
+        let names: Vec<String> = names.iter().map(|name| String::from_utf8(name[1..].into()).unwrap()).collect();
+        assert_eq!(names, touched, "{owner}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_zone_after_incremental_transfers_is_the_zone_that_is_transferred_as_a_whole(
+        first in prop_oneof![vec((owner(), contents(0)), 0..8), vec((owner(), contents(12)), 0..8)],
+        steps in vec(vec((owner(), contents(2)), 1..4), 1..12),
+    ) {
+        let asked = all_names();
+        let mut names: BTreeMap<String, Sets> = first.into_iter().collect();
+        let zone = Transferred::new(&names);
+        prop_assume!(zone.is_some());
+        let mut zone = zone.unwrap();
+        for (step, serial) in steps.into_iter().zip(2..) {
+            let before = names.clone();
+            let sets: Vec<EditedSet> = step.iter().flat_map(|(owner, to)| change(&mut names, owner, to)).collect();
+            if zone.change(serial, &sets).is_none() {
+                names = before;
+                continue;
+            }
+            assert_eq!(zone.zone.serial(), serial);
+            assert_same(&zone.zone, &zone.anew(), &asked);
+        }
+    }
+}
+
+#[test]
+fn an_incremental_transfer_costs_the_change_and_not_the_zone() {
+    let mut zone = Transferred::new(&hosts(50_000)).unwrap();
+    let asked: Vec<LookupName> = ["n1", "n2", "new", "n3", "deep.er.n3"]
+        .iter()
+        .map(|relative| LookupName::new(name(relative).as_wire()).unwrap())
+        .collect();
+    let (one, two) = (vec!["192.0.2.9".to_string()], vec!["192.0.2.8".to_string(), "192.0.2.9".to_string()]);
+    for ((owner, values), serial) in
+        [("n1", &one), ("new", &two), ("n2", &vec![]), ("deep.er.n3", &one), ("new", &vec![])].into_iter().zip(2..)
+    {
+        let looked_at = zone.change(serial, &[edited(owner, rtype::A, values)]).unwrap();
+        assert!(looked_at < 500, "{owner}: {looked_at}");
+    }
+    assert_same(&zone.zone, &zone.anew(), &asked);
+    // What has an error is not taken, and changes nothing.
+    assert!(zone.change(9, &[edited("n1", rtype::CNAME, &["n2.z.example.".into()])]).is_none());
+    assert_eq!(zone.zone.serial(), 6);
+    // So much that the zone is built anew, and then little again.
+    let all: Vec<EditedSet> = (0..20_000).map(|at| edited(&format!("n{at}"), rtype::A, &two)).collect();
+    assert!(zone.change(10, &all).unwrap() > 50_000);
+    assert!(zone.change(11, &[edited("n1", rtype::A, &one)]).unwrap() < 500);
+    assert_same(&zone.zone, &zone.anew(), &asked);
 }
 
 fn hosts(number: usize) -> BTreeMap<String, Sets> {

@@ -1,0 +1,117 @@
+//! Many incremental transfers in a row: what is served, and what is kept, is what the primary has.
+
+use super::*;
+use crate::harness::{can_run, free_port};
+use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt};
+
+/// All records of the zone at a server, one a line, in no order; none if they are not handed out.
+fn records(port: u16) -> Option<BTreeSet<String>> {
+    let output = Command::new("dig")
+        .args(["@127.0.0.1", "-p", &port.to_string(), "+tries=1", "+onesoa", "+noall", "+answer"])
+        .args(["a.example", "AXFR"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).to_lowercase();
+    let lines = text.lines().filter(|line| !line.starts_with(';') && !line.is_empty());
+    let all: BTreeSet<String> = lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    (!all.is_empty()).then_some(all)
+}
+
+/// Numbers that look like chance, the same in each run.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
+
+/// The lines of an update: names come, change and go, and with them wildcards, delegations and empty non-terminals.
+fn update(chance: &mut Chance) -> String {
+    let mut lines = String::from("zone a.example");
+    for _ in 0..1 + chance.below(6) {
+        let (owner, last) = (chance.below(40), 1 + chance.below(200));
+        lines += &match chance.below(9) {
+            0 | 1 => format!("\nupdate add n{owner}.a.example 60 A 192.0.2.{last}"),
+            2 => format!("\nupdate delete n{owner}.a.example A"),
+            3 => format!("\nupdate delete n{owner}.a.example"),
+            4 => format!("\nupdate add deep.er.n{owner}.a.example {last} TXT \"{last}\""),
+            5 => format!("\nupdate delete deep.er.n{owner}.a.example"),
+            6 => format!("\nupdate add *.w{owner}.a.example 60 MX {last} n{owner}.a.example."),
+            7 => format!("\nupdate add d{owner}.a.example 60 NS ns{last}.d{owner}.a.example."),
+            _ => format!("\nupdate delete d{owner}.a.example"),
+        };
+    }
+    lines
+}
+
+fn follows(start: impl Fn(&Primary) -> Process) {
+    let scratch = Scratch::new();
+    let (port, secondary) = (free_port(), free_port());
+    let primary = Primary { scratch: &scratch, port, secondary, signed: false, secure: false };
+    let more: String = (0..2000).map(|number| format!("more{number} TXT \"of the same\"\n")).collect();
+    write_zone(&scratch, "a.example", "1 3600 3600 86400", &more);
+    let process = start(&primary);
+    scratch.write(
+        "zones/m.yaml",
+        manifest(&format!(
+            "  Z1: {{name: a.example, vpc_ids: [vpc-a], primaries: [{{ip: 127.0.0.1, port: {port}}}], \
+             allow_transfer: [{{cidr_block: 127.0.0.1/32}}]}}\n"
+        )),
+    );
+    let state = with_state(&scratch.path().join("state"));
+    let server = Server::start_at(secondary, &scratch.path().join("zones"), &state);
+    let is_same =
+        || wait_until("both have the same", || records(port).filter(|all| records(secondary).as_ref() == Some(all)));
+    is_same();
+    let copy = scratch.path().join("state/zones/Z1.copy");
+    let before = wait_until("it is kept", || fs::metadata(&copy).ok());
+    let mut chance = Chance(34);
+    for _ in 0..12 {
+        primary.update(&update(&mut chance));
+        is_same();
+    }
+    let latest = is_same();
+    assert_eq!(transfers(&server, "axfr"), 1.0);
+    let soa = latest.iter().find(|line| line.contains(" in soa ")).unwrap();
+    let serial: u32 = soa.split(' ').nth(6).unwrap().parse().unwrap();
+    wait_until("it is kept", || zone(&server, "Z1").filter(|zone| zone["serial"] == serial));
+    // What has changed is added to the copy: it is the same file.
+    let kept = fs::metadata(&copy).unwrap();
+    assert!(kept.ino() == before.ino() && kept.len() > before.len());
+    drop((server, process));
+    let server = Server::start_at(secondary, &scratch.path().join("zones"), &state);
+    assert_eq!(records(secondary).as_ref(), Some(&latest));
+    drop(server);
+
+    // A copy whose end is damaged is of an older version, until the primary has been asked.
+    let octets = fs::read(&copy).unwrap();
+    fs::write(&copy, &octets[..octets.len() - 3]).unwrap();
+    let server = Server::start_at(secondary, &scratch.path().join("zones"), &state);
+    let older = records(secondary).unwrap();
+    assert!(older != latest && older.len() > 2000);
+    assert!(server.process.log().contains("is damaged behind serial"), "{}", server.process.log());
+    let _process = start(&primary);
+    // A serial that was given to the older version is never given to another one.
+    let without_soa = |port| {
+        let all = records(port)?.into_iter().filter(|line| !line.contains(" in soa "));
+        Some(all.collect::<BTreeSet<String>>())
+    };
+    let expected = wait_until("the primary has it again", || without_soa(port));
+    wait_until("both have the same", || (without_soa(secondary)? == expected).then_some(()));
+}
+
+#[test]
+fn zones_are_those_of_bind_after_many_steps() {
+    if can_run(&["named", "nsupdate", "dig"]) {
+        follows(|primary| primary.bind(&["a.example"]));
+    }
+}
+
+#[test]
+fn zones_are_those_of_knot_after_many_steps() {
+    if can_run(&["knotd", "nsupdate", "dig"]) {
+        follows(|primary| primary.knot(&[("a.example", "")]));
+    }
+}
