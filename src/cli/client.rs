@@ -112,7 +112,8 @@ impl Server {
     /// Reads the credentials: the token and, for HTTPS, the client certificate and the authorities [default: the system's].
     pub fn with(self, access: &AccessArguments) -> anyhow::Result<Server> {
         let token = |file: &Path| {
-            let text = std::fs::read_to_string(file).with_context(|| format!("token {}: cannot be read", file.display()))?;
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("token {}: cannot be read", file.display()))?;
             anyhow::Ok(text.trim().to_string())
         };
         let token = access.token_file.as_deref().map(token).transpose()?;
@@ -184,7 +185,8 @@ pub fn ask_tagged(server: &Server, method: Method, path: &str, body: Option<&Val
     if status.is_success() {
         return Ok((response, tag));
     }
-    let error = anyhow!("the server at {server} says {status}: {}", printable(response["detail"].as_str().unwrap_or("-")));
+    let error =
+        anyhow!("the server at {server} says {status}: {}", printable(response["detail"].as_str().unwrap_or("-")));
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::Forbidden(error)),
         _ => Err(Failure::Refused(error)),

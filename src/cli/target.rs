@@ -257,7 +257,8 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], force: bool, s
             .chain(others)
             .take(MAX_COMPARED)
             .map(|key| Compare::mod_revision(name(key), CompareOp::Equal, known.get(key).copied().unwrap_or(0)));
-        let has_no_later_revision = Compare::mod_revision(prefix, CompareOp::Less, revision + 1).with_range(end.clone());
+        let has_no_later_revision =
+            Compare::mod_revision(prefix, CompareOp::Less, revision + 1).with_range(end.clone());
         let unchanged: Vec<Compare> = [has_no_later_revision].into_iter().chain(has_known_revisions).collect();
         let changes = some.iter().map(|Edit { key, value }| match value {
             Some(text) => TxnOp::put(name(key), text.to_vec(), None),
