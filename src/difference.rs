@@ -190,6 +190,7 @@ fn contents(zone: &Zone) -> Contents {
         for set in node.sets() {
             let value = match set.alias() {
                 Some(number) => (0, vec![zone.alias(number).as_wire().to_vec()]),
+                None if set.group().is_some() => (0, vec![zone.digest_of_group(set).to_vec()]),
                 None => (set.ttl(), set.values().collect()),
             };
             contents.insert((node.name().to_string(), set.rtype()), value);

@@ -546,7 +546,7 @@ mod tests {
         for (body, code, text) in [
             (r#"{"from": "10.1.0.5", "name": "a.example", "resolve": true}"#, "200 OK", r#""type":"A""#),
             (r#"{"from": "10.1.0.5", "name": "a..example"}"#, "400 Bad Request", r#""detail":"`a..example`: "#),
-            (r#"{"from": "10.1.0.5", "name": "a", "type": "NO"}"#, "400 Bad Request", "`NO` is no type"),
+            (r#"{"from": "10.1.0.5", "name": "a", "type": "NO"}"#, "400 Bad Request", "`NO` is not a record type"),
             (r#"{"from": "here", "name": "a"}"#, "422 Unprocessable Entity", r#""detail":""#),
             ("{", "400 Bad Request", r#""detail":""#),
             (&" ".repeat(MAX_BODY_OCTETS + 1), "413 Payload Too Large", r#""detail":""#),

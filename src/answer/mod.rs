@@ -15,6 +15,7 @@ mod cut;
 mod dns64;
 mod endpoint;
 mod explanation;
+mod group;
 pub mod identify;
 pub mod known;
 pub mod query_log_trace;

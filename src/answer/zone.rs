@@ -126,7 +126,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             .any(|skip| has_below(self.context.snapshot, self.context.view, self.name, skip))
     }
 
-    fn negative(&mut self, zone: &'s Zone, apex: usize) -> Result<(), Full> {
+    pub(super) fn negative(&mut self, zone: &'s Zone, apex: usize) -> Result<(), Full> {
         zone.negative().write(&mut self.reply, Section::Authority, apex, apex).map(|_| ())
     }
 
@@ -139,7 +139,10 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         };
         if let Some(set) = set {
             if let Some(number) = set.alias() {
-                return self.alias(zone, set.rtype(), number, apex);
+                return self.alias_to(zone, set.rtype(), zone.alias(number), apex, 0);
+            }
+            if set.group().is_some() {
+                return self.group(zone, set, apex, 0);
             }
             self.answer_set(set, apex)?;
             self.note_set(set);
@@ -149,6 +152,9 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         if node.has_cname()
             && let Some(set) = node.set(rtype::CNAME)
         {
+            if set.group().is_some() {
+                return self.group(zone, set, apex, 0);
+            }
             let start = set.write(&mut self.reply, Section::Answer, self.name_at, apex)?;
             self.note_set(set);
             return Ok(Decision::Target(start + 12));
@@ -162,7 +168,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// Writes a record set under the current name. If not all addresses fit, the truncated answer has those that fit
     /// (RFC 2181, 9): some C libraries do not retry by TCP, and one address is enough for them.
     #[inline]
-    fn answer_set(&mut self, set: Set<'s>, apex: usize) -> Result<(), Full> {
+    pub(super) fn answer_set(&mut self, set: Set<'s>, apex: usize) -> Result<(), Full> {
         let written = set.write_rotated(&mut self.reply, Section::Answer, self.name_at, apex, self.context.moment.draw);
         if written.is_err() && matches!(set.rtype(), rtype::A | rtype::AAAA) {
             set.write_addresses_that_fit(&mut self.reply, Section::Answer, self.name_at, self.context.moment.draw);
@@ -193,7 +199,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
                 }
             }
             self.reply.place_deferred();
-            for other in target.node.sets().filter(|other| set.is_joined_by(*other)) {
+            for other in target.node.sets().filter(|other| set.is_joined_by(*other) && other.group().is_none()) {
                 if target.is_self && other.rtype() == set.rtype() {
                     continue;
                 }
@@ -288,11 +294,19 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         Ok(Decision::Target(data))
     }
 
-    /// Answers from an alias: the records of another name under the current name, with their own TTL.
-    fn alias(&mut self, zone: &'s Zone, rtype: u16, number: usize, apex: usize) -> Result<Decision<'s>, Full> {
-        let mut number = number;
-        for _ in 0..MAX_ALIASES {
-            let target = zone.alias(number);
+    /// Answers from an alias: the records of another name under the current name, with their own TTL. `depth` is the number of
+    /// aliases that lead to this one.
+    pub(super) fn alias_to(
+        &mut self,
+        zone: &'s Zone,
+        rtype: u16,
+        target: &'s Name,
+        apex: usize,
+        depth: usize,
+    ) -> Result<Decision<'s>, Full> {
+        let mut next = target;
+        for depth in depth..MAX_ALIASES {
+            let target = next;
             self.trace.note(Stage::Zone, || format!("the name is an alias of {target}"));
             let Some(target) = LookupName::new(target.as_wire()) else { break };
             for skip in 0..target.labels() {
@@ -307,7 +321,8 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             let (true, Search::Node(node) | Search::Wildcard(node)) = (is_ours, zone.search(&target)) else { break };
             let Some(set) = node.set(rtype) else { break };
             match set.alias() {
-                Some(next) => number = next,
+                Some(number) => next = zone.alias(number),
+                None if set.group().is_some() => return self.group(zone, set, apex, depth + 1),
                 None => {
                     self.answer_set(set, apex)?;
                     self.note_set(set);

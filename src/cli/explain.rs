@@ -155,37 +155,43 @@ mod tests {
                 (
                     "127.1.0.7 127.0.0.1 sqs.us-east-1.amazonaws.com A",
                     &[
-                        "127.0.0.1 is no entry point",
+                        "127.0.0.1 is not an entry point",
                         "its subnet subnet-app-a is in AZ use1-az1",
-                        "endpoint vpce-0sqs (sqs.us-east-1.amazonaws.com.) comes first: the longest name wins",
-                        "after it: private hosted zone Z0PATCH",
+                        "sqs.us-east-1.amazonaws.com. matches private name of endpoint vpce-0sqs (sqs.us-east-1.amazonaws.com.): the longest match wins",
+                        "weaker matches: private hosted zone Z0PATCH",
                         "use1-az2: 127.2.16.10 is usable: not chosen: another AZ",
                     ],
                 ),
                 ("127.3.0.7 - sts.us-east-1.amazonaws.com A", &["127.2.16.14 is unhealthy: not chosen"]),
-                ("127.1.0.7 - logs.us-east-1.amazonaws.com A", &["shifted away from until 2099-12-31T00:00:00Z"]),
+                ("127.1.0.7 - logs.us-east-1.amazonaws.com A", &["shifted away until 2099-12-31T00:00:00Z"]),
                 ("127.1.0.7 - sqs.us-east-1.amazonaws.com AAAA", &["dns_record_ip_type of vpce-0sqs is ipv4"]),
                 ("127.5.0.7 - sqs.us-east-1.amazonaws.com A", &["vpc-shared is not connected to vpc-lonely"]),
                 (
                     "127.3.0.7 - secretsmanager.us-east-1.amazonaws.com A",
-                    &["private_dns_scope does not list vpc-spoke"],
+                    &["`private_dns_scope` does not list vpc-spoke"],
                 ),
                 (
                     "127.2.0.7 - s3.us-east-1.amazonaws.com A",
                     &[
-                        "not endpoint vpce-0s3: its private names are for the inbound path only",
+                        "endpoint vpce-0s3 does not answer: `private_dns_only_for_inbound_resolver_endpoint` limits its private names",
                         "a Gateway endpoint has no names",
                     ],
                 ),
-                ("127.4.0.7 - sqs.us-east-1.amazonaws.com A", &["but through an entry point", "try `--to 127.2.0.53`"]),
+                (
+                    "127.4.0.7 - sqs.us-east-1.amazonaws.com A",
+                    &["have to ask at an entry point", "try `--to 127.2.0.53`"],
+                ),
                 ("192.0.2.1 - sqs.us-east-1.amazonaws.com A", &["no network of the manifest has its address"]),
                 (
                     "127.5.0.7 127.1.0.2 www.corp.example.com A",
-                    &["may not ask at this entry point", "127.5.0.2 (vpc-lonely)"],
+                    &["this entry point does not allow its network", "127.5.0.2 (vpc-lonely)"],
                 ),
-                (&format!("127.5.0.7 - {public} A"), &["the client cannot reach it: vpc-lonely is not connected"]),
-                (&format!("127.3.0.7 - {public} A"), &["the client can reach it: vpc-spoke is connected"]),
-                ("127.3.0.7 - queue.corp.example.com A", &["the client can reach it"]),
+                (
+                    &format!("127.5.0.7 - {public} A"),
+                    &["the client cannot reach the endpoint: vpc-lonely is not connected"],
+                ),
+                (&format!("127.3.0.7 - {public} A"), &["the client can reach the endpoint: vpc-spoke is connected"]),
+                ("127.3.0.7 - queue.corp.example.com A", &["the client can reach the endpoint"]),
             ],
         );
     }
@@ -194,12 +200,12 @@ mod tests {
     fn explains_clients_behind_a_forwarder() {
         let snapshot = examine(Path::new("tests/fixtures/forwarders"), &[], &Arc::default()).0.unwrap();
         for (via, from, expected) in [
-            ("127.21.0.20", "127.20.16.7", "by edns_client_subnet it may name clients of app, shared, dc"),
+            ("127.21.0.20", "127.20.16.7", "it may name clients of app, shared, dc"),
             ("127.21.0.20", "127.20.16.7", "its subnet app-b is in AZ use1-az2"),
-            ("127.21.0.21", "127.20.16.7", "by proxy_protocol_v2 it may name clients of"),
+            ("127.21.0.21", "127.20.16.7", ", by proxy_protocol_v2"),
             ("127.21.0.21", "127.20.16.7", "its subnet app-b is in AZ use1-az2"),
             ("127.21.0.21", "127.24.0.7", "`speaks_for` of the forwarder does not list its network"),
-            ("127.21.0.22", "127.20.16.7", "127.21.0.22 is no forwarder here"),
+            ("127.21.0.22", "127.20.16.7", "127.21.0.22 is not a forwarder of the manifest"),
             ("127.21.0.22", "127.20.16.7", "its subnet shared-a is in AZ use1-az1"),
         ] {
             let request = Request {
@@ -261,21 +267,21 @@ vpc_endpoints:
                     "10.1.0.7 - s.example A",
                     &[
                         "private name of endpoint vpce-a",
-                        "not endpoint vpce-b: vpce-a comes before it: it is in the client's own VPC",
-                        "not endpoint vpce-d1: in state Failed it has no names",
-                        "not endpoint vpce-d2: private_dns_enabled is false",
-                        "not endpoint vpce-d3: the private names of its service v are not verified",
-                        "not endpoint vpce-e: its private_dns_scope does not list a",
-                        "not endpoint vpce-o: enable_dns_hostnames is false in its VPC off",
+                        "endpoint vpce-b does not answer: vpce-a takes precedence: it is in the client's own VPC",
+                        "endpoint vpce-d1 does not answer: an endpoint in state Failed has no names",
+                        "endpoint vpce-d2 does not answer: `private_dns_enabled` is false",
+                        "endpoint vpce-d3 does not answer: the private names of its service v are not verified",
+                        "endpoint vpce-e does not answer: its `private_dns_scope` does not list a",
+                        "endpoint vpce-o does not answer: `enable_dns_hostnames` of its VPC off is false",
                     ],
                 ),
                 (
                     "10.4.0.7 - s.example A",
                     &[
                         "private name of endpoint vpce-a",
-                        "not endpoint vpce-b: vpce-a comes before it: it has the smaller identifier",
-                        "not endpoint vpce-c: vpce-a comes before it: it is in the same Region",
-                        "not endpoint vpce-e: the client's network d does not reach its VPC e",
+                        "endpoint vpce-b does not answer: vpce-a takes precedence: it has the smaller identifier",
+                        "endpoint vpce-c does not answer: vpce-a takes precedence: it is in the same Region",
+                        "endpoint vpce-e does not answer: the client's network d cannot reach its VPC e",
                     ],
                 ),
             ],

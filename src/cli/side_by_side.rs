@@ -124,7 +124,7 @@ mod tests {
         assert!(has(&["answer", " 127.2.0.10", " 127.2.16.10"]), "{shown}");
         assert!(has(&["subnet-app-a", "subnet-app-b"]), "{shown}");
         assert_eq!(
-            shown.matches("endpoint vpce-0sqs (sqs.us-east-1.amazonaws.com.) comes first").count(),
+            shown.matches("matches private name of endpoint vpce-0sqs (sqs.us-east-1.amazonaws.com.)").count(),
             1,
             "{shown}"
         );

@@ -269,12 +269,12 @@ impl ClientRequest {
     /// be this node's own query that other servers sent back.
     fn may_be_ours(&self, query: &[u8], question: &Question) -> bool {
         let name = question.name.wire();
-        let spelt = self
+        let sent_name = self
             .query_template
             .query_in(query)
             .get(HEADER..HEADER + name.len())
-            .filter(|spelt| spelt.eq_ignore_ascii_case(name));
-        spelt.is_some_and(|spelt| self.forwarding.upstreams.may_be_ours(spelt, question.qtype))
+            .filter(|sent_name| sent_name.eq_ignore_ascii_case(name));
+        sent_name.is_some_and(|sent_name| self.forwarding.upstreams.may_be_ours(sent_name, question.qtype))
     }
 
     /// The outcome for a query that may be this node's own. None if it is: the servers of its route

@@ -28,16 +28,7 @@ pub struct ValueError {
 }
 
 /// Fields of the AWS API that zonal does not support.
-const UNSUPPORTED: &[&str] = &[
-    "set_identifier",
-    "weighted_routing_policy",
-    "failover_routing_policy",
-    "latency_routing_policy",
-    "geolocation_routing_policy",
-    "multivalue_answer_routing_policy",
-    "health_check_id",
-    "evaluate_target_health",
-];
+const UNSUPPORTED: &[&str] = &["cidr_routing_policy"];
 
 /// The number of errors of one resource that are reported.
 const MAX_ERRORS: usize = 100;

@@ -33,6 +33,7 @@ pub mod query_log;
 pub mod record_lints;
 pub mod resources;
 pub mod rewrite;
+pub mod routing_policies;
 pub(crate) mod schema_patterns;
 pub mod secondaries;
 pub mod transferred;

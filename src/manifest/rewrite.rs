@@ -36,7 +36,7 @@ pub fn rewrite(
             record_type: type_to_text(set.rtype).into(),
             ttl: Some(set.ttl),
             records: set.values.iter().map(|value| text(set.rtype, value)).collect(),
-            alias: None,
+            ..ResourceRecordSet::default()
         });
     }
     let Some(file) = file.filter(|_| !in_file.is_empty()) else { return Ok((changed, None)) };

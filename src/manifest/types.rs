@@ -9,6 +9,10 @@ use super::{
     presets,
     primaries::{Catalog, NotifySource, Primary},
     query_log::QueryLogConfig,
+    routing_policies::{
+        AzAffinityRoutingPolicy, Coordinates, FailoverRoutingPolicy, GeolocationRoutingPolicy,
+        GeoproximityRoutingPolicy, LatencyRoutingPolicy, WeightedRoutingPolicy,
+    },
     schema_patterns::{Address, Cidr, DomainName, Ipv4, Ipv6, Owner, PlainName, RecordType, Time},
     secondaries::{Access, Secondary},
     words::words,
@@ -190,6 +194,9 @@ pub struct OnPremisesNetwork {
     /// The AZ ID nearest to the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability_zone_id: Option<Id>,
+    /// The place of the network, for routing policies. Default: the Region of the VPC whose view answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coordinates: Option<Coordinates>,
 }
 
 /// A service that interface endpoints lead to.
@@ -451,6 +458,10 @@ pub struct PrivateHostedZone {
     /// Clients that can transfer the zone, in addition to `secondaries` (RFC 5936, RFC 1995).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_transfer: Vec<Access>,
+    /// Which records of a routing policy zone transfers carry. Without it, zonal refuses to transfer a zone with routing
+    /// policies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer_policy_records: Option<TransferPolicyRecords>,
     /// Clients that can change the zone by dynamic updates (RFC 2136). Each needs a TSIG key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_update: Vec<Access>,
@@ -481,13 +492,14 @@ impl PrivateHostedZone {
             catalog: None,
             secondaries: Vec::new(),
             allow_transfer: Vec::new(),
+            transfer_policy_records: None,
             allow_update: Vec::new(),
         }
     }
 }
 
 /// A record set of a private hosted zone: values, or an alias.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("anyOf" = [
     {"required": ["records"], "properties": {"records": {"minItems": 1}, "alias": {"type": "null"}}},
@@ -513,6 +525,34 @@ pub struct ResourceRecordSet {
     /// The target whose records of this type are answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<Alias>,
+    /// The identifier that tells the record set from the others with its name and type. Record sets with an identifier have a
+    /// routing policy, the same for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_identifier: Option<String>,
+    /// Weighted routing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weighted_routing_policy: Option<WeightedRoutingPolicy>,
+    /// Failover routing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover_routing_policy: Option<FailoverRoutingPolicy>,
+    /// Multivalue answer routing: up to 8 healthy record sets answer together.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub multivalue_answer_routing_policy: bool,
+    /// Latency routing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_routing_policy: Option<LatencyRoutingPolicy>,
+    /// Geolocation routing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geolocation_routing_policy: Option<GeolocationRoutingPolicy>,
+    /// Geoproximity routing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geoproximity_routing_policy: Option<GeoproximityRoutingPolicy>,
+    /// Affinity to the client's Availability Zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub az_affinity_routing_policy: Option<AzAffinityRoutingPolicy>,
+    /// The health check of the record set. Without one, the record set is healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check_id: Option<Id>,
 }
 
 /// The target of an alias: a name of an endpoint, or a name of the same zone.
@@ -522,6 +562,9 @@ pub struct Alias {
     /// An absolute name; the last dot is optional.
     #[schemars(with = "DomainName")]
     pub name: Name,
+    /// Whether the alias is healthy only while at least one record set or network interface that it leads to is healthy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub evaluate_target_health: bool,
 }
 
 /// A Resolver endpoint.

@@ -77,9 +77,13 @@ impl Interface {
     /// Whether its address of a family is healthy and not shifted away at this time, in seconds since 1970.
     #[inline]
     pub fn is_usable(&self, family: Family, now: i64) -> bool {
-        self.source.health == Health::Healthy
-            && now >= self.shifted_until
-            && self.verdict(family).is_none_or(Verdict::is_healthy)
+        now >= self.shifted_until && self.is_healthy(family)
+    }
+
+    /// Whether its address of a family is healthy.
+    #[inline]
+    pub fn is_healthy(&self, family: Family) -> bool {
+        self.source.health == Health::Healthy && self.verdict(family).is_none_or(Verdict::is_healthy)
     }
 
     /// The verdict of its address of a family; none without a health check.

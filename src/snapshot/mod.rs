@@ -17,6 +17,7 @@ pub mod names;
 pub mod networks;
 pub mod published;
 pub mod query_logs;
+pub mod regions;
 pub mod routes;
 pub mod slots;
 mod spans;
@@ -206,7 +207,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         Problem::warning("private_hosted_zones", &member.catalog, "catalog", member.reason.clone())
     };
     let mut problems: Vec<Problem> = loaded.omitted_members.iter().map(omitted).collect();
-    let (zones, changed_zones, serials) = zones::recompile(loaded, node, previous, &mut problems);
+    let (mut zones, changed_zones, serials) = zones::recompile(loaded, node, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
     let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
     let networks = match same_networks {
@@ -226,6 +227,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         Some(previous) => previous.health_targets.recompile(&previous.manifest, manifest),
         None => Targets::default().recompile(&Manifest::default(), manifest),
     };
+    zones.take_verdicts(&health_targets);
     problems.extend(health::outside(&health_targets, &networks, &node.health_allow));
     let (endpoints, renamed) = match previous {
         Some(previous) => previous.endpoints.recompile(&previous.manifest, manifest, &health_targets, &mut azs),

@@ -43,6 +43,8 @@ pub struct NetworkInfo {
     pub vpc: Option<Arc<Vpc>>,
     /// The AZ of an on-premises network, if the manifest gives one.
     pub az: Option<Az>,
+    /// The coordinates of an on-premises network, in degrees north and degrees east.
+    pub coordinates: Option<(f32, f32)>,
 }
 
 /// A subnet of the manifest.
@@ -220,6 +222,7 @@ impl Networks {
         for (id, network) in &manifest.on_premises_networks {
             let az = network.availability_zone_id.as_ref().map(|az| azs.number(az));
             let at = this.add(Network::OnPremises(id.clone()), None, az);
+            this.list[at as usize].coordinates = network.coordinates.map(|place| (place.latitude, place.longitude));
             prefixes.extend(network.cidr_blocks.iter().map(|block| (*block, Member { network: at, subnet: None })));
         }
         this.index(prefixes);
@@ -233,7 +236,7 @@ impl Networks {
     fn add(&mut self, network: Network, vpc: Option<Arc<Vpc>>, az: Option<Az>) -> NetworkAt {
         let at = self.list.len() as NetworkAt;
         self.at.insert(network.clone(), at);
-        self.list.push(NetworkInfo { network, vpc, az });
+        self.list.push(NetworkInfo { network, vpc, az, coordinates: None });
         at
     }
 

@@ -2,6 +2,7 @@
 
 use super::{
     Node, Snapshot,
+    health::Targets,
     slots::{Numbers, Slots},
     zone::{self, Serial, Zone},
 };
@@ -19,6 +20,8 @@ pub struct Zones {
     list: Slots<Arc<Zone>>,
     /// The zones with dynamic updates.
     overlaid: OrdSet<Id>,
+    /// The zones with routing policies.
+    grouped: OrdSet<Id>,
 }
 
 impl Zones {
@@ -50,10 +53,23 @@ impl Zones {
         self.numbers.iter().filter_map(|number| Some((number, &**self.get(number)?)))
     }
 
+    /// Gives the members of routing policies the verdicts of their health checks.
+    pub(super) fn take_verdicts(&mut self, targets: &Targets) {
+        let grouped = self.grouped.iter().filter_map(|id| Some((self.numbers.get(id)?, id)));
+        let changed = grouped.filter_map(|(number, _)| Some((number, self.get(number)?.with_verdicts(targets)?)));
+        for (number, zone) in changed.collect::<Vec<_>>() {
+            self.list.set(number, Some(Arc::new(zone)));
+        }
+    }
+
     fn set(&mut self, id: &str, zone: Option<Zone>) {
         match zone.as_ref().is_some_and(|zone| zone.overlay.is_some()) {
             true => drop(self.overlaid.insert(id.into())),
             false => drop(self.overlaid.remove(id)),
+        }
+        match zone.as_ref().is_some_and(Zone::has_groups) {
+            true => drop(self.grouped.insert(id.into())),
+            false => drop(self.grouped.remove(id)),
         }
         match zone {
             Some(zone) => {

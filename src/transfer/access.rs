@@ -92,15 +92,23 @@ pub fn zone<'s>(
             ),
         };
     };
+    let transferable = |zone: &'s Arc<Zone>| match purpose {
+        Purpose::Transfer if zone.has_groups() && zone.source.transfer_policy_records.is_none() => refused(
+            rcode::REFUSED,
+            "the zone has routing policies, which a transfer cannot carry",
+            format!("zone {} has routing policies, and no `transfer_policy_records: first`", zone.id),
+        ),
+        _ => Ok(zone),
+    };
     if second.is_none() {
-        return Ok(first);
+        return transferable(first);
     }
     let own = LookupName::new(name.as_wire()).and_then(|lookup| {
         let view = snapshot.views.get(client.identify(snapshot).ok()?.view())?;
         snapshot.zones.get(snapshot.views.policies(view)?.names.find(&lookup, 0)?.zone?)
     });
     match own.filter(|zone| allows(&zone.source, purpose, client, key)) {
-        Some(own) => Ok(own),
+        Some(own) => transferable(own),
         None => refused(
             rcode::REFUSED,
             "several zones of this name are open to you",

@@ -151,7 +151,9 @@ struct World {
     revision: u64,
     /// What was asked for last: whether it was taken.
     reply: Option<
-        oneshot::Receiver<Result<zonal::control_plane::change::Accepted, zonal::control_plane::change::Refusal>>,
+        oneshot::Receiver<
+            Result<zonal::control_plane::change::AcceptedChange, zonal::control_plane::change::ChangeError>,
+        >,
     >,
 }
 

@@ -1,4 +1,4 @@
-//! The naive model of autodefined names.
+//! The model of autodefined names.
 
 use super::{
     names::{A, AAAA, Data, N, PTR, Rr, at_or_below, name, under},
@@ -8,7 +8,7 @@ use super::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use zonal::manifest::Vpc;
 
-/// What must not leave, with VPCs too that have autodefined names switched off.
+/// The zones whose names are never forwarded, also in VPCs without autodefined names.
 const SPECIAL_USE: [&str; 6] = ["invalid", "test", "onion", "alt", "home.arpa", "service.arpa"];
 
 impl World {
@@ -21,7 +21,7 @@ impl World {
             .collect()
     }
 
-    /// The autodefined zones of a view, as far as worlds have names in them, and as they may be above or below a name.
+    /// The autodefined zones of a view that can contain names of a world, or are above or below a name.
     pub fn autodefined_zones(&self, who: &Who, of: &[String]) -> Vec<N> {
         let mut zones: Vec<N> = SPECIAL_USE.iter().chain(&["localhost"]).map(|zone| name(zone)).collect();
         if !self.manifest.vpcs[&who.vpc].enable_dns_hostnames {
@@ -55,7 +55,7 @@ impl World {
         zones
     }
 
-    /// Autodefined names, as far as their forms are written down: `at` is the apex of one of their zones.
+    /// The answer for an autodefined name of a documented form. `at` is the apex of an autodefined zone.
     pub fn autodefined(&self, who: &Who, at: &[String], asked: &[String], qtype: u16) -> Option<Step> {
         if SPECIAL_USE.iter().any(|zone| at == name(zone)) {
             return Some(Step::Autodefined(if asked == at { 0 } else { NXDOMAIN }));

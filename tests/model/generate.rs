@@ -1,5 +1,5 @@
-//! Generated worlds. Everything is decided by a list of numbers: shorter and smaller numbers make a simpler world, so
-//! that proptest's shrinking of the list shrinks the world.
+//! Generated worlds. A list of numbers determines everything. Fewer and smaller numbers make a simpler
+//! world, so that proptest shrinks the world by shrinking the list.
 
 use super::{
     names::{A, AAAA, ANY, CNAME, DNAME, DS, Data, MX, N, NS, PTR, Rr, SOA, SRV, TXT, name, text, under},
@@ -16,7 +16,7 @@ use std::{
 };
 use zonal::manifest::{Manifest, Resources};
 
-/// Numbers to decide by; when they are used up, all that follow are 0.
+/// The list of numbers. Behind its end, all numbers are 0.
 pub struct Dice<'a> {
     numbers: &'a [u16],
     at: usize,
@@ -33,7 +33,7 @@ impl<'a> Dice<'a> {
         (number as usize * count) >> 16
     }
 
-    /// True in so many of a hundred cases.
+    /// True in `percent` of 100 cases.
     pub fn percent(&mut self, percent: usize) -> bool {
         self.below(100) >= 100 - percent
     }
@@ -337,7 +337,7 @@ fn rules(dice: &mut Dice, manifest: &mut Manifest) {
     }
 }
 
-/// Names of endpoints: all that may exist, regional, zonal, private.
+/// The names that endpoints can have: Regional, zonal and private.
 fn targets(manifest: &Manifest) -> Vec<N> {
     let mut out = Vec::new();
     for (id, endpoint) in &manifest.vpc_endpoints {
@@ -425,7 +425,8 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
     world.data.insert(id, content);
 }
 
-/// The records of a zone, at about `count` names: valid ones, that hit all corners of RFC 1034, 4592 and 6672.
+/// Valid records of a zone at about `count` names. They cover the special cases of RFC 1034, RFC 4592
+/// and RFC 6672.
 pub fn records(dice: &mut Dice, apex: &[String], count: usize, outside: &[N]) -> Vec<Rr> {
     let numbers = [1, 7200, 900, 1_209_600, *dice.pick(&[60, 5, 3600])];
     let soa = Data::Soa(under("ns", apex), under("hostmaster", apex), numbers);
@@ -489,7 +490,7 @@ pub fn records(dice: &mut Dice, apex: &[String], count: usize, outside: &[N]) ->
     dedup(out)
 }
 
-/// Glue may have met other data: keep each name to what goes together.
+/// Removes records that cannot exist beside others of the same name.
 fn dedup(records: Vec<Rr>) -> Vec<Rr> {
     let mut out: Vec<Rr> = Vec::new();
     for rr in records {
@@ -501,7 +502,7 @@ fn dedup(records: Vec<Rr>) -> Vec<Rr> {
     out
 }
 
-/// All names of a world that are worth a question.
+/// The names of a world that are worth a query.
 pub fn interesting(world: &World) -> Vec<N> {
     let manifest = &world.manifest;
     let mut out = targets(manifest);
@@ -533,7 +534,7 @@ pub fn interesting(world: &World) -> Vec<N> {
     out
 }
 
-/// A question about a name of the pool, or a neighbour of it; mostly one that is not refused.
+/// A query for a name of the pool or a related name. Most queries are not refused.
 pub fn ask(dice: &mut Dice, world: &World, pool: &[N]) -> Ask {
     let mut ask = any_ask(dice, world, pool);
     for _ in 0..4 {
@@ -571,7 +572,7 @@ fn any_ask(dice: &mut Dice, world: &World, pool: &[N]) -> Ask {
     Ask { source, local, name: asked, qtype: *dice.pick(&types), rd: !dice.percent(30) }
 }
 
-/// An address of a network, of an interface, or of nobody.
+/// An address of a network, of an interface, or of neither.
 pub fn source(dice: &mut Dice, world: &World) -> IpAddr {
     let vpcs: Vec<String> = world.manifest.vpcs.keys().cloned().collect();
     let block = |dice: &mut Dice| {
@@ -590,7 +591,7 @@ pub fn source(dice: &mut Dice, world: &World) -> IpAddr {
     }
 }
 
-/// An entry point that lets the client in, for the most part.
+/// An entry point. Most of them permit the client.
 fn local(dice: &mut Dice, world: &World, source: IpAddr) -> IpAddr {
     let mut entry_points: Vec<IpAddr> = vec![Ipv4Addr::LOCALHOST.into()];
     entry_points.extend(world.manifest.vpcs.values().flat_map(|vpc| vpc.resolver_addresses.iter().copied()));

@@ -1,4 +1,4 @@
-//! Names and records as the model has them: lists of labels in lower case, nothing clever.
+//! Names and records of the model: names are lists of labels in lower case.
 
 use std::{
     fmt::Write as _,
@@ -154,7 +154,7 @@ impl Rr {
     }
 }
 
-/// A record as it is compared: owner, type, TTL, data as text.
+/// A record in the form in which records are compared: owner, type, TTL, data as text.
 pub type Seen = (String, u16, u32, String);
 
 impl From<&Rr> for Seen {

@@ -1,16 +1,16 @@
-//! Which networks there are, and which reach which: every path is walked anew for every question.
+//! The networks of a manifest and their connections. Each query computes all paths again.
 
 use std::net::IpAddr;
 use zonal::manifest::{Attachment, Manifest, PeeringStatus};
 
-/// A network that clients are in.
+/// A network of clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Net {
     Vpc(String),
     OnPremises(String),
 }
 
-/// Whether the network's ranges hold an address.
+/// Whether a CIDR block of the network contains an address.
 pub fn contains(manifest: &Manifest, net: &Net, address: IpAddr) -> bool {
     let blocks = match net {
         Net::Vpc(id) => &manifest.vpcs[id].cidr_blocks,
@@ -19,7 +19,7 @@ pub fn contains(manifest: &Manifest, net: &Net, address: IpAddr) -> bool {
     blocks.iter().any(|block| block.contains(&address))
 }
 
-/// The AZ ID of the longest subnet of the VPC that holds the address.
+/// The AZ ID of the subnet with the longest prefix that contains the address.
 pub fn az(manifest: &Manifest, vpc: &str, address: IpAddr) -> Option<String> {
     let subnets = manifest.vpcs[vpc].subnets.values();
     let blocks = subnets.flat_map(|subnet| subnet.cidr_blocks.iter().map(move |block| (block, subnet)));
@@ -33,7 +33,7 @@ pub fn all(manifest: &Manifest) -> Vec<Net> {
     vpcs.chain(manifest.on_premises_networks.keys().cloned().map(Net::OnPremises)).collect()
 }
 
-/// The networks connected to `net`, itself left out.
+/// The networks that are connected to `net`, without itself.
 pub fn connected(manifest: &Manifest, net: &Net) -> Vec<Net> {
     all(manifest).into_iter().filter(|other| other != net && reaches(manifest, net, other)).collect()
 }
@@ -81,14 +81,14 @@ fn is_to(attachment: &Attachment, net: &Net) -> bool {
     }
 }
 
-/// Each side's table gets the other side's routes.
+/// Whether each attachment propagates to the table of the other.
 fn exchange(a: &Attachment, b: &Attachment) -> bool {
     let table = |a: &Attachment| a.route_table.clone().unwrap_or_default();
     let routes_of = |a: &Attachment| a.propagates_to.clone().unwrap_or(vec![String::new()]);
     routes_of(a).contains(&table(b)) && routes_of(b).contains(&table(a))
 }
 
-/// Whether what comes in by `entry` reaches `goal`, here or across peered gateways.
+/// Whether a query that enters by `entry` reaches `goal`, at this gateway or across peered gateways.
 fn walk(manifest: &Manifest, at: &str, entry: &Attachment, goal: &Net, names: bool, seen: &mut Vec<String>) -> bool {
     if names && !entry.dns_support {
         return false;

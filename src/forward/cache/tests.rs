@@ -98,7 +98,7 @@ fn keys_differ_by_route_type_flags_and_name() {
         cache.with(*route, question, NOW, |found| assert!(found.is_none(), "{at}"));
         cache.insert("r", key, entry(4, 100 + at as u32, NOW));
     }
-    // Two that have the same hash, as their routes have the same lower half: the newer one is kept,
+    // Two keys with one hash, as their routes have the same lower half: the newer one stays,
     // the other is unknown.
     for (at, (route, question)) in questions.iter().enumerate() {
         let ttl = cache.with(*route, question, NOW, |found| found.map(|found| found.ttl));

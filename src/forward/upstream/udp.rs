@@ -3,7 +3,7 @@
 //! A connected socket receives packets of its server only, and learns of ICMP errors. The kernel
 //! draws its port, and each query has a random ID: a forged response must hit both, and the case of
 //! the name. A packet to a port where a query waits, with an ID that was not used there, is a guess
-//! (RFC 5452, section 9.2): its questions are told, and the socket takes no new queries.
+//! (RFC 5452, section 9.2): its questions get an event, and the socket takes no new queries.
 
 use super::{
     case_behaviour::{Acceptance, CaseBehaviour},

@@ -225,7 +225,7 @@ impl<'a> Checker<'a> {
                 _ => None,
             };
             if let Some(missing) = missing {
-                let message = format!("no interface has {missing} address: such queries have empty answers");
+                let message = format!("no interface has {missing} address: the endpoint has no such records");
                 self.warning(KIND, id, "network_interfaces", message);
             }
         }

@@ -33,6 +33,7 @@ impl Checker<'_> {
             }
         }
         self.cycles();
+        self.unused();
         let interfaces =
             manifest.vpc_endpoints.iter().filter_map(|(id, e)| Some(("vpc_endpoints", id, e.health_check.as_ref()?)));
         let services = manifest.vpc_endpoint_services.iter();
@@ -218,6 +219,22 @@ impl Checker<'_> {
     fn foreign(&mut self, id: &Id, check_type: HealthCheckType, fields: &[(&'static str, bool)]) {
         for (field, _) in fields.iter().filter(|(_, is_given)| *is_given) {
             self.error(KIND, id, *field, format!("a check of type {check_type} does not have it"));
+        }
+    }
+
+    /// Warnings for checks that decide nothing.
+    fn unused(&mut self) {
+        let manifest = self.manifest;
+        if manifest.health_checks.is_empty() {
+            return;
+        }
+        let records = manifest.private_hosted_zones.values().flat_map(|zone| &zone.records);
+        let of_records = records.filter_map(|set| set.health_check_id.as_ref());
+        let of_checks = manifest.health_checks.values().flat_map(|check| &check.child_health_checks);
+        let used: BTreeSet<&Id> = of_records.chain(of_checks).collect();
+        for id in manifest.health_checks.keys().filter(|id| !used.contains(id)) {
+            self.warning(KIND, id, "", "no record set uses the check, nor another check");
+            self.help("name it in the `health_check_id` of a record set, or in `child_health_checks`");
         }
     }
 

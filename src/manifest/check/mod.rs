@@ -15,6 +15,7 @@ mod overlap;
 mod query_logs;
 mod regions;
 mod resolver;
+mod routing_policies;
 mod shadowed;
 #[cfg(test)]
 mod tests;
@@ -145,7 +146,11 @@ impl Checked {
         let same_rules = same_resources(&old.resolver_rules, &manifest.resolver_rules);
         let endpoints = changes(&old.vpc_endpoints, &manifest.vpc_endpoints);
         let zones = changes(&old.private_hosted_zones, &manifest.private_hosted_zones);
-        if !same_networks(old, manifest) || endpoints.len() > MAX_CHANGES || zones.len() > MAX_CHANGES {
+        if !same_networks(old, manifest)
+            || !same_resources(&old.health_checks, &manifest.health_checks)
+            || endpoints.len() > MAX_CHANGES
+            || zones.len() > MAX_CHANGES
+        {
             return None;
         }
         let mut this = self.clone();
@@ -186,7 +191,7 @@ impl Checked {
             checker.query_logs();
             this.query_logs = checker.found();
         }
-        if !same_services || !endpoints.is_empty() || !same_resources(&old.health_checks, &manifest.health_checks) {
+        if !same_services || !endpoints.is_empty() {
             checker.health_checks();
             this.health_checks = checker.found();
         }

@@ -1,6 +1,7 @@
 //! Checks of VPCs, subnets, peering connections, Transit Gateways, on-premises networks, and entry
 //! points.
 
+use super::routing_policies::is_on_earth;
 use super::{Checker, Seen, is_label, list, regions::is_other_region};
 use crate::manifest::{Direction, Vpc};
 use std::{collections::BTreeMap, collections::BTreeSet, net::IpAddr};
@@ -40,6 +41,11 @@ impl<'a> Checker<'a> {
                 );
             }
             self.vpc_list("on_premises_networks", id, "vpc_ids", &network.vpc_ids);
+            if let Some(place) = network.coordinates.filter(|place| !is_on_earth(place)) {
+                let message = format!("{}, {} is no place on Earth", place.latitude, place.longitude);
+                self.error("on_premises_networks", id, "coordinates", message);
+                self.help("latitude from -90 to 90, longitude from -180 to 180");
+            }
             if let Some(az) = &network.availability_zone_id {
                 let near: Vec<&str> = network.vpc_ids.iter().map(String::as_str).collect();
                 self.az_id(("on_premises_networks", id), "availability_zone_id".into(), az, &near);

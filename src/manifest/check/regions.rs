@@ -54,6 +54,11 @@ const REGIONS: &[&str] = &[
     "us-west-2",
 ];
 
+/// Whether a Region is one of AWS.
+pub(super) fn is_known(region: &str) -> bool {
+    REGIONS.contains(&region)
+}
+
 /// The AZ names and AZ IDs of all VPCs.
 pub(super) struct AzNames<'a> {
     /// For each AZ name, its AZ ID in the first VPC that has the name, and that VPC.

@@ -76,6 +76,7 @@ impl<'a> Checker<'a> {
                 self.help("write the labels behind the `*` here, and `*` as the name of records");
             }
             self.record_lints(id, zone);
+            self.routing_policies(id, zone);
             for (at, set) in zone.records.iter().enumerate() {
                 let field = format!("records[{at}]");
                 match &set.alias {
@@ -118,6 +119,9 @@ impl<'a> Checker<'a> {
                     self.warning(KIND, id, field(), format!("`{value}` is in the list twice: zonal answers it once"));
                     self.help("remove one of the two");
                 }
+            }
+            if set.set_identifier.is_some() {
+                continue;
             }
             let Ok(owner) = Name::parse(set.name.as_bytes(), Some(&zone.name)) else { continue };
             match seen.entry((owner, rtype)) {

@@ -1,14 +1,16 @@
 //! Compiling a zone: collects its records, checks that they may be together, and lays them out in memory.
 
 use super::{
-    Node, Serial, Zone,
+    GROUP, Node, Serial, Zone,
     changes::{self, SetChange, Shape},
+    groups::{MAX_MEMBERS, Policy, Rule},
     node_flag,
     overridden::Overridden,
 };
 use crate::{
     manifest::{
-        Id, Location, MasterFile, PrivateHostedZone, Problem, Severity, overlay::Overlay, transferred::Content, work,
+        Id, Location, MasterFile, PrivateHostedZone, Problem, ResourceRecordSet, Severity, overlay::Overlay,
+        transferred::Content, work,
     },
     snapshot::names::Numbering,
     wire::{
@@ -72,6 +74,24 @@ pub(super) struct SetBuilder<'a> {
 }
 
 /// A node while its zone is built.
+/// A group of record sets that a routing policy chooses of.
+pub(super) struct GroupBuilder<'a> {
+    /// The node of its name.
+    pub node: usize,
+    pub policy: Policy,
+    pub members: Vec<MemberBuilder<'a>>,
+}
+
+pub(super) struct MemberBuilder<'a> {
+    pub identifier: Box<str>,
+    /// Its records; none for an alias.
+    pub records: SetBuilder<'a>,
+    /// Its target, and whether the target's health counts.
+    pub alias: Option<(Name, bool)>,
+    pub rule: Rule,
+    pub health_check: Option<Id>,
+}
+
 pub(super) struct NodeBuilder<'a> {
     /// The name with the apex, in lower case and wire format.
     pub name: Box<[u8]>,
@@ -94,6 +114,7 @@ pub(super) struct Builder<'a> {
     pub nodes: Vec<NodeBuilder<'a>>,
     by_name: Numbering,
     aliases: Vec<Name>,
+    pub(super) groups: Vec<GroupBuilder<'a>>,
     problems: &'a mut Vec<Problem>,
     /// The number of problems, including those that are not listed.
     problem_count: usize,
@@ -169,7 +190,10 @@ fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
             builder.add_content();
             builder.add_record_sets();
         }
-        Some(base) => builder.add_zone(base),
+        Some(base) => {
+            builder.add_zone(base);
+            builder.add_groups();
+        }
     }
     builder.warn_of_overridden_sets();
     builder.add_overlay();
@@ -200,6 +224,7 @@ fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
         block: laid_out.block,
         negative: laid_out.negative,
         aliases: builder.aliases.into(),
+        groups: laid_out.groups,
         cuts: cuts.into(),
         digest: Default::default(),
         shape: None,
@@ -209,7 +234,7 @@ fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
     if is_numbered {
         zone.digest = zone.content_digest();
     }
-    if !source.allow_update.is_empty() || source.is_transferred() {
+    if !zone.has_groups() && (!source.allow_update.is_empty() || source.is_transferred()) {
         zone.shape = Shape::new(&zone).map(Arc::new);
     }
     Some((zone, is_numbered))
@@ -230,6 +255,7 @@ impl<'a> Builder<'a> {
             nodes: Vec::new(),
             by_name: Numbering::default(),
             aliases: Vec::new(),
+            groups: Vec::new(),
             problems,
             problem_count: 0,
             unlisted: None,
@@ -392,7 +418,7 @@ impl<'a> Builder<'a> {
 
     /// Adds the sets of a node that have not changed.
     pub fn add_node(&mut self, node: Node, is_changed: impl Fn(u16) -> bool) {
-        for set in node.sets().filter(|set| !is_changed(set.rtype())) {
+        for set in node.sets().filter(|set| !is_changed(set.rtype()) && set.group().is_none()) {
             let values: Vec<Cow<[u8]>> = set.values().map(Cow::Owned).collect();
             work::count(values.len());
             let octets = values.iter().map(|value| value.len()).sum::<usize>() + 12 * values.len();
@@ -411,6 +437,19 @@ impl<'a> Builder<'a> {
         for record in &data.records {
             let origin = Origin::File(record.file, record.line);
             self.add(&record.owner, record.rtype, record.ttl, Cow::Borrowed(&record.rdata), origin);
+        }
+    }
+
+    /// Adds the record sets with a routing policy alone.
+    fn add_groups(&mut self) {
+        let source = self.source;
+        for (at, set) in source.records.iter().enumerate().filter(|(_, set)| set.set_identifier.is_some()) {
+            let owner = Name::parse(set.name.as_bytes(), Some(&source.name));
+            let (Ok(owner), Some(rtype), Some(rule)) = (owner, rdata::type_from_text(&set.record_type), Rule::of(set))
+            else {
+                continue;
+            };
+            self.add_member(at, &owner, rtype, set, rule);
         }
     }
 
@@ -437,6 +476,10 @@ impl<'a> Builder<'a> {
                 self.field_error(format!("records[{at}].type"), message);
                 continue;
             };
+            if let Some(rule) = set.set_identifier.as_ref().and_then(|_| Rule::of(set)) {
+                self.add_member(at, &owner, rtype, set, rule);
+                continue;
+            }
             if let Some(alias) = &set.alias {
                 self.add_alias(at, &owner, rtype, &alias.name);
                 continue;
@@ -457,6 +500,79 @@ impl<'a> Builder<'a> {
 
     fn field_error(&mut self, field: String, message: String) {
         self.error(Origin::Own, message).field = field;
+    }
+
+    /// Adds a record set that a routing policy chooses or not.
+    fn add_member(&mut self, at: usize, owner: &Name, rtype: u16, set: &'a ResourceRecordSet, rule: Rule) {
+        let error =
+            |this: &mut Self, message: String| this.field_error(format!("records[{at}].set_identifier"), message);
+        if !owner.is_at_or_below(&self.source.name) {
+            let message = format!("{owner} is outside of the zone {}", self.source.name);
+            return self.field_error(format!("records[{at}].name"), message);
+        }
+        if matches!(rtype, rtype::SOA | rtype::NS | rtype::DS | rtype::DNAME) {
+            return error(self, format!("a routing policy is not possible for {} records", rdata::type_to_text(rtype)));
+        }
+        let identifier = set.set_identifier.as_deref().unwrap_or_default();
+        let origin = Origin::Manifest(at, 0);
+        let mut values = Vec::new();
+        for (number, value) in set.records.iter().enumerate() {
+            match rdata::parse_text(rtype, value, &Name::root()) {
+                Ok(rdata) => values.push(Cow::Owned(Vec::from(rdata))),
+                Err(message) => {
+                    self.error(Origin::Manifest(at, number), format!("`{value}`: {message}"));
+                    return;
+                }
+            }
+        }
+        if rtype == rtype::CNAME && values.len() != 1 {
+            return error(self, "a record set of type CNAME has exactly one record".into());
+        }
+        let octets = values.iter().map(|value: &Cow<[u8]>| value.len() + 12).sum::<usize>();
+        if octets > MAX_SET_OCTETS {
+            return error(self, "the records are too large for a DNS message".into());
+        }
+        if !self.reserve(octets + NODE_OCTETS + identifier.len(), origin) {
+            return;
+        }
+        let node = self.node(owner.to_lowercase().as_wire());
+        let existing = self.nodes[node].sets.iter().find(|set| set.rtype == rtype).map(|set| set.alias);
+        let group = match existing {
+            Some(Some(number)) if number & GROUP != 0 => number & !GROUP,
+            Some(_) => {
+                let rtype = rdata::type_to_text(rtype);
+                return error(self, format!("{owner} has {rtype} records without a set_identifier"));
+            }
+            None => {
+                let alias = Some(GROUP | self.groups.len());
+                self.groups.push(GroupBuilder { node, policy: rule.policy(), members: Vec::new() });
+                let new = SetBuilder::new(rtype, 0, Cow::default(), origin);
+                self.add_set(node, SetBuilder { alias, values: Vec::new(), ..new });
+                self.groups.len() - 1
+            }
+        };
+        let GroupBuilder { policy, members, .. } = &self.groups[group];
+        let (policy, count) = (*policy, members.len());
+        if policy != rule.policy() {
+            let message =
+                format!("{owner} has {} records with {} routing already", rdata::type_to_text(rtype), policy.word());
+            return error(self, message);
+        }
+        if members.iter().any(|member| &*member.identifier == identifier) {
+            return error(
+                self,
+                format!("`{identifier}` is the identifier of another record set with this name and type"),
+            );
+        }
+        if count >= MAX_MEMBERS {
+            return error(self, format!("there are more than {MAX_MEMBERS} record sets with this name and type"));
+        }
+        let ttl = set.ttl.unwrap_or(DEFAULT_TTL);
+        let records = SetBuilder { values, octets, ..SetBuilder::new(rtype, ttl, Cow::default(), origin) };
+        let alias = set.alias.as_ref().map(|alias| (alias.name.clone(), alias.evaluate_target_health));
+        let health_check = set.health_check_id.clone();
+        let member = MemberBuilder { identifier: identifier.into(), records, alias, rule, health_check };
+        self.groups[group].members.push(member);
     }
 
     fn add_alias(&mut self, at: usize, owner: &Name, rtype: u16, target: &Name) {
@@ -536,7 +652,7 @@ impl<'a> Builder<'a> {
                 let size = set.octets;
                 let name = rdata::type_to_text(set.rtype);
                 match set.rtype {
-                    rtype::CNAME if alias.is_some() => {
+                    rtype::CNAME if alias.is_some_and(|number| number & GROUP == 0) => {
                         self.error(origin, format!("{owner}: an alias cannot have the type CNAME"));
                     }
                     rtype::CNAME if values > 1 => {

@@ -3,7 +3,8 @@
 use super::{
     Set,
     additional::Made,
-    build::{Builder, NodeBuilder, SetBuilder, ends_with},
+    build::{Builder, MemberBuilder, NodeBuilder, SetBuilder, ends_with},
+    groups::{Content, Group, Member},
     node_flag,
 };
 use crate::{
@@ -23,6 +24,7 @@ pub(super) struct Layout {
     pub block: Arc<[u8]>,
     pub negative: u32,
     pub has_empty_wildcards: bool,
+    pub groups: Arc<[Group]>,
 }
 
 impl Builder<'_> {
@@ -88,9 +90,40 @@ impl Builder<'_> {
                 write_set(&mut block, set.rtype, set.ttl, records, &[], set.alias);
             }
         }
+        let groups = self.lay_out_groups(&mut block);
         names.extend(self.nodes.iter().zip(0..).map(|(node, at)| (name_hash(&node.name), at)));
         let table = Table::new(names.into_iter().map(|(hash, at)| (hash, offsets[at as usize] as u32)));
-        Some(Layout { table, block: block.into(), negative, has_empty_wildcards })
+        Some(Layout { table, block: block.into(), negative, has_empty_wildcards, groups })
+    }
+
+    /// Adds a node for each member with records of each group. No name leads to it.
+    fn lay_out_groups(&mut self, block: &mut Vec<u8>) -> Arc<[Group]> {
+        let mut groups = Vec::with_capacity(self.groups.len());
+        for group in std::mem::take(&mut self.groups) {
+            let name = &self.nodes[group.node].name;
+            let relative = &name[..name.len() - self.apex.len()];
+            let mut content = |member: &MemberBuilder| {
+                if let Some((target, evaluate_target_health)) = &member.alias {
+                    return Content::Alias { target: target.clone(), evaluate_target_health: *evaluate_target_health };
+                }
+                let at = block.len() as u32;
+                block.extend_from_slice(&[relative.len() as u8, 0, 1, 0]);
+                block.extend_from_slice(relative);
+                let SetBuilder { rtype, ttl, values, .. } = &member.records;
+                let records: Vec<Record> = values.iter().map(|value| compress(*rtype, value, &self.apex)).collect();
+                write_set(block, *rtype, *ttl, &records, &[], None);
+                Content::Records(at)
+            };
+            let members = group.members.into_iter().map(|member| Member {
+                content: content(&member),
+                identifier: member.identifier,
+                rule: member.rule,
+                health_check: member.health_check,
+                verdict: None,
+            });
+            groups.push(Group { policy: group.policy, members: members.collect() });
+        }
+        groups.into()
     }
 
     /// The hashes of empty non-terminals, each with a node below it; and whether a wildcard is among them.

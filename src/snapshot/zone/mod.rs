@@ -25,6 +25,7 @@ mod alias_targets;
 mod build;
 mod changes;
 mod delegations;
+pub mod groups;
 mod lay_out;
 mod overridden;
 mod records;
@@ -50,8 +51,12 @@ pub use additional::Target;
 pub use build::{Job, build};
 pub use changes::SetChange;
 use changes::{Changes, Shape};
+use groups::Group;
 pub use records::{Cursor, soa_serial};
 pub use serial::Serial;
+
+/// The bit in the number of a set without records that tells a group from an alias.
+const GROUP: usize = 1 << 31;
 
 /// Flags of a node.
 mod node_flag {
@@ -96,6 +101,7 @@ pub struct Zone {
     /// The offset of a set with the SOA record alone, with the TTL of negative answers.
     negative: u32,
     aliases: Arc<[Name]>,
+    groups: Arc<[Group]>,
     cuts: Arc<[ZoneCut]>,
     /// A digest of all records without the serial, if secondaries copy the zone.
     digest: Digest,
@@ -455,9 +461,21 @@ impl<'z> Set<'z> {
         &self.block[self.records_at()..self.end()]
     }
 
-    /// The number of the target; none if it is not an alias.
+    /// The number of the target, if it is an alias.
     #[inline]
     pub fn alias(self) -> Option<usize> {
+        self.number().filter(|number| number & GROUP == 0)
+    }
+
+    /// The number of the group, if a routing policy chooses the records.
+    #[inline]
+    pub fn group(self) -> Option<usize> {
+        self.number().filter(|number| number & GROUP != 0).map(|number| number & !GROUP)
+    }
+
+    /// The number that a set without records has.
+    #[inline]
+    fn number(self) -> Option<usize> {
         (self.count() == 0).then(|| read_u32(self.block, self.records_at()) as usize)
     }
 

@@ -1,6 +1,6 @@
 //! Reading all names and records of a zone, for transfers and changes.
 
-use super::{Node, NodeAt, Search, Set, Zone, read_u16};
+use super::{Node, NodeAt, Search, Set, Zone, groups::Content, read_u16};
 use crate::{manifest::work, snapshot::aliases::MAX_ALIASES, wire::query::LookupName};
 
 /// A position in the order of all nodes of a zone. The first one is that of the apex.
@@ -61,8 +61,14 @@ impl Zone {
         found.filter(|found| !found.is_empty()).map(|found| found.node)
     }
 
-    /// The set itself; of an alias, the set that it leads to within the zone.
+    /// The set itself; of an alias, the set that it leads to within the zone; of a group, the records of its first member.
     pub fn follow_alias<'z>(&'z self, set: Set<'z>) -> Option<Set<'z>> {
+        if let Some(group) = set.group() {
+            return self.group(group)?.members.iter().find_map(|member| match member.content {
+                Content::Records(at) => self.member_node(at).set(set.rtype()),
+                Content::Alias { .. } => None,
+            });
+        }
         match set.alias() {
             None => Some(set),
             Some(number) => self.target_of_alias(number, set.rtype()),
@@ -82,7 +88,7 @@ impl Zone {
             let found = node.set(rtype)?;
             match found.alias() {
                 Some(next) => number = next,
-                None => return Some(found),
+                None => return Some(found).filter(|found| found.group().is_none()),
             }
         }
         None

@@ -1,6 +1,9 @@
 //! Serials: a zone that secondaries copy gets a new serial with each change of its records.
 
-use super::{Node, Set, Zone};
+use super::{
+    Node, Set, Zone,
+    groups::{Content, Member},
+};
 use crate::{
     manifest::{digest::Digest, transferred::is_newer, work},
     wire::rdata::rtype,
@@ -58,6 +61,28 @@ impl Zone {
         sum
     }
 
+    /// A digest of what a group answers with and by which rules, without health.
+    pub fn digest_of_group(&self, set: Set) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        for member in set.group().and_then(|number| self.group(number)).into_iter().flat_map(|group| &group.members) {
+            let Member { identifier, content, rule, health_check, .. } = member;
+            digest.update(format!("{identifier:?} {rule:?} {health_check:?}"));
+            match content {
+                Content::Alias { target, evaluate_target_health } => {
+                    digest.update([u8::from(*evaluate_target_health)]);
+                    digest.update(target.as_wire());
+                }
+                Content::Records(at) => {
+                    for set in self.member_node(*at).sets() {
+                        digest.update(set.ttl().to_be_bytes());
+                        set.values().for_each(|value| digest.update(value));
+                    }
+                }
+            }
+        }
+        digest.finalize().into()
+    }
+
     /// Calls `each` with a digest of each record of a node. The digest of an alias is that of its target's name.
     pub(super) fn digest_node(&self, node: Node, mut each: impl FnMut(&[u8; 32])) {
         let owner = [node.relative(), &self.apex].concat();
@@ -73,6 +98,10 @@ impl Zone {
             };
             if let Some(number) = set.alias() {
                 one(0, self.alias(number).as_wire());
+                continue;
+            }
+            if set.group().is_some() {
+                one(0, &self.digest_of_group(set));
                 continue;
             }
             for mut value in set.values() {

@@ -122,7 +122,7 @@ fn served_types(zone: &Zone, owner: &Name) -> impl Iterator<Item = u16> {
 
 fn is_alias(zone: &Zone, owner: &Name, rtype: u16) -> bool {
     let set = zone.node_of(owner.as_wire()).and_then(|node| node.set(rtype));
-    set.is_some_and(|set| set.alias().is_some())
+    set.is_some_and(|set| set.alias().is_some() || set.group().is_some())
 }
 
 /// Whether a type is no data type (RFC 6895, section 3.1).

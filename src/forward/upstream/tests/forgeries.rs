@@ -126,7 +126,7 @@ async fn queries_come_from_many_ports() {
     let mut ports: Vec<u16> = std::iter::from_fn(|| Some(seen.try_recv().ok()?.0)).collect();
     ports.sort_unstable();
     ports.dedup();
-    // Of 1,024 places 300 queries take 260 where none is renewed meanwhile.
+    // 300 queries take about 260 of 1,024 slots, if no socket is replaced meanwhile.
     assert!(ports.len() > 200, "{} ports for 300 queries", ports.len());
     let (low, high) = (ports[ports.len() / 10], ports[ports.len() * 9 / 10]);
     assert!(high - low > 10_000, "from {low} to {high}");
@@ -135,20 +135,20 @@ async fn queries_come_from_many_ports() {
 
 #[tokio::test]
 async fn ignores_packets_from_other_addresses() {
-    // Both know the port and the id, as the query is passed on; but only one has the address.
+    // Both servers know the port and the ID, as the query is passed on, but only one has the right address.
     let forger = Arc::new(std::net::UdpSocket::bind((unused_address(), 0)).unwrap());
-    let (told, mut hears) = mpsc::unbounded_channel::<(Vec<u8>, SocketAddr)>();
+    let (sender, mut queries) = mpsc::unbounded_channel::<(Vec<u8>, SocketAddr)>();
     let udp = UdpSocket::bind((unused_address(), 0)).await.unwrap();
     let address_of_server = udp.local_addr().unwrap();
     let server = tokio::spawn(async move {
         let mut packet = [0; 512];
         let (len, client) = udp.recv_from(&mut packet).await.unwrap();
-        told.send((packet[..len].to_vec(), client)).unwrap();
+        sender.send((packet[..len].to_vec(), client)).unwrap();
         sleep(Duration::from_millis(50)).await;
         udp.send_to(&answer(&packet[..len]), client).await.unwrap();
     });
     let forging = tokio::spawn(async move {
-        let (query, client) = hears.recv().await.unwrap();
+        let (query, client) = queries.recv().await.unwrap();
         let mut message = answer(&query);
         *message.last_mut().unwrap() = 66;
         forger.send_to(&message, client).unwrap();

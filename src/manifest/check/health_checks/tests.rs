@@ -4,7 +4,7 @@ use crate::manifest::check::tests::problems;
 fn check(checks: &str) -> Vec<String> {
     let text =
         format!("vpcs: {{vpc-a: {{region: us-east-1, cidr_blocks: [10.1.0.0/16]}}}}\nhealth_checks: {{{checks}}}\n");
-    problems(&text)
+    problems(&text).into_iter().filter(|problem| !problem.contains("no record set uses")).collect()
 }
 
 #[test]
