@@ -512,7 +512,8 @@ pub(super) async fn manifest(State(admin): Shared) -> ApiResult {
         whole["generation"] = json!(state.position.whole);
         if !state.collection.master_files().is_empty() {
             let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-            let files = state.collection.master_files().iter().map(|(name, octets)| (name.clone(), json!(text(octets))));
+            let files =
+                state.collection.master_files().iter().map(|(name, octets)| (name.clone(), json!(text(octets))));
             whole["master_files"] = files.collect::<serde_json::Map<_, _>>().into();
         }
         let tag = Some(format!("\"{}\"", state.position.revision));
