@@ -1,4 +1,4 @@
-//! What zones were before: from one version to the next, for those who copy them by differences (RFC 1995).
+//! The history of zones: the steps from one version to the next, for incremental transfers (RFC 1995).
 
 use crate::{
     manifest::{Id, work},
@@ -13,20 +13,19 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// How many steps of a zone are kept.
-const MOST_STEPS: usize = 1000;
-/// The octets that the steps of a small zone may take. Those of a larger one may take as much as the zone itself: what is more
-/// is not worth it.
-const LEAST_OCTETS: usize = 64 << 10;
+/// The maximum number of steps of a zone.
+const MAX_STEPS: usize = 1000;
+/// The maximum size of the steps of a small zone, in octets. The steps of a larger zone may take as much as the zone itself.
+const MIN_STEPS_OCTETS: usize = 64 << 10;
 
-/// A record as it is transferred.
+/// A record of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Record {
     /// The owner, in wire format and lower case.
     pub owner: Box<[u8]>,
     /// The type.
     pub rtype: u16,
-    /// Time to live in seconds.
+    /// The TTL, in seconds.
     pub ttl: u32,
     /// The data, without compression.
     pub rdata: Box<[u8]>,
@@ -38,36 +37,36 @@ impl Record {
     }
 }
 
-/// From one version of a zone to the next.
+/// The step from one version of a zone to the next.
 #[derive(Debug)]
 pub struct Step {
     /// The serial before.
     pub from: u32,
-    /// What is gone, the old SOA record first.
+    /// The removed records, with the old SOA record first.
     pub removed: Vec<Record>,
-    /// What has come, the new SOA record first.
+    /// The added records, with the new SOA record first.
     pub added: Vec<Record>,
     octets: usize,
 }
 
-/// A zone, and what it was before.
+/// The latest version of a zone, and the steps that lead to it.
 struct Versions {
     zone: Arc<Zone>,
     steps: VecDeque<Arc<Step>>,
     octets: usize,
 }
 
-/// The zones that others copy, as they were.
+/// The history of all zones that others transfer.
 #[derive(Default)]
 pub struct History(Mutex<BTreeMap<Id, Versions>>);
 
-/// The zones that others copy, of what is served.
+/// The zones of a snapshot that others may transfer.
 pub fn numbered(snapshot: &Snapshot) -> Vec<Arc<Zone>> {
     let zones = snapshot.serials.keys().filter_map(|id| snapshot.zone(id));
     zones.filter(|zone| zone.source.needs_serial() && zone.missing.is_none()).cloned().collect()
 }
 
-/// All records of a zone but the SOA record.
+/// All records of a zone without the SOA record.
 #[cfg(test)]
 fn records(zone: &Zone) -> impl Iterator<Item = Record> {
     zone.nodes().flat_map(|node| records_of(zone, node))
@@ -87,7 +86,7 @@ fn records_of(zone: &Zone, node: Node) -> VecDeque<Record> {
     records
 }
 
-/// The records of the name at a cursor, and where the next one is; none behind the last one.
+/// The records of the name at a cursor, and the next cursor; none after the last name.
 pub fn records_at(zone: &Zone, at: Cursor) -> Option<(VecDeque<Record>, Cursor)> {
     let (node, next) = zone.node_at(at)?;
     Some((records_of(zone, node), next))
@@ -101,9 +100,9 @@ pub fn soa(zone: &Zone) -> Record {
 }
 
 impl Step {
-    /// What leads from a zone to another version of it.
+    /// Compares two versions of a zone.
     fn new(old: &Zone, new: &Zone) -> Step {
-        // Name by name: the zones are not in memory once more.
+        // Names are compared one by one: a copy of all records would take too much memory.
         let (mut removed, mut added) = (vec![soa(old)], vec![soa(new)]);
         let mut compare = |name: &[u8]| {
             work::count(1);
@@ -133,8 +132,7 @@ impl History {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in the zones that are served now and have serials that count. Returns those whose serial is another one, or that
-    /// were not there before.
+    /// Adds the zones of a generation. Returns the zones that are new or have another serial.
     pub fn follow(&self, zones: &[Arc<Zone>]) -> Vec<Arc<Zone>> {
         let ids: BTreeSet<&str> = zones.iter().map(|zone| zone.id.as_str()).collect();
         self.lock().retain(|id, _| ids.contains(id.as_str()));
@@ -146,7 +144,7 @@ impl History {
             }
             let old = old.filter(|old| old.apex == zone.apex);
             let is_other = old.as_ref().is_none_or(|old| old.serial() != zone.serial());
-            // Comparing takes a while, and nobody has to wait for it who asks for other zones.
+            // The comparison takes its time. The lock is free meanwhile, so that other zones can be transferred.
             let step = old.filter(|_| is_other).map(|old| Arc::new(Step::new(&old, zone)));
             let mut all = self.lock();
             let versions = all.entry(zone.id.clone()).or_insert_with(|| Versions {
@@ -162,8 +160,8 @@ impl History {
                 versions.octets += step.octets;
                 versions.steps.push_back(step);
             }
-            let most = LEAST_OCTETS.max(zone.memory());
-            while (versions.octets > most || versions.steps.len() > MOST_STEPS)
+            let max = MIN_STEPS_OCTETS.max(zone.memory());
+            while (versions.octets > max || versions.steps.len() > MAX_STEPS)
                 && let Some(oldest) = versions.steps.pop_front()
             {
                 versions.octets -= oldest.octets;
@@ -180,7 +178,7 @@ impl History {
         self.lock().get(id).map(|versions| versions.zone.clone())
     }
 
-    /// The latest version, and the steps that lead to it from a serial; none if they are not known any more.
+    /// The latest version of a zone, and the steps that lead to it from a serial; none if the history does not have them.
     pub fn steps(&self, id: &str, from: u32) -> Option<(Arc<Zone>, Vec<Arc<Step>>)> {
         let all = self.lock();
         let versions = all.get(id)?;
@@ -224,7 +222,7 @@ mod tests {
         let history = History::default();
         let mut latest = snapshot(&names(0..3), None);
         let first = latest.zone("Z").unwrap().serial();
-        assert_eq!(history.follow(&numbered(&latest)).len(), 1, "a zone without secondaries is nobody's");
+        assert_eq!(history.follow(&numbered(&latest)).len(), 1, "a zone without secondaries is not in the history");
         assert!(history.follow(&numbered(&latest)).is_empty() && history.latest("Y").is_none());
         let mut versions = vec![records(latest.zone("Z").unwrap()).collect::<BTreeSet<_>>()];
         for round in 1..6 {
@@ -371,6 +369,6 @@ mod tests {
         let (_, steps) = history.steps("Z", first + 19).unwrap();
         assert_eq!(steps.len(), 1);
         let kept: usize = history.lock()["Z"].steps.iter().map(|step| step.octets).sum();
-        assert!(kept <= LEAST_OCTETS && kept == history.lock()["Z"].octets);
+        assert!(kept <= MIN_STEPS_OCTETS && kept == history.lock()["Z"].octets);
     }
 }

@@ -1,5 +1,5 @@
-//! Zones that are transferred from their primaries: which there are follows what is served, and each is followed by a task of
-//! its own.
+//! Incoming transfers: one task for each zone of the manifest that has primaries. A task waits for the time of the refresh or a
+//! notification, asks the primaries, sends a newer version to the publisher, and writes a copy when it is served.
 
 use super::{
     Transfers,
@@ -32,11 +32,12 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// How many zones are transferred at the same time, and how many primaries are asked.
-const TRANSFERS: usize = 8;
-const QUERIES: usize = 64;
+/// The maximum number of transfers at the same time.
+const MAX_TRANSFERS: usize = 8;
+/// The maximum number of zones whose primaries are asked at the same time.
+const MAX_QUERIES: usize = 64;
 
-/// All zones that are transferred.
+/// All zones with primaries.
 #[derive(Debug)]
 pub struct Inward {
     zones: Mutex<Zones>,
@@ -48,11 +49,11 @@ pub struct Inward {
 #[derive(Debug, Default)]
 struct Zones {
     by_id: BTreeMap<Id, (Arc<Followed>, AbortHandle)>,
-    /// There may be several of one name, for different VPCs.
+    /// Zones of different VPCs may have the same name.
     by_name: HashMap<Name, Vec<Arc<Followed>>>,
 }
 
-/// A zone that is transferred.
+/// A zone with primaries.
 #[derive(Debug)]
 pub struct Followed {
     /// Its identifier.
@@ -72,21 +73,21 @@ struct State {
     expires: Option<SystemTime>,
     primary: Option<SocketAddr>,
     error: Option<String>,
-    /// Who has told last that it has changed.
+    /// The sender of the last notification.
     notifier: Option<IpAddr>,
 }
 
-/// How it is with a zone.
+/// The state of a transferred zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// It was not transferred yet, and cannot be answered from.
+    /// The zone was not transferred yet. zonal answers SERVFAIL.
     Pending,
-    /// It was refreshed when it was last tried.
+    /// The last refresh has succeeded.
     Current,
-    /// It is answered from, but it could not be refreshed.
+    /// The last refresh has failed. zonal still answers from the zone.
     Retrying,
-    /// It could not be refreshed for too long, and cannot be answered from.
+    /// No refresh has succeeded for too long. zonal answers SERVFAIL.
     Expired,
 }
 
@@ -103,36 +104,36 @@ impl Phase {
     }
 }
 
-/// What is told of a zone. Times are in seconds since 1970.
+/// The status of a transferred zone. Times are in seconds since 1970.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// Its identifier.
     pub id: Id,
     /// Its apex.
     pub name: String,
-    /// The serial of what there is.
+    /// The serial of the version that the node has.
     pub serial: Option<u32>,
-    /// How it is with it.
+    /// Its state.
     pub state: Phase,
-    /// When a primary last had nothing newer.
+    /// When a primary last confirmed the version.
     pub last_refresh: Option<i64>,
-    /// When the primaries are asked next.
+    /// When the node asks the primaries next.
     pub next_refresh: Option<i64>,
-    /// When it is not answered from any more if that fails.
+    /// When the zone expires, unless a refresh succeeds.
     pub expires: Option<i64>,
-    /// The primary that was asked last with success.
+    /// The primary that answered last.
     pub primary: Option<SocketAddr>,
-    /// Why it could not be refreshed when that was last tried.
+    /// Why the last refresh has failed.
     pub error: Option<String>,
-    /// Of a catalog: zones that it lists and that are left out, and why.
+    /// In a catalog: the members that are left out, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
 }
 
 impl Inward {
-    /// None is followed yet.
+    /// Without any zone yet. `bounds` limit each transfer.
     pub fn new(bounds: Bounds) -> Inward {
-        let (transfers, queries) = (Semaphore::new(TRANSFERS), Semaphore::new(QUERIES));
+        let (transfers, queries) = (Semaphore::new(MAX_TRANSFERS), Semaphore::new(MAX_QUERIES));
         Inward { zones: Mutex::default(), transfers, queries, bounds }
     }
 
@@ -140,12 +141,12 @@ impl Inward {
         self.zones.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The zones of a name.
+    /// The zones with a name.
     pub fn named(&self, name: &Name) -> Vec<Arc<Followed>> {
         self.zones().by_name.get(name).cloned().unwrap_or_default()
     }
 
-    /// How it is with all of them, in the order of their identifiers.
+    /// The status of all zones, by identifier.
     pub fn report(&self, snapshot: &Snapshot) -> Vec<Report> {
         let zones: Vec<Arc<Followed>> = self.zones().by_id.values().map(|(zone, _)| zone.clone()).collect();
         zones.iter().map(|zone| zone.report(snapshot)).collect()
@@ -157,7 +158,7 @@ impl Followed {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody tells that it has changed, and maybe to which serial.
+    /// Notes a notification, which may have the serial of the new version.
     pub fn notify(&self, from: IpAddr, serial: Option<u32>) {
         let mut state = self.state();
         if serial.is_some() && serial == state.serial && state.phase == Phase::Current {
@@ -192,7 +193,7 @@ impl Followed {
     }
 }
 
-/// Follows the zones of what is served until the keeper is gone. `times` says of what was kept when it was refreshed.
+/// Follows the zones of the manifest until the publisher is gone. `times` are the times of the last refreshes of the copies.
 pub async fn follow(
     transfers: Arc<Transfers>,
     messages: Sender<Message>,
@@ -209,10 +210,10 @@ pub async fn follow(
         if snapshot.generation > 0 {
             adjust(&transfers, &snapshot, &followed, &messages, &copies, &mut times);
             followed = snapshot.manifest.private_hosted_zones.clone();
-            // Copies of zones that are not there any more.
+            // The rest are copies of zones that are no longer in the manifest.
             std::mem::take(&mut times).keys().for_each(|id| copies.remove(id));
         }
-        // The keeper frees what was served before.
+        // The publisher waits until a former snapshot is free.
         drop(snapshot);
         if generations.changed().await.is_err() {
             return;
@@ -220,8 +221,7 @@ pub async fn follow(
     }
 }
 
-/// Starts and stops tasks, so that there is one for each zone that is transferred. `followed` are the zones as they were when this
-/// was done last.
+/// Starts and stops tasks, so that each zone with primaries has one. `followed` are the zones after the last call.
 fn adjust(
     transfers: &Arc<Transfers>,
     snapshot: &Snapshot,
@@ -282,7 +282,7 @@ fn adjust(
 }
 
 impl Zones {
-    /// Stops following a zone; false if it was not followed.
+    /// Stops following a zone. Returns false if it was not followed.
     fn stop(&mut self, id: &Id, counters: &Counters) -> bool {
         let Some((zone, task)) = self.by_id.remove(id) else { return false };
         task.abort();
@@ -303,7 +303,7 @@ struct Follower {
     messages: Sender<Message>,
     copies: Copies,
     zone: Arc<Followed>,
-    /// What there is.
+    /// The version that is served, or that has expired.
     held: Option<ZoneCopy>,
     schedule: Schedule,
 }
@@ -316,7 +316,7 @@ impl Follower {
                 continue;
             }
             let (transfers, zone) = (self.transfers.clone(), self.zone.clone());
-            // Of what has expired nothing is known any more: whatever a primary has is taken.
+            // An expired version does not count: any version of a primary is accepted.
             let have = self.held.as_ref().filter(|held| !held.is_expired).map(|held| held.content.clone());
             let asking = ask_all(&transfers, &zone, have.as_deref());
             tokio::pin!(asking);
@@ -330,19 +330,19 @@ impl Follower {
         }
     }
 
-    /// Has it served as expired.
+    /// Publishes the zone as expired.
     async fn expire(&mut self) {
         self.schedule.expired();
         let Some(held) = &mut self.held else { return };
         held.is_expired = true;
         let held = held.clone();
-        tracing::error!("the zone {} ({}) has expired: no primary answers for it", self.zone.source.name, self.zone.id);
+        tracing::error!(zone = self.zone.id, name = %self.zone.source.name, "transferred zone expired");
         self.zone.set_phase(Phase::Expired, &self.transfers.counters);
         self.zone.state().expires = None;
         let _ = self.serve(held).await;
     }
 
-    /// Does what follows from what the primaries say.
+    /// Handles the answer of a primary, or the failure of all.
     async fn settle(&mut self, said: Result<(Said, SocketAddr), String>) {
         let chance = f64::from(random_seed().0 as u16) / f64::from(u16::MAX);
         let now = SystemTime::now();
@@ -375,14 +375,14 @@ impl Follower {
             state.refreshed = Some(now);
         }
         if let Some(failure) = failure.as_ref().filter(|failure| state.error.as_ref() != Some(failure)) {
-            tracing::warn!("the zone {} ({}) cannot be refreshed: {failure}", self.zone.source.name, self.zone.id);
+            tracing::warn!(zone = self.zone.id, name = %self.zone.source.name, error = failure, "zone not refreshed");
         }
         state.error = failure;
         drop(state);
         self.zone.set_phase(phase, &self.transfers.counters);
     }
 
-    /// Takes what a primary has: the kind of result, and why it is not followed.
+    /// Serves the version of a primary. Returns the result that is counted, and why the version is not served.
     async fn take(&mut self, said: Said, now: SystemTime) -> (&'static str, Option<String>) {
         let (content, result) = match said {
             Said::Older(serial) => {
@@ -423,14 +423,14 @@ impl Follower {
         }
     }
 
-    /// Whether a new version of a catalog can be followed.
+    /// Checks whether a new version of a catalog can be followed.
     fn check_catalog(&self, content: &Content) -> Result<(), String> {
         let new = content.members().map_err(|error| format!("{error}: it is not followed"))?;
         let old = self.held.as_ref().and_then(|held| held.content.members().ok()).unwrap_or_default();
         catalog::excessive_removal(old, new).map_or(Ok(()), Err)
     }
 
-    /// Has the keeper serve it.
+    /// Sends a version to the publisher, and waits until it is served.
     async fn serve(&mut self, held: ZoneCopy) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
         let transfer = ZoneTransfer { zone: self.zone.id.clone(), held: held.clone(), reply };
@@ -441,17 +441,17 @@ impl Follower {
                 self.held = Some(held);
                 Ok(())
             }
-            Err(problems) => Err(format!("what was transferred has errors, and is not served: {}", first(&problems))),
+            Err(problems) => Err(format!("the transferred records have errors, and are not served: {}", first(&problems))),
         }
     }
 
-    /// Keeps it in the state directory.
+    /// Writes a copy to the state directory.
     async fn keep(&self, write: impl FnOnce(&Copies, &str, &Content) -> io::Result<()> + Send + 'static) {
         let Some(held) = &self.held else { return };
         let (copies, id, content) = (self.copies.clone(), self.zone.id.clone(), held.content.clone());
         let written = tokio::task::spawn_blocking(move || write(&copies, &id, &content)).await;
         if let Ok(Err(error)) = written {
-            tracing::error!("the zone {} cannot be kept in the state directory: {error}", self.zone.source.name);
+            tracing::error!(zone = self.zone.id, %error, "zone copy not written");
         }
     }
 }
@@ -460,7 +460,7 @@ fn first(problems: &[Problem]) -> String {
     problems.iter().find(|problem| problem.is_error()).map_or_else(String::new, Problem::to_string)
 }
 
-/// Asks one primary after the other, the one that has told of a change at first, until one has something to say.
+/// Asks one primary after the other until one answers. The sender of the last notification comes first.
 async fn ask_all(transfers: &Transfers, zone: &Followed, have: Option<&Content>) -> Result<(Said, SocketAddr), String> {
     let notifier = zone.state().notifier.take();
     let mut primaries: Vec<&Primary> = zone.source.primaries.iter().collect();
