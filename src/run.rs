@@ -127,7 +127,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     server.announce(&manifest, admin_address);
     let result = runtime.block_on(server.run());
     log.stop();
-    // Clients that keep their connections may be left, and a load whose result nobody needs any more.
+    // Connections of slow clients may be left, and a load of the manifest that is not needed any more.
     Runtime::shutdown_background(runtime);
     result
 }

@@ -38,7 +38,7 @@ pub struct TargetReport {
     pub check_type: String,
     /// Whether answers use the target.
     pub healthy: bool,
-    /// What the check has found: `unknown`, `healthy` or `unhealthy`; `disabled` for a check that is off.
+    /// The result of the check: `unknown`, `healthy` or `unhealthy`; `disabled` for a check that is off.
     pub state: String,
     /// Since when the state holds, in seconds since 1970.
     pub since: Option<i64>,
@@ -57,18 +57,18 @@ pub struct TargetReport {
 pub struct ForcedReport {
     /// The verdict.
     pub healthy: bool,
-    /// When it ends, in seconds since 1970.
+    /// The time at which it ends, in seconds since 1970.
     pub until: i64,
 }
 
 /// One attempt.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct AttemptReport {
-    /// When it ended, in seconds since 1970.
+    /// The time of its end, in seconds since 1970.
     pub at: i64,
-    /// Whether it counts as a success.
+    /// Whether the attempt counts as a success.
     pub success: bool,
-    /// What the target answered, or why it did not.
+    /// The answer of the target, or the reason of the failure.
     pub result: String,
 }
 
@@ -124,7 +124,7 @@ pub(super) async fn show(
     snapshot.health_targets.get(&id).map(|target| Json(report(target))).ok_or_else(|| unknown(&id))
 }
 
-/// What a target's health is set to.
+/// The health to set for a target.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Setting {

@@ -112,7 +112,8 @@ impl Server {
     /// Reads the credentials: the token and, for HTTPS, the client certificate and the authorities [default: the system's].
     pub fn with(self, access: &AccessArguments) -> anyhow::Result<Server> {
         let token = |file: &Path| {
-            let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let text =
+                std::fs::read_to_string(file).with_context(|| format!("token {}: cannot be read", file.display()))?;
             anyhow::Ok(text.trim().to_string())
         };
         let token = access.token_file.as_deref().map(token).transpose()?;
@@ -136,9 +137,9 @@ fn tls(access: &AccessArguments) -> anyhow::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     match &access.certificate_authority {
         Some(file) => {
-            let told = || format!("cannot read the authority {}", file.display());
-            for certificate in CertificateDer::pem_file_iter(file).with_context(told)? {
-                roots.add(certificate.with_context(told)?).with_context(told)?;
+            let unreadable = || format!("certificate authority {}: cannot be read", file.display());
+            for certificate in CertificateDer::pem_file_iter(file).with_context(unreadable)? {
+                roots.add(certificate.with_context(unreadable)?).with_context(unreadable)?;
             }
         }
         None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
@@ -149,17 +150,17 @@ fn tls(access: &AccessArguments) -> anyhow::Result<Arc<ClientConfig>> {
     let (Some(certificate), Some(key)) = (&access.client_certificate, &access.client_private_key) else {
         return Ok(Arc::new(config.with_no_client_auth()));
     };
-    let told = || format!("cannot read the certificate {}", certificate.display());
-    let chain: Result<_, _> = CertificateDer::pem_file_iter(certificate).with_context(told)?.collect();
-    let of_key = || format!("cannot read the private key {}", key.display());
-    let private_key = PrivateKeyDer::from_pem_file(key).with_context(of_key)?;
-    let config = config.with_client_auth_cert(chain.with_context(told)?, private_key);
+    let unreadable = || format!("client certificate {}: cannot be read", certificate.display());
+    let chain: Result<_, _> = CertificateDer::pem_file_iter(certificate).with_context(unreadable)?.collect();
+    let unreadable_key = || format!("client private key {}: cannot be read", key.display());
+    let private_key = PrivateKeyDer::from_pem_file(key).with_context(unreadable_key)?;
+    let config = config.with_client_auth_cert(chain.with_context(unreadable)?, private_key);
     Ok(Arc::new(config.with_context(|| format!("{} with {}", certificate.display(), key.display()))?))
 }
 
 /// Sends one request, and returns the JSON body of the response.
 pub fn ask(server: &Server, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-    ask_tagged(server, method, path, body).map(|(told, _)| told)
+    ask_tagged(server, method, path, body).map(|(body, _)| body)
 }
 
 /// Sends one request, and returns the JSON body of the response with its entity tag.
@@ -168,7 +169,7 @@ pub fn ask_tagged(server: &Server, method: Method, path: &str, body: Option<&Val
     let request_timeout = if is_large { LARGE_REQUEST_TIMEOUT } else { REQUEST_TIMEOUT };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Refused(error.into()))?;
-    let (status, (told, tag)) = runtime.block_on(async {
+    let (status, (response, tag)) = runtime.block_on(async {
         let help = || format!("no server at {server}: is `zonal serve` running, with this `admin.address`?");
         let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(&server.authority)).await;
         let stream = connected.with_context(help).and_then(|stream| stream.with_context(help));
@@ -182,9 +183,10 @@ pub fn ask_tagged(server: &Server, method: Method, path: &str, body: Option<&Val
         .map_err(Failure::Refused)
     })?;
     if status.is_success() {
-        return Ok((told, tag));
+        return Ok((response, tag));
     }
-    let error = anyhow!("the server at {server} says {status}: {}", printable(told["detail"].as_str().unwrap_or("-")));
+    let error =
+        anyhow!("the server at {server} says {status}: {}", printable(response["detail"].as_str().unwrap_or("-")));
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::Forbidden(error)),
         _ => Err(Failure::Refused(error)),

@@ -201,7 +201,7 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
                 ));
                 continue;
             };
-            // One of no kind is there too, and can be deleted. Its name is let go of with the process, which is a command's.
+            // A key of an unknown kind counts too, and can be deleted. Its kind is leaked: the process is short-lived.
             let key = Key::new(kind, id).unwrap_or_else(|| Key { kind: String::leak(kind.into()), id: id.into() });
             revisions.insert(key.clone(), pair.mod_revision());
             edits.push(Edit { key, value: Some(pair.value().into()) });
@@ -216,9 +216,9 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
     Ok(State { collection, revision, revisions, keys, allowed })
 }
 
-/// Additions and changes first, in the order in which kinds refer to one another, and then what goes, the other way round: in
-/// between everything that is named is there.
-fn in_order(edits: &[Edit]) -> Vec<&Edit> {
+/// Orders edits so that every reference is valid after each transaction: additions and changes first, in the order in which kinds
+/// refer to one another, and then deletions in the reverse order.
+fn ordered(edits: &[Edit]) -> Vec<&Edit> {
     let rank = |edit: &&Edit| match edit.key.kind {
         MASTER_FILES => 0,
         kind => 1 + KINDS.iter().position(|known| *known == kind).unwrap_or(KINDS.len()) as i32,
@@ -229,9 +229,12 @@ fn in_order(edits: &[Edit]) -> Vec<&Edit> {
     puts.into_iter().chain(deletes).collect()
 }
 
-/// Each transaction is made only if nobody else has changed anything since the list, or since the transaction before. What was put
-/// has a later revision; what was deleted is missing, which can be asked of so many keys only. So it is asked of all together
-/// before the first transaction, of as many as may be in each, and how many there are is told by each.
+/// Makes edits in transactions. A transaction fails if another client has changed any key since the list was read, or since the
+/// transaction before. Three conditions show such changes:
+///
+/// - No key has a later revision. This shows keys that were put.
+/// - The keys that a transaction can compare have their known revisions. This shows deleted keys, up to [`MAX_COMPARED`].
+/// - The number of keys is as expected, before the first transaction and in each. This shows other deleted keys.
 async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], force: bool, step: impl Fn()) -> anyhow::Result<u64> {
     let mut client = connect(config).await?;
     let (prefix, end) = (config.prefix.as_str(), etcd::end_of(config.prefix.as_bytes()));
@@ -242,25 +245,26 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], force: bool, s
     if found.count() != keys {
         bail!(CHANGED);
     }
-    let ordered = in_order(edits);
+    let ordered = ordered(edits);
     let allowed = state.allowed.unwrap_or(0).max(if force { state.revision as u64 } else { 0 });
     let mut is_allowing = state.allowed.is_some();
     for (at, some) in ordered.chunks(MAX_EDITS).enumerate() {
         let edited: BTreeSet<&Key> = some.iter().map(|edit| &edit.key).collect();
         let others = known.keys().filter(|key| !edited.contains(key));
-        let as_known = edited
+        let has_known_revisions = edited
             .iter()
             .copied()
             .chain(others)
             .take(MAX_COMPARED)
             .map(|key| Compare::mod_revision(name(key), CompareOp::Equal, known.get(key).copied().unwrap_or(0)));
-        let as_listed = Compare::mod_revision(prefix, CompareOp::Less, revision + 1).with_range(end.clone());
-        let unchanged: Vec<Compare> = [as_listed].into_iter().chain(as_known).collect();
+        let has_no_later_revision =
+            Compare::mod_revision(prefix, CompareOp::Less, revision + 1).with_range(end.clone());
+        let unchanged: Vec<Compare> = [has_no_later_revision].into_iter().chain(has_known_revisions).collect();
         let changes = some.iter().map(|Edit { key, value }| match value {
             Some(text) => TxnOp::put(name(key), text.to_vec(), None),
             None => TxnOp::delete(name(key), None),
         });
-        // The plan was judged as a whole: nodes need not judge it piece by piece.
+        // The user has confirmed the whole plan, so that nodes do not hold the deletions of its parts.
         let deletes = force || some.iter().any(|edit| edit.value.is_none());
         let allow = deletes.then(|| TxnOp::put(allow_deletion(config), allowed.to_string(), None));
         let count = TxnOp::get(prefix, Some(count()));

@@ -35,7 +35,7 @@ thread_local! {
 pub enum Pending {
     /// The query waits for other servers or for a zone. It arrived at this time.
     Deferred(Deferred, SystemTime),
-    /// The client has not read earlier replies. This reply needs so many octets.
+    /// The client has not read earlier replies. The number is the size of this reply, in octets.
     UnreadReplies(usize),
 }
 

@@ -172,7 +172,7 @@ fn start_etcd(follow: impl Future<Output = ()> + Send + 'static) -> io::Result<(
     Ok(())
 }
 
-/// What is there at the start: another process, and the state of an earlier run.
+/// The state at the start: a running process, and the saved state of an earlier run.
 struct StartState {
     /// The running process that this one replaces.
     old_process: Option<OldProcess>,

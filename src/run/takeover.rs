@@ -209,7 +209,7 @@ impl TakeoverListener {
     }
 }
 
-/// What the takeover thread asks of the server.
+/// A request of the takeover thread to the server.
 pub enum TakeoverRequest {
     /// Send copies of all sockets.
     SendSockets(oneshot::Sender<Vec<OwnedFd>>),

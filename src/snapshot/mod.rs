@@ -26,16 +26,17 @@ pub mod zone;
 pub mod zones;
 
 use crate::manifest::{
-    Loaded, Manifest, Problem, Transferred, catalog::OmittedMember, connectivity::Connectivity, same_resources,
+    Id, Loaded, Manifest, Problem, Transferred, catalog::OmittedMember, connectivity::Connectivity, same_resources,
 };
 use aliases::Aliases;
-use endpoints::{Azs, Endpoints};
+use endpoints::{Azs, Endpoints, Renamed};
 use health::Targets;
 use ipnet::IpNet;
 use networks::Networks;
 use query_logs::{Allowed, QueryLogs};
 use routes::Route;
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     sync::{Arc, LazyLock},
 };
@@ -192,6 +193,35 @@ pub fn compile_checked(
     }
 }
 
+/// Compiles the views, or takes those of `previous` if nothing that they depend on has changed.
+fn compile_views(
+    input: &views::Input,
+    previous: Option<&Snapshot>,
+    has_same_networks: bool,
+    changed_zones: &BTreeSet<Id>,
+    renamed: &Renamed,
+) -> Arc<Views> {
+    let Some(same) = previous.filter(|_| has_same_networks) else {
+        let labels = previous.map(|previous| previous.views.labels.clone()).unwrap_or_default();
+        return Arc::new(views::compile(input, None, &labels));
+    };
+    if changed_zones.is_empty()
+        && renamed.private().next().is_none()
+        && same_resources(&same.manifest.resolver_rules, &input.manifest.resolver_rules)
+    {
+        return same.views.clone();
+    }
+    let before = views::Previous {
+        views: &same.views,
+        manifest: &same.manifest,
+        endpoints: &same.endpoints,
+        zones: &same.zones,
+        changed_zones,
+        renamed,
+    };
+    Arc::new(views::compile(input, Some(&before), &same.views.labels))
+}
+
 /// Compiles a manifest. The snapshot shares unchanged parts with `previous`, and only parts that a change concerns are
 /// compiled again.
 ///
@@ -244,27 +274,8 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     if problems.iter().any(Problem::is_error) {
         return Err(problems);
     }
-    let is_same = |previous: &&Snapshot| {
-        changed_zones.is_empty()
-            && renamed.private().next().is_none()
-            && same_resources(&previous.manifest.resolver_rules, &manifest.resolver_rules)
-    };
-    let views = match same_networks.filter(is_same) {
-        Some(previous) => previous.views.clone(),
-        None => {
-            let input = views::Input { manifest, networks: &networks, endpoints: &endpoints, zones: &zones };
-            let before = same_networks.map(|previous| views::Previous {
-                views: &previous.views,
-                manifest: &previous.manifest,
-                endpoints: &previous.endpoints,
-                zones: &previous.zones,
-                changed_zones: &changed_zones,
-                renamed: &renamed,
-            });
-            let labels = previous.map(|previous| previous.views.labels.clone()).unwrap_or_default();
-            Arc::new(views::compile(&input, before.as_ref(), &labels))
-        }
-    };
+    let input = views::Input { manifest, networks: &networks, endpoints: &endpoints, zones: &zones };
+    let views = compile_views(&input, previous, same_networks.is_some(), &changed_zones, &renamed);
     problems.extend(node.query_logs.iter().flat_map(|allowed| query_logs::warnings(manifest, allowed)));
     let same_logs = same_networks
         .filter(|previous| same_resources(&previous.manifest.query_log_configs, &manifest.query_log_configs));

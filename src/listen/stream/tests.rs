@@ -159,7 +159,7 @@ async fn a_flood_does_not_delay_other_connections() {
     let mut client = server.client().await;
     let queries = message(b"none").repeat(100_000);
     let mut sent = 0;
-    // All of this is in the kernel before the server's tasks get their first turn.
+    // The kernel has all queries before the tasks of the server run.
     while let Ok(len @ 1..) = flood.try_write(&queries[sent..]) {
         sent += len;
     }

@@ -1,14 +1,17 @@
-//! Which aliases of a zone a change may touch.
+//! The aliases of a zone that a change may touch.
 //!
-//! What an alias leads to depends on its target, on the names between that and the apex, and on the wildcards beside
-//! those (RFC 4592): each of these names is in the index, with the alias. So a change looks at its own names here, and not at
-//! all aliases.
+//! The records of an alias depend on its target, on the names between the target and the apex, and on the wildcards at
+//! these levels (RFC 4592). The index has each of these names with the alias. So a change looks up its own names, and
+//! does not read all aliases.
 
-use super::{Node, NodeAt, Zone};
-use crate::wire::query::{LookupName, child_hash};
+use super::{FoundNode, Node, NodeAt, Zone};
+use crate::wire::{
+    query::{LookupName, child_hash, name_hash},
+    rdata::rtype,
+};
 use std::collections::{BTreeSet, HashSet};
 
-/// The nodes with aliases, by the hashes of the names that what they lead to depends on.
+/// The nodes with aliases, by the hashes of the names that the aliases depend on.
 #[derive(Debug, Default)]
 pub(super) struct AliasTargets(Box<[(u64, u32)]>);
 
@@ -47,18 +50,18 @@ impl AliasTargets {
 }
 
 impl Zone {
-    /// The names with aliases that may lead to something else in a later version of the zone, without the apex. None if the
-    /// versions have no block in common, and any alias may.
+    /// The names, without apex, of the aliases that may have other records in a later version of the zone. None if the
+    /// versions do not share a block, so that any alias may.
     pub fn aliases_touched_in(&self, later: &Zone) -> Option<BTreeSet<Box<[u8]>>> {
         let changed = self.changed_names(later)?;
         let targets = &later.shape.as_ref()?.aliases;
         if targets.0.is_empty() {
             return Some(BTreeSet::new());
         }
-        // A name that only has more names below it than before leads nowhere else.
+        // The number of names below a name does not matter to an alias.
         let is_other = |(hash, relative): &(u64, Box<[u8]>)| {
             let (old, new) = (self.find_relative(relative, *hash), later.find_relative(relative, *hash));
-            let node = |found: Option<super::FoundNode>| {
+            let node = |found: Option<FoundNode>| {
                 found
                     .filter(|found| !found.is_empty())
                     .map(|found| std::ptr::from_ref(&found.node.block[found.node.at]))
@@ -67,13 +70,13 @@ impl Zone {
         };
         let mut due: Vec<u64> = changed.iter().filter(|name| is_other(name)).map(|(hash, _)| *hash).collect();
         if !has_same_records(self.apex_node(), later.apex_node()) {
-            due.push(crate::wire::query::name_hash(&self.apex));
+            due.push(name_hash(&self.apex));
         }
         let (mut nodes, mut names) = (HashSet::new(), BTreeSet::new());
         while let Some(hash) = due.pop() {
             for at in targets.on(hash).filter(|at| nodes.insert(*at)) {
                 let name: Box<[u8]> = later.node(NodeAt(at)).relative().into();
-                // Aliases may lead to this one.
+                // Other aliases may lead to this alias.
                 due.push(LookupName::new(&[&name, &*self.apex].concat())?.hash(0));
                 names.insert(name);
             }
@@ -85,7 +88,7 @@ impl Zone {
 /// Whether two nodes have the same records, the serial aside.
 fn has_same_records(one: Node, other: Node) -> bool {
     let sets = |node: Node<'_>| {
-        let sets = node.sets().filter(|set| set.rtype() != crate::wire::rdata::rtype::SOA);
+        let sets = node.sets().filter(|set| set.rtype() != rtype::SOA);
         sets.map(|set| (set.rtype(), set.records().to_vec())).collect::<BTreeSet<_>>()
     };
     sets(one) == sets(other)
