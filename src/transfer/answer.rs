@@ -1,4 +1,5 @@
-//! Reads the answer of a primary to a request for a transfer, record by record (RFC 5936, section 2.2; RFC 1995, section 4).
+//! Reads the answer of a primary to a request for a transfer, record by record (RFC 5936, section
+//! 2.2; RFC 1995, section 4).
 
 use crate::{
     manifest::{
@@ -45,22 +46,12 @@ enum State {
     /// After the first SOA record.
     First(Record),
     /// Within the whole zone.
-    Whole {
-        first: Record,
-        content: Content,
-    },
-    /// Within the deleted records of a difference, which are removed from `content` at once. `last` is the SOA record of the newest
-    /// version.
-    Deleted {
-        last: Record,
-        content: Content,
-    },
+    Whole { first: Record, content: Content },
+    /// Within the deleted records of a difference, which are removed from `content` at once. `last`
+    /// is the SOA record of the newest version.
+    Deleted { last: Record, content: Content },
     /// Within the added records of a difference to serial `to`.
-    Added {
-        last: Record,
-        content: Content,
-        to: u32,
-    },
+    Added { last: Record, content: Content, to: u32 },
     /// After the last record.
     Done,
 }

@@ -1,18 +1,21 @@
 //! Copies of transferred zones in the state directory, for a start without their primaries.
 //!
 //! ```text
-//! zones/<id>.copy   magic, when it was refreshed u64, checksum of that u32, then parts
-//! part              length of the body u64, body, digest of all records 32, checksum of length, body and digest u32
-//! body              when it was refreshed u64; in the first part the identifier and the apex; then record sets
-//! record set        owner, type u16, length u32, then TTL u32 and data of each record; without records: the set is gone
+//! zones/<id>.copy   magic, time of the refresh u64, checksum of the time u32, then parts part
+//! length of the body u64, body, digest of all records 32, checksum of length, body and digest u32
+//! body              time of the refresh u64; in the first part the identifier and the apex; then
+//! record sets record set        owner, type u16, length u32, then TTL u32 and data of each record;
+//! without records: the set is removed
 //! ```
-//! Texts, names and data have their lengths in front. The first part is a whole zone, each part behind it the sets that one
-//! transfer has changed. So an incremental transfer is added at the cost of what it changes. The zone is written anew when the
-//! parts behind it have become longer than it; such a copy takes the place of the one before when it is whole and on the disk.
-//! A refresh that finds nothing new writes the time alone.
+//! Texts, names and data follow their lengths. The first part is a whole zone. Each later part has
+//! the record sets that one transfer has changed, so that the cost of an incremental transfer is
+//! that of its changes. When the later parts have become longer than the first one, the whole zone
+//! is written to a new file, which replaces the old one when it is complete and on the disk. A
+//! refresh without a newer version writes only the time.
 //!
-//! The digest at the end says which version the copy is of: a change is added to that one only. A part that is damaged, or was
-//! not written to its end, is cut off: what is in front of it is the last good version.
+//! Invariant: the digest at the end names the version of the copy, and a change is appended to that
+//! version only. A part that is damaged or incomplete is cut off, so that the last good version
+//! remains.
 
 use crate::{
     clock::seconds,
@@ -47,7 +50,8 @@ const PARTS: usize = TIME + 12;
 const LENGTH: usize = 8;
 const DIGEST: usize = 32;
 const SUM: usize = 4;
-/// Changes behind a small zone may take this many octets. Behind a larger one they may take as many as the zone.
+/// The maximum size of the changes after a small zone, in octets. After a larger zone, they may be
+/// as large as the zone.
 const MIN_CHANGES_OCTETS: u64 = 64 << 10;
 /// The maximum length of a file name without its extension. A longer name is replaced by a hash.
 const MAX_NAME_OCTETS: usize = 200;
@@ -58,16 +62,16 @@ pub struct Copies(Option<PathBuf>);
 
 /// A copy of a zone.
 #[derive(Debug)]
-pub struct Copy {
+pub struct StoredCopy {
     /// Its records.
     pub content: Arc<Content>,
     /// When a primary last confirmed the version.
     pub refreshed: SystemTime,
 }
 
-impl Copy {
+impl StoredCopy {
     /// The zone as it is served at a time.
-    pub fn held(&self, now: SystemTime) -> ZoneCopy {
+    pub fn zone_copy(&self, now: SystemTime) -> ZoneCopy {
         let age = now.duration_since(self.refreshed).unwrap_or_default();
         ZoneCopy { content: self.content.clone(), is_expired: age >= super::timers::expire(&self.content.soa) }
     }
@@ -79,8 +83,9 @@ impl Copies {
         Copies(state_directory.map(|directory| directory.join("zones")))
     }
 
-    /// Reads all copies. A damaged copy is logged and renamed. If only its last changes are damaged, they are cut off.
-    pub fn read(&self) -> BTreeMap<Id, Copy> {
+    /// Reads all copies. A damaged copy is logged and renamed. If only its last changes are
+    /// damaged, they are cut off.
+    pub fn read(&self) -> BTreeMap<Id, StoredCopy> {
         let mut copies = BTreeMap::new();
         let Some(directory) = &self.0 else { return copies };
         let entries = match fs::read_dir(directory) {
@@ -130,21 +135,22 @@ impl Copies {
         File::open(directory)?.sync_all()
     }
 
-    /// Appends the changes from `old` to `new`, if the copy has `old`; else writes the whole zone. They are on the disk when this
-    /// returns.
+    /// Appends the changes from `old` to `new`, if the copy has `old`; else writes the whole zone.
+    /// They are on the disk when this returns.
     ///
     /// # Errors
     ///
     /// The file cannot be written.
-    pub fn follow(&self, id: &str, old: &Content, new: &Content, refreshed: SystemTime) -> io::Result<()> {
-        match self.add(id, old, new, refreshed)? {
+    pub fn write_changes(&self, id: &str, old: &Content, new: &Content, refreshed: SystemTime) -> io::Result<()> {
+        match self.append(id, old, new, refreshed)? {
             true => Ok(()),
             false => self.write(id, new, refreshed),
         }
     }
 
-    /// Appends changes to a copy. Returns false if it is a copy of another version, or has too many changes.
-    fn add(&self, id: &str, old: &Content, new: &Content, refreshed: SystemTime) -> io::Result<bool> {
+    /// Appends changes to a copy. Returns false if it is a copy of another version, or has too many
+    /// changes.
+    fn append(&self, id: &str, old: &Content, new: &Content, refreshed: SystemTime) -> io::Result<bool> {
         let Some(path) = self.path(id) else { return Ok(true) };
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -264,7 +270,7 @@ fn write_part<'a, S: Iterator<Item = ChangedSet<'a>>>(
 }
 
 /// Reads a copy, and cuts off damaged changes.
-fn read(path: &Path) -> Result<(Id, Copy), String> {
+fn read(path: &Path) -> Result<(Id, StoredCopy), String> {
     let mut octets = Vec::new();
     let file = OpenOptions::new().read(true).write(true).open(path);
     let read = file.and_then(|mut file| {
@@ -286,7 +292,7 @@ fn read(path: &Path) -> Result<(Id, Copy), String> {
 /// The content of a copy.
 struct Decoded {
     id: Id,
-    copy: Copy,
+    copy: StoredCopy,
     /// The number of octets before the damage, and the kind of damage.
     damage: Option<(usize, String)>,
 }
@@ -296,7 +302,7 @@ impl Decoded {
         let content = Arc::new(content);
         check(&id, &content)?;
         let refreshed = UNIX_EPOCH + Duration::from_secs(refreshed.min(u32::MAX.into()));
-        Ok(Decoded { id, copy: Copy { content, refreshed }, damage })
+        Ok(Decoded { id, copy: StoredCopy { content, refreshed }, damage })
     }
 }
 
@@ -334,15 +340,16 @@ fn decode(octets: &[u8]) -> Result<Decoded, String> {
     Decoded::new(id, content, refreshed, damage)
 }
 
-/// The time of the last refresh: the one in the head of the copy, or `written` if that is damaged or older.
+/// The time of the last refresh: the one in the head of the copy, or `written` if that is damaged
+/// or older.
 fn last_time(octets: &[u8], written: u64) -> u64 {
     let (time, sum) = octets[TIME..PARTS].split_at(8);
     let is_good = crc32c::crc32c(time).to_be_bytes() == sum;
     if is_good { written.max(number(time)) } else { written }
 }
 
-/// Reads a copy of the first builds: after the time, the checksum of the rest u32; then the time of the refresh u64, identifier,
-/// apex, number of records u64, and each record.
+/// Reads a copy of the first builds: after the time, the checksum of the rest u32; then the time of
+/// the refresh u64, identifier, apex, number of records u64, and each record.
 fn decode_first(octets: &[u8]) -> Result<Decoded, String> {
     let (sum, rest) = octets.get(PARTS..).and_then(|rest| rest.split_at_checked(SUM)).ok_or("it ends too early")?;
     if crc32c::crc32c(rest).to_be_bytes() != sum {

@@ -1,5 +1,5 @@
-//! The client of a primary: asks for the serial of a zone, and transfers a newer version, over TCP or TLS, with TSIG if there is a
-//! key.
+//! The client of a primary: asks for the serial of a zone, and transfers a newer version, over TCP
+//! or TLS, with TSIG if there is a key.
 
 use super::{
     answer::{Reader, Transferred},
@@ -36,7 +36,7 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The limits of a transfer.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct TransferLimits {
     /// Octets of all messages, and of the records in memory.
     pub octets: usize,
     /// Number of records.
@@ -45,15 +45,15 @@ pub struct Bounds {
     pub time: Duration,
 }
 
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds { octets: 256 << 20, records: 20_000_000, time: Duration::from_secs(900) }
+impl Default for TransferLimits {
+    fn default() -> TransferLimits {
+        TransferLimits { octets: 256 << 20, records: 20_000_000, time: Duration::from_secs(900) }
     }
 }
 
-/// The answer of a primary.
+/// The version that a primary has, compared with the one of the node.
 #[derive(Debug)]
-pub enum Said {
+pub enum PrimaryVersion {
     /// The primary has the same version.
     Current,
     /// The primary has an older version, with this serial.
@@ -67,11 +67,11 @@ pub enum Said {
     },
 }
 
-/// A question to a primary.
-pub struct Asking<'a> {
+/// The client of a primary.
+pub struct PrimaryClient<'a> {
     /// The primary.
     pub primary: &'a Primary,
-    /// The key that signs the question.
+    /// The key that signs the requests.
     pub key: Option<&'a Arc<Key>>,
     /// The zone.
     pub zone: &'a Name,
@@ -80,7 +80,7 @@ pub struct Asking<'a> {
     /// Opens TLS connections.
     pub upstreams: &'a Upstreams,
     /// The limits of a transfer.
-    pub bounds: Bounds,
+    pub limits: TransferLimits,
 }
 
 /// A connection to a primary.
@@ -110,7 +110,7 @@ impl TransferError {
     }
 }
 
-impl Asking<'_> {
+impl PrimaryClient<'_> {
     /// Opens a connection, with TLS if the primary has protocol DoT.
     async fn connect(&self) -> Result<Connection, String> {
         let connecting = TcpStream::connect(self.primary.address());
@@ -139,12 +139,12 @@ impl Asking<'_> {
     /// # Errors
     ///
     /// Why the primary has no usable answer.
-    pub async fn run(&self, permits: &Semaphore) -> Result<Said, String> {
+    pub async fn run(&self, permits: &Semaphore) -> Result<PrimaryVersion, String> {
         let mut connection = self.connect().await?;
         let soa = self.soa(&mut connection).await?;
         match self.have {
-            Some(have) if soa.serial == have.soa.serial => return Ok(Said::Current),
-            Some(have) if !is_newer(soa.serial, have.soa.serial) => return Ok(Said::Older(soa.serial)),
+            Some(have) if soa.serial == have.soa.serial => return Ok(PrimaryVersion::Current),
+            Some(have) if !is_newer(soa.serial, have.soa.serial) => return Ok(PrimaryVersion::Older(soa.serial)),
             _ => {}
         }
         let _permit = permits.acquire().await.map_err(|_| "the server ends")?;
@@ -162,17 +162,19 @@ impl Asking<'_> {
             }
             self.transfer(&mut connection, None).await.map_err(TransferError::text)
         };
-        let transferred = timeout(self.bounds.time, transfer).await;
+        let transferred = timeout(self.limits.time, transfer).await;
         let transferred =
-            transferred.map_err(|_| format!("the transfer takes longer than {} s", self.bounds.time.as_secs()))??;
+            transferred.map_err(|_| format!("the transfer takes longer than {} s", self.limits.time.as_secs()))??;
         let (content, is_difference) = match transferred {
-            Transferred::Current => return Ok(Said::Current),
+            Transferred::Current => return Ok(PrimaryVersion::Current),
             Transferred::Whole(content) => (content, false),
             Transferred::Changed(content) => (content, true),
         };
         match self.have {
-            Some(have) if !is_newer(content.soa.serial, have.soa.serial) => Ok(Said::Older(content.soa.serial)),
-            _ => Ok(Said::Newer { content, is_difference }),
+            Some(have) if !is_newer(content.soa.serial, have.soa.serial) => {
+                Ok(PrimaryVersion::Older(content.soa.serial))
+            }
+            _ => Ok(PrimaryVersion::Newer { content, is_difference }),
         }
     }
 
@@ -216,10 +218,11 @@ impl Asking<'_> {
     /// Transfers the whole zone, or the differences to `old`.
     async fn transfer(&self, connection: &mut Connection, old: Option<&Content>) -> Result<Transferred, TransferError> {
         // After a wrong answer to IXFR, AXFR may succeed. Without an answer, it would not.
-        let wrong = |text: String| if old.is_some() { TransferError::WrongAnswer(text) } else { TransferError::Failed(text) };
+        let wrong =
+            |text: String| if old.is_some() { TransferError::WrongAnswer(text) } else { TransferError::Failed(text) };
         let (request, mut session) = self.request(if old.is_some() { rtype::IXFR } else { rtype::AXFR }, old);
         connection.send(&request).await.map_err(wrong)?;
-        let mut reader = Reader::new(self.zone, old, (self.bounds.records, self.bounds.octets));
+        let mut reader = Reader::new(self.zone, old, (self.limits.records, self.limits.octets));
         let mut is_first = true;
         loop {
             let response = self.response(connection, &request, &mut session, is_first).await.map_err(wrong)?;
@@ -231,8 +234,8 @@ impl Asking<'_> {
             if answer.is_empty() {
                 return Err(wrong("the transfer has a message without records".into()));
             }
-            if connection.octets > self.bounds.octets {
-                return Err(TransferError::Failed(format!("the transfer has more than {} octets", self.bounds.octets)));
+            if connection.octets > self.limits.octets {
+                return Err(TransferError::Failed(format!("the transfer has more than {} octets", self.limits.octets)));
             }
             let mut transferred = None;
             for record in answer {
