@@ -330,7 +330,9 @@ fn routing_policies_follow_health() {
     ]);
     assert_eq!(server.status()["generation"], generation);
     let (text, _) = zonal(&server, &["explain", "--from", "127.81.0.9", "db.corp.example"]);
-    for line in ["failover routing of 2 record sets", "`p`: unhealthy by hc-ext; PRIMARY: not chosen", "SECONDARY: answers"] {
+    for line in
+        ["failover routing of 2 record sets", "`p`: unhealthy by hc-ext; PRIMARY: not chosen", "SECONDARY: answers"]
+    {
         assert!(text.contains(line), "{line}: {text}");
     }
     // A transfer does not carry what differs from client to client.
