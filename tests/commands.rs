@@ -32,7 +32,9 @@ fn node(scratch: &Scratch, admin: &str, more: &str) -> (Process, u16) {
     let mut process = Process::start(&[ZONAL, "serve"], scratch, "zonal");
     wait_until("it serves", || {
         process.assert_alive();
-        process.log().contains("serving ").then_some(())
+        // As text or as JSON.
+        let log = process.log();
+        ["serving ", "\"serving\""].iter().any(|event| log.contains(event)).then_some(())
     });
     (process, admin_port)
 }

@@ -504,18 +504,19 @@ pub(super) async fn batch(State(admin): Shared, query: RawQuery, request: Reques
 pub(super) async fn manifest(State(admin): Shared) -> ApiResult {
     let permits = admin.manifests.clone();
     page(&permits, move || {
-        let kept = admin.status.state().persisted.clone();
-        let mut whole = serde_json::to_value(kept.collection.manifest()).unwrap_or_default();
+        let state = admin.status.state().persisted.clone();
+        let mut whole = serde_json::to_value(state.collection.manifest()).unwrap_or_default();
         if let Value::Object(kinds) = &mut whole {
             kinds.retain(|_, resources| resources.as_object().is_none_or(|resources| !resources.is_empty()));
         }
-        whole["generation"] = json!(kept.position.whole);
-        if !kept.collection.master_files().is_empty() {
+        whole["generation"] = json!(state.position.whole);
+        if !state.collection.master_files().is_empty() {
             let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-            let files = kept.collection.master_files().iter().map(|(name, octets)| (name.clone(), json!(text(octets))));
+            let files =
+                state.collection.master_files().iter().map(|(name, octets)| (name.clone(), json!(text(octets))));
             whole["master_files"] = files.collect::<serde_json::Map<_, _>>().into();
         }
-        let tag = Some(format!("\"{}\"", kept.position.revision));
+        let tag = Some(format!("\"{}\"", state.position.revision));
         Ok(Content { tag, ..Content::json(&whole)? })
     })
     .await

@@ -83,7 +83,7 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
             "{gone} of {all} resources would be deleted, more than {MAX_DELETED_PERCENT} %: if this is intended, use --force"
         )),
         false if !arguments.yes && !arguments.dry_run && !io::stdin().is_terminal() => {
-            Some("standard input is not a terminal, so nobody can confirm the plan: use --yes".into())
+            Some("standard input is not a terminal, so the plan cannot be confirmed: use --yes".into())
         }
         _ => None,
     };

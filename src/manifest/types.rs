@@ -11,7 +11,7 @@ use super::{
     query_log::QueryLogConfig,
     routing_policies::{
         AzAffinityRoutingPolicy, Coordinates, FailoverRoutingPolicy, GeolocationRoutingPolicy,
-        GeoproximityRoutingPolicy, LatencyRoutingPolicy, WeightedRoutingPolicy,
+        GeoproximityRoutingPolicy, LatencyRoutingPolicy, TransferPolicyRecords, WeightedRoutingPolicy,
     },
     schema_patterns::{Address, Cidr, DomainName, Ipv4, Ipv6, Owner, PlainName, RecordType, Time},
     secondaries::{Access, Secondary},

@@ -30,8 +30,8 @@ use crate::{
     transfer::{
         self, Transfers,
         copies::Copies,
-        inward,
-        primary::Bounds,
+        incoming,
+        primary::TransferLimits,
         tsig::Keys,
         update::{Updates, etcd::EtcdEditor},
     },
@@ -99,13 +99,13 @@ impl Prepared {
         let mut internet = Internet::new(config, listeners::own_addresses(config));
         let node = Arc::new(node::node(config, internet.read())?);
         let keys = Keys::read(&config.tsig_keys)?;
-        let StartState { old_process, store, kept, had_resources } =
+        let StartState { old_process, store, saved, had_resources } =
             StartState::find(config, directory, takeover_socket, inherited)?;
         let on_error = config.control_plane.on_error();
         let keeps_texts = store.is_some() || on_error == OnError::SetAside;
-        let (serials, kept_serials) = state_directory.map(SerialStore::open).transpose()?.unzip();
+        let (serials, saved_serials) = state_directory.map(SerialStore::open).transpose()?.unzip();
         let mut nothing = empty_snapshot(&node);
-        nothing.serials = kept_serials.unwrap_or_default();
+        nothing.serials = saved_serials.unwrap_or_default();
         let snapshot = Arc::new(ArcSwap::from_pointee(nothing));
         let limit = descriptors::raise_limit();
         let status = Arc::new(Status::default());
@@ -114,12 +114,12 @@ impl Prepared {
         let mut publisher = Publisher::new(core.snapshot.clone(), node, status.clone(), on_error, store);
         let copies = Copies::new(state_directory);
         let found = copies.read();
-        publisher.set_transferred(found.iter().map(|(id, copy)| (id.clone(), copy.held(started))).collect());
+        publisher.set_transferred(found.iter().map(|(id, copy)| (id.clone(), copy.zone_copy(started))).collect());
         let (storage, overlays) = update_storage(&source, state_directory)?;
         publisher.set_updates(storage, overlays, serials);
         watch.add(internet.files());
         let mut loader = directory.map(|directory| loader(directory, keeps_texts, had_resources));
-        publish_first(&mut publisher, loader.as_mut(), kept, matches!(source, Source::Etcd(_)), on_error)?;
+        publish_first(&mut publisher, loader.as_mut(), saved, matches!(source, Source::Etcd(_)), on_error)?;
         watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
         let refresh_times = found.into_iter().map(|(id, copy)| (id, copy.refreshed)).collect();
         Ok(Prepared { core, status, publisher, watch, old_process, loader, internet, copies, refresh_times })
@@ -155,7 +155,7 @@ impl Prepared {
         }
         let generations = || publisher.generations();
         let transfers = &core.transfers;
-        runtime.spawn(inward::follow(transfers.clone(), watch.sender(), generations(), copies, refresh_times));
+        runtime.spawn(incoming::run_tasks(transfers.clone(), watch.sender(), generations(), copies, refresh_times));
         runtime.spawn(transfer::follow(transfers.clone(), status, generations()));
         std::thread::Builder::new()
             .name("control-plane".into())
@@ -178,7 +178,7 @@ struct StartState {
     old_process: Option<OldProcess>,
     store: Option<StateStore>,
     /// The manifest that was served last. A directory of files is read again; without a state directory it is the only source.
-    kept: Option<PersistedState>,
+    saved: Option<PersistedState>,
     /// Whether there were resources in the manifest that was served last.
     had_resources: bool,
 }
@@ -193,12 +193,12 @@ impl StartState {
         let unusable = directory.and_then(|directory| check_directory(directory).err());
         let found = takeover_socket.map(|path| OldProcess::find(path, inherited)).transpose()?;
         let (old_process, frozen) = found.flatten().unzip();
-        let (store, kept) = state::open(config.state_directory.as_deref(), frozen)?;
-        let had_resources = kept.as_ref().is_some_and(|kept| kept.generation > 0 && !kept.collection.is_empty());
-        let kept = kept.filter(|_| store.is_some() || directory.is_none());
+        let (store, saved) = state::open(config.state_directory.as_deref(), frozen)?;
+        let had_resources = saved.as_ref().is_some_and(|saved| saved.generation > 0 && !saved.collection.is_empty());
+        let saved = saved.filter(|_| store.is_some() || directory.is_none());
         match unusable {
-            Some(unusable) if kept.is_none() || !had_resources => Err(unusable),
-            _ => Ok(StartState { old_process, store, kept, had_resources }),
+            Some(unusable) if saved.is_none() || !had_resources => Err(unusable),
+            _ => Ok(StartState { old_process, store, saved, had_resources }),
         }
     }
 }
@@ -251,8 +251,8 @@ fn core(
         ..forward::Limits::default()
     };
     let forwarding = Forwarding::new(snapshot.clone(), &limits_of_forwarding, upstreams, recursion, runtime);
-    let bounds = Bounds { octets: config.limits.transfer_octets as usize, ..Bounds::default() };
-    let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, bounds, updates, runtime);
+    let limits = TransferLimits { octets: config.limits.transfer_octets as usize, ..TransferLimits::default() };
+    let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, limits, updates, runtime);
     let limits = limits(config, open_files);
     Ok(Arc::new(Core::new(snapshot, &limits, forwarding, transfers, query_log, runtime)))
 }
@@ -269,28 +269,28 @@ fn updates(source: &Source, watch: &Watch, status: &Arc<Status>) -> Updates {
 fn publish_first(
     publisher: &mut Publisher,
     loader: Option<&mut Loader>,
-    kept: Option<PersistedState>,
+    saved: Option<PersistedState>,
     is_followed: bool,
     on_error: OnError,
 ) -> Result<(), Rejected> {
-    let kept = kept.filter(|kept| kept.generation > 0);
+    let saved = saved.filter(|saved| saved.generation > 0);
     let Some(loader) = loader else {
-        if let Some(Err(problems)) = kept.map(|kept| publisher.restore(kept, is_followed)) {
+        if let Some(Err(problems)) = saved.map(|saved| publisher.restore(saved, is_followed)) {
             let error = LoadError::new(&problems).message;
             tracing::error!(error, "saved manifest rejected");
         }
         return Ok(());
     };
-    publisher.count_from(kept.as_ref().map_or(0, |kept| kept.generation));
+    publisher.count_from(saved.as_ref().map_or(0, |saved| saved.generation));
     // zonal serves the saved version of each resource that the files have errors in.
     let is_restored =
-        on_error == OnError::SetAside && kept.clone().is_some_and(|kept| publisher.restore(kept, true).is_ok());
+        on_error == OnError::SetAside && saved.clone().is_some_and(|saved| publisher.restore(saved, true).is_ok());
     let LoadResult::Failed(problems) = publisher.load(loader, &LoadScope::default(), false) else { return Ok(()) };
     if is_restored {
         return Ok(());
     }
-    let Some(kept) = kept else { return Err(Rejected(problems)) };
-    publisher.restore(kept, true).map_err(Rejected)?;
+    let Some(saved) = saved else { return Err(Rejected(problems)) };
+    publisher.restore(saved, true).map_err(Rejected)?;
     publisher.refuse(problems);
     Ok(())
 }

@@ -17,8 +17,8 @@ pub fn open(
     let (lock, memory) = match frozen {
         Some(Frozen::Directory(lock)) => (Some(lock), None),
         Some(Frozen::Memory(file)) => {
-            let kept = state_store::from_memory(file).context("the state of the running zonal cannot be read")?;
-            (None, Some(kept))
+            let saved = state_store::from_memory(file).context("the state of the running zonal cannot be read")?;
+            (None, Some(saved))
         }
         None => (None, None),
     };

@@ -1,5 +1,5 @@
-//! Dynamic updates of zones in etcd: zonal writes an update in a transaction, and answers when the source etcd has delivered it
-//! and it is served.
+//! Dynamic updates of zones in etcd: zonal writes an update in a transaction, and answers when the
+//! source etcd has delivered it and it is served.
 
 use super::rules::edits;
 use crate::{
@@ -102,8 +102,8 @@ impl EtcdEditor {
         Ok(client.kv_client().max_decoding_message_size(MAX_RESPONSE_OCTETS))
     }
 
-    /// Reads the zone, and writes the updated one if the keys have not changed meanwhile. Returns the number of changed sets and the
-    /// revision; none if a key has changed.
+    /// Reads the zone, and writes the updated one if the keys have not changed meanwhile. Returns
+    /// the number of changed sets and the revision; none if a key has changed.
     async fn try_edit(
         &self,
         snapshot: &Published,
