@@ -41,7 +41,7 @@
 //! | [`explain`] | an answer with its steps, as data | `answer`, `manifest`, `snapshot`, `wire` |
 //! | [`difference`] | the answers that two snapshots give differently | `explain`, `manifest`, `snapshot`, `wire` |
 //! | [`control_plane`] | sources: a `directory`, `etcd`, or a `change` by HTTP; `prepare` checks and compiles a change, the `guard` holds mass deletions, the `publisher` publishes the snapshot, the `state_store` writes it to disk; `updates` are dynamic updates in journals, `freeze` hands over to another process, `internet` follows `resolv.conf`, `status` reports | `clock`, `config`, `difference`, `instruments`, `manifest`, `snapshot`, `wire` |
-//! | [`transfer`] | zones out: `access`, `tsig`, `outgoing` transfers with the `history` of a zone, `notify`, `update`; zones in: `inward` follows a `schedule`, asks a `primary`, reads its `answer` and stores `copies`; `notified` takes NOTIFY | `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`transfer`] | zones out: `access`, `tsig`, `outgoing` transfers with the `history` of a zone, `notify`, `update`; zones in: `incoming` follows a `schedule`, asks a `primary`, reads its `answer` and stores `copies`; `notified` takes NOTIFY | `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`listen`] | the transports: `udp`, `stream`, `tls`, `https`, `quic`, `proxy` headers; `dispatch` has the steps of every query around `answer`; `connections`, `limit`, `bodies` and `unread` bound the clients | `answer`, `clock`, `forward`, `instruments`, `manifest`, `query_log`, `snapshot`, `transfer`, `wire` |
 //! | [`metrics`] | the metrics page; each room has its own counters and registers them | `clock`, `instruments`, `log` |
 //! | [`admin`] | HTTP: probes, metrics, status, cache; `push` takes changes, `journal` shows and drops those of dynamic updates, `access` checks permissions, `admission` and `stall` bound connections, `pages` bounds large responses, `events` streams generations, `explain` explains answers of this server, `openapi` describes the API, `status` is the type that `zonal status` reads | `clock`, `config`, `control_plane`, `explain`, `forward`, `health`, `instruments`, `listen`, `manifest`, `metrics`, `snapshot`, `transfer`, `wire` |
@@ -108,7 +108,7 @@
 //! zones of catalogs ([`manifest::catalog`]):
 //!
 //! ```text
-//! primaries -> transfer::inward          one task per zone: refresh, NOTIFY, expiry
+//! primaries -> transfer::incoming        one task per zone: refresh, NOTIFY, expiry
 //!           -> control_plane::publisher  one transfer is one generation; an invalid one is refused by itself
 //!           -> transfer::copies          written to disk once the zone is served
 //! ```

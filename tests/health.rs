@@ -268,3 +268,76 @@ fn a_check_by_name_asks_the_address_that_the_view_has_and_no_other_network() {
     assert!(result("hc-none").contains("resolve none.corp.example."), "{}", result("hc-none"));
     std::thread::sleep(Duration::ZERO);
 }
+
+/// A zone with a group for each policy that health decides, and endpoint `vpce` behind an alias.
+const ZONE: &str = "\
+private_hosted_zones:
+  Z:
+    name: corp.example
+    vpc_ids: [vpc]
+    allow_transfer: [{cidr_block: 127.0.0.0/8}]
+    records:
+      - {name: db, type: A, set_identifier: p, failover_routing_policy: {type: PRIMARY}, health_check_id: hc-ext, records: [10.0.0.1]}
+      - {name: db, type: A, set_identifier: s, failover_routing_policy: {type: SECONDARY}, records: [10.0.0.2]}
+      - {name: both, type: A, set_identifier: a, multivalue_answer_routing_policy: true, health_check_id: hc-ext, records: [10.0.0.3]}
+      - {name: both, type: A, set_identifier: b, multivalue_answer_routing_policy: true, records: [10.0.0.4]}
+      - {name: tree, type: A, set_identifier: near, latency_routing_policy: {region: us-east-1}, alias: {name: db.corp.example, evaluate_target_health: true}}
+      - {name: tree, type: A, set_identifier: far, latency_routing_policy: {region: eu-west-1}, records: [10.0.0.5]}
+      - {name: only, type: A, set_identifier: x, geolocation_routing_policy: {country: DE}, records: [10.0.0.6]}
+      - {name: to-db, type: A, alias: {name: db.corp.example}}
+      - {name: web, type: CNAME, set_identifier: a, weighted_routing_policy: {weight: 1}, health_check_id: hc-ext, records: [db.corp.example]}
+      - {name: web, type: CNAME, set_identifier: b, weighted_routing_policy: {weight: 0}, records: [both.corp.example]}
+";
+
+fn addresses(server: &Server, name: &str) -> Vec<String> {
+    let port = server.port.to_string();
+    let arguments = ["-b", "127.81.0.9", "@127.0.0.1", "-p", &port, "+short", "+tries=3", name, "A"];
+    let output = Command::new("dig").args(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines: Vec<String> = text.lines().filter(|line| !line.ends_with('.')).map(String::from).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn routing_policies_follow_health() {
+    if !can_run(&["dig"]) {
+        return;
+    }
+    let (_directory, server) = start("9", ZONE, "");
+    let all = |expected: &[(&str, &[&str])]| {
+        for (name, addresses_of) in expected {
+            assert_eq!(addresses(&server, name), *addresses_of, "{name}");
+        }
+    };
+    all(&[
+        ("db.corp.example", &["10.0.0.1"]),
+        ("to-db.corp.example", &["10.0.0.1"]),
+        ("both.corp.example", &["10.0.0.3", "10.0.0.4"]),
+        ("tree.corp.example", &["10.0.0.1"]),
+        ("web.corp.example", &["10.0.0.1"]),
+        ("only.corp.example", &[]),
+    ]);
+    let generation = server.status()["generation"].clone();
+    assert_eq!(http_send(server.admin, "PUT", "/v1/health/hc-ext", "{\"status\": \"unhealthy\"}"), Some(200));
+    all(&[
+        ("db.corp.example", &["10.0.0.2"]),
+        ("to-db.corp.example", &["10.0.0.2"]),
+        ("both.corp.example", &["10.0.0.4"]),
+        // The secondary of `db` has no check: the branch is healthy.
+        ("tree.corp.example", &["10.0.0.2"]),
+        ("web.corp.example", &["10.0.0.4"]),
+    ]);
+    assert_eq!(server.status()["generation"], generation);
+    let (text, _) = zonal(&server, &["explain", "--from", "127.81.0.9", "db.corp.example"]);
+    for line in
+        ["failover routing of 2 record sets", "`p`: unhealthy by hc-ext; PRIMARY: not chosen", "SECONDARY: answers"]
+    {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    // A transfer does not carry what differs from client to client.
+    let port = server.port.to_string();
+    let arguments = ["-b", "127.81.0.9", "@127.0.0.1", "-p", &port, "corp.example", "AXFR"];
+    let output = Command::new("dig").args(arguments).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Transfer failed"), "{output:?}");
+}

@@ -60,7 +60,7 @@ pub struct NodeStatus {
     /// Number of resources that are served, by kind. Kinds without resources are left out.
     pub resources: BTreeMap<String, usize>,
     /// Zones that are transferred into the node.
-    pub zones_transferred: Vec<transfer::inward::Report>,
+    pub zones_transferred: Vec<transfer::incoming::TransferredZoneStatus>,
     /// When the node became isolated: nearly all of its health checks failed at once.
     pub isolated_since: Option<i64>,
     /// Addresses that take queries.
@@ -98,7 +98,7 @@ fn status(admin: &Admin) -> NodeStatus {
         warnings: state.warnings,
         missing_tsig_keys: state.missing_tsig_keys,
         resources: state.resources.into_iter().map(|(kind, count)| (kind.into(), count)).collect(),
-        zones_transferred: admin.core.transfers.inward.report(&snapshot),
+        zones_transferred: admin.core.transfers.incoming.report(&snapshot),
         isolated_since: admin.health.isolated_since(),
         listeners: state.listeners,
     }

@@ -160,7 +160,7 @@ pub struct ZoneTransfer {
     /// The identifier of the zone.
     pub zone: Id,
     /// Its records.
-    pub held: ZoneCopy,
+    pub copy: ZoneCopy,
     /// Gets a message when the zone is served, or the errors of its records.
     pub reply: oneshot::Sender<Result<(), Vec<Problem>>>,
 }

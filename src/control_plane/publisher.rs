@@ -411,7 +411,7 @@ impl Publisher {
         let started = Instant::now();
         let previous = self.current.snapshot.load_full();
         let mut transferred = self.current.transferred.clone();
-        transferred.extend(transfers.iter().map(|transfer| (transfer.zone.clone(), transfer.held.clone())));
+        transferred.extend(transfers.iter().map(|transfer| (transfer.zone.clone(), transfer.copy.clone())));
         let (mut snapshot, transferred) = self.current.recompile(&self.current.overlays, &transferred, &previous)?;
         if snapshot.digest == previous.digest {
             self.current.transferred = transferred;
@@ -420,7 +420,7 @@ impl Publisher {
         drop(previous);
         snapshot.generation = self.next_generation(&snapshot);
         for transfer in transfers.iter().take(MAX_LOGGED) {
-            tracing::info!(zone = %transfer.zone, content = transfer.held.describe(&transfer.zone), "transferred zone compiled");
+            tracing::info!(zone = %transfer.zone, content = transfer.copy.describe(&transfer.zone), "transferred zone compiled");
         }
         self.publish(snapshot, "transfer", started, None, false);
         Ok(())

@@ -9,7 +9,7 @@ use crate::{
     metrics::Metrics,
     query_log::QueryLog,
     snapshot::{Node, Snapshot, compile},
-    transfer::{Transfers, primary::Bounds, tsig::Keys, update::Updates},
+    transfer::{Transfers, primary::TransferLimits, tsig::Keys, update::Updates},
     wire::{codes::rcode, query::HEADER, rdata::rtype, response::Response},
 };
 use arc_swap::ArcSwap;
@@ -145,8 +145,8 @@ pub fn core_with(snapshot: Snapshot, limits: &Limits, waiting: &forward::Limits)
     let (snapshot, runtime) = (Arc::new(ArcSwap::from_pointee(snapshot)), runtime().handle());
     let forwarding = Forwarding::new(snapshot.clone(), waiting, Upstreams::new(), None, runtime);
     let updates = Updates::Publisher(std::sync::mpsc::channel().0);
-    let (keys, bounds) = (Keys::default(), Bounds::default());
-    let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, bounds, updates, runtime);
+    let (keys, transfer_limits) = (Keys::default(), TransferLimits::default());
+    let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, transfer_limits, updates, runtime);
     let query_log = QueryLog::new(DnstapMessages::default());
     Arc::new(Core::new(snapshot, limits, forwarding, transfers, query_log, runtime))
 }

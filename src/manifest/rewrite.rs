@@ -5,7 +5,7 @@ use crate::wire::{
     Name,
     rdata::{self, type_from_text, type_to_text},
 };
-use std::fmt::Write;
+use std::{collections::HashMap, fmt::Write};
 
 /// The resource of a zone after an update, and the text of its master file if that changes. A
 /// record set that is in the file stays in the file; all others are in `records`.
@@ -18,27 +18,29 @@ pub fn rewrite(
     file: Option<&MasterFile>,
     sets: &[EditedSet],
 ) -> Result<(PrivateHostedZone, Option<String>), String> {
-    let is_of = |set: &EditedSet, owner: &Name, rtype: u16| set.rtype == rtype && set.owner == *owner;
-    let is_in_file = |set: &EditedSet| {
-        file.is_some_and(|file| file.records.iter().any(|record| is_of(set, &record.owner, record.rtype)))
-    };
-    let mut changed = zone.clone();
-    changed.records.retain(|set| {
-        let owner = Name::parse(set.name.as_bytes(), Some(&zone.name));
-        let rtype = type_from_text(&set.record_type);
-        let (Ok(owner), Some(rtype)) = (owner, rtype) else { return true };
-        !sets.iter().any(|edited| is_of(edited, &owner, rtype))
-    });
-    let (in_file, others): (Vec<&EditedSet>, Vec<&EditedSet>) = sets.iter().partition(|set| is_in_file(set));
-    for set in others.into_iter().filter(|set| !set.values.is_empty()) {
-        changed.records.push(ResourceRecordSet {
-            name: set.owner.to_string(),
-            record_type: type_to_text(set.rtype).into(),
-            ttl: Some(set.ttl),
-            records: set.values.iter().map(|value| text(set.rtype, value)).collect(),
-            ..ResourceRecordSet::default()
-        });
+    let edited: HashMap<(Name, u16), usize> =
+        sets.iter().zip(0..).map(|(set, at)| ((set.owner.clone(), set.rtype), at)).collect();
+    let edited = |owner: Name, rtype: u16| edited.get(&(owner, rtype)).copied();
+    let mut is_in_file = vec![false; sets.len()];
+    for record in file.into_iter().flat_map(|file| &file.records) {
+        edited(record.owner.clone(), record.rtype).into_iter().for_each(|at| is_in_file[at] = true);
     }
+    let mut changed = zone.clone();
+    let mut is_written = is_in_file.clone();
+    let mut write = |at: usize| {
+        let is_due = !std::mem::replace(&mut is_written[at], true) && !sets[at].values.is_empty();
+        is_due.then(|| record_set(&sets[at]))
+    };
+    // A set stays at its position, so that two versions of the resource differ in the changed sets only.
+    for set in std::mem::take(&mut changed.records) {
+        let owner = Name::parse(set.name.as_bytes(), Some(&zone.name)).ok();
+        match owner.zip(type_from_text(&set.record_type)).and_then(|(owner, rtype)| edited(owner, rtype)) {
+            Some(at) => changed.records.extend(write(at)),
+            None => changed.records.push(set),
+        }
+    }
+    changed.records.extend((0..sets.len()).filter_map(write));
+    let in_file: Vec<&EditedSet> = sets.iter().zip(is_in_file).filter(|(_, is)| *is).map(|(set, _)| set).collect();
     let Some(file) = file.filter(|_| !in_file.is_empty()) else { return Ok((changed, None)) };
     if file.files.len() > 1 {
         return Err("the zone's master file includes other files, so that zonal cannot rewrite it".into());
@@ -48,7 +50,7 @@ pub fn rewrite(
         let _ = writeln!(written, "{owner} {ttl} IN {} {}", type_to_text(rtype), text(rtype, value));
     };
     for record in &file.records {
-        if !in_file.iter().any(|set| is_of(set, &record.owner, record.rtype)) {
+        if edited(record.owner.clone(), record.rtype).is_none() {
             line(&record.owner, record.ttl, record.rtype, &record.rdata);
         }
     }
@@ -56,6 +58,16 @@ pub fn rewrite(
         set.values.iter().for_each(|value| line(&set.owner, set.ttl, set.rtype, value));
     }
     Ok((changed, Some(written)))
+}
+
+fn record_set(set: &EditedSet) -> ResourceRecordSet {
+    ResourceRecordSet {
+        name: set.owner.to_string(),
+        record_type: type_to_text(set.rtype).into(),
+        ttl: Some(set.ttl),
+        records: set.values.iter().map(|value| text(set.rtype, value)).collect(),
+        ..ResourceRecordSet::default()
+    }
 }
 
 /// Record data as text, in the format of master files and of `records`.
@@ -99,7 +111,7 @@ mod tests {
         let (changed, text) =
             rewrite(&zone, Some(&file), &[set("A.corp.example", &[[192, 0, 2, 2], [192, 0, 2, 3]])]).unwrap();
         assert_eq!((changed.records.len(), text), (2, None));
-        assert_eq!(changed.records[1].records, ["192.0.2.2", "192.0.2.3"]);
+        assert_eq!(changed.records[0].records, ["192.0.2.2", "192.0.2.3"], "it stays where it was");
 
         let (changed, text) =
             rewrite(&zone, Some(&file), &[set("ns.corp.example", &[]), set("b.corp.example", &[])]).unwrap();

@@ -30,8 +30,8 @@ use crate::{
     transfer::{
         self, Transfers,
         copies::Copies,
-        inward,
-        primary::Bounds,
+        incoming,
+        primary::TransferLimits,
         tsig::Keys,
         update::{Updates, etcd::EtcdEditor},
     },
@@ -114,7 +114,7 @@ impl Prepared {
         let mut publisher = Publisher::new(core.snapshot.clone(), node, status.clone(), on_error, store);
         let copies = Copies::new(state_directory);
         let found = copies.read();
-        publisher.set_transferred(found.iter().map(|(id, copy)| (id.clone(), copy.held(started))).collect());
+        publisher.set_transferred(found.iter().map(|(id, copy)| (id.clone(), copy.zone_copy(started))).collect());
         let (storage, overlays) = update_storage(&source, state_directory)?;
         publisher.set_updates(storage, overlays, serials);
         watch.add(internet.files());
@@ -155,7 +155,7 @@ impl Prepared {
         }
         let generations = || publisher.generations();
         let transfers = &core.transfers;
-        runtime.spawn(inward::follow(transfers.clone(), watch.sender(), generations(), copies, refresh_times));
+        runtime.spawn(incoming::run_tasks(transfers.clone(), watch.sender(), generations(), copies, refresh_times));
         runtime.spawn(transfer::follow(transfers.clone(), status, generations()));
         std::thread::Builder::new()
             .name("control-plane".into())
@@ -251,8 +251,8 @@ fn core(
         ..forward::Limits::default()
     };
     let forwarding = Forwarding::new(snapshot.clone(), &limits_of_forwarding, upstreams, recursion, runtime);
-    let bounds = Bounds { octets: config.limits.transfer_octets as usize, ..Bounds::default() };
-    let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, bounds, updates, runtime);
+    let limits = TransferLimits { octets: config.limits.transfer_octets as usize, ..TransferLimits::default() };
+    let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, limits, updates, runtime);
     let limits = limits(config, open_files);
     Ok(Arc::new(Core::new(snapshot, &limits, forwarding, transfers, query_log, runtime)))
 }

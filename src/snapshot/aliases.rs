@@ -37,7 +37,9 @@ impl Aliases {
         let mut this = self.clone();
         let are_good = |id: &&Id| {
             let versions = old.and_then(|old| old.of(id)).zip(zones.of(id));
-            versions.is_some_and(|(old, new)| still_lead_to_records(old, new, endpoints))
+            // The fields of problems belong to one version of the resource.
+            let holds = |old: &Zone, new: &Zone| !self.found.contains_key(*id) || old.is_of(&new.source);
+            versions.is_some_and(|(old, new)| holds(old, new) && still_lead_to_records(old, new, endpoints))
         };
         let changed: Vec<&Id> = changed.iter().filter(|id| !are_good(id)).collect();
         let others = self.leading_out.iter().filter(|_| renamed);

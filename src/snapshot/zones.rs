@@ -133,18 +133,18 @@ pub(super) fn recompile(
         let overlay = loaded.overlays.get(id).filter(|overlay| !overlay.is_empty());
         let (data, base) = match (loaded.zone_data.get(id), old) {
             (Some(ZoneData::Unchanged), Some(old)) => (None, Some(old)),
-            (None, Some(old)) if old.is_of(source) => (None, Some(old)),
+            (None, Some(old)) => (None, Some(old)),
             (Some(ZoneData::Read(data)), _) => (Some(data), None),
             _ => (None, None),
         };
         let is_dropped = old.is_some_and(|old| old.overlay.is_some() && overlay.is_none());
         let base = match base {
             // The old zone has updates that are dropped. It is built from its files once these are read.
-            Some(_) if is_dropped && data.is_none() && source.file.is_some() => continue,
+            Some(old) if is_dropped && data.is_none() && source.file.is_some() && old.is_of(source) => continue,
             base => base.filter(|_| !is_dropped),
         };
         match base {
-            Some(old) if overlay.map(Arc::as_ptr) == old.overlay.as_ref().map(Arc::as_ptr) => {}
+            Some(old) if overlay.map(Arc::as_ptr) == old.overlay.as_ref().map(Arc::as_ptr) && old.is_of(source) => {}
             _ => jobs.push(zone::Job { data, base: base.map(|old| &**old), overlay, ..whole }),
         }
     }

@@ -1,4 +1,5 @@
-//! What a primary answers to a request for a transfer (RFC 5936, 2.2; RFC 1995, 4), record by record.
+//! Reads the answer of a primary to a request for a transfer, record by record (RFC 5936, section
+//! 2.2; RFC 1995, section 4).
 
 use crate::{
     manifest::{
@@ -13,74 +14,69 @@ use crate::{
     },
 };
 
-/// The longest time to live; what is more counts as none (RFC 2181, 8).
+/// The longest TTL, in seconds. A longer one counts as 0 (RFC 2181, section 8).
 const MAX_TTL: u32 = i32::MAX as u32;
 
-/// What a transfer comes to.
+/// The result of a transfer.
 #[derive(Debug)]
 pub enum Transferred {
-    /// There is nothing newer than what was asked from.
+    /// The primary has no newer version.
     Current,
     /// The whole zone.
     Whole(Content),
-    /// What has changed, applied to what was asked from.
+    /// The differences, applied to the former version.
     Changed(Content),
 }
 
-/// Takes the records of an answer.
+/// Reads the records of an answer.
 pub struct Reader<'a> {
     zone: &'a Name,
-    /// What an IXFR was asked from.
+    /// The version that an IXFR request names.
     old: Option<&'a Content>,
-    /// How many records it may have, and how much memory what is made of them may take, in octets.
-    most: (usize, usize),
+    /// The maximum number of records, and of their octets in memory.
+    max: (usize, usize),
     count: usize,
     octets: usize,
     state: State,
 }
 
 enum State {
-    /// Nothing has come.
+    /// Before the first record.
     Start,
-    /// The first SOA record.
+    /// After the first SOA record.
     First(Record),
-    /// Records of the whole zone, the SOA record at first.
-    Whole {
-        first: Record,
-        content: Content,
-    },
-    /// Differences, made to what was asked from as they come: of the last one comes what is deleted, or what is added. `last`
-    /// is the SOA record that all lead to, `to` the serial that this one leads to.
-    Deleted {
-        last: Record,
-        content: Content,
-    },
-    Added {
-        last: Record,
-        content: Content,
-        to: u32,
-    },
-    /// All has come.
+    /// Within the whole zone.
+    Whole { first: Record, content: Content },
+    /// Within the deleted records of a difference, which are removed from `content` at once. `last`
+    /// is the SOA record of the newest version.
+    Deleted { last: Record, content: Content },
+    /// Within the added records of a difference to serial `to`.
+    Added { last: Record, content: Content, to: u32 },
+    /// After the last record.
     Done,
 }
 
 impl<'a> Reader<'a> {
-    /// For an answer to AXFR, or, with `old`, to IXFR.
-    pub fn new(zone: &'a Name, old: Option<&'a Content>, most: (usize, usize)) -> Reader<'a> {
-        Reader { zone, old, most, count: 0, octets: 0, state: State::Start }
+    /// A reader of an answer to AXFR, or, with `old`, to IXFR.
+    pub fn new(zone: &'a Name, old: Option<&'a Content>, max: (usize, usize)) -> Reader<'a> {
+        Reader { zone, old, max, count: 0, octets: 0, state: State::Start }
     }
 
-    /// How many records have come.
+    /// The number of records so far.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Takes a record. What all have come to is told with the last one; or why the answer is none.
+    /// Reads a record. Returns the result with the last record.
+    ///
+    /// # Errors
+    ///
+    /// Why the answer is wrong.
     pub fn push(&mut self, record: response::Record) -> Result<Option<Transferred>, String> {
-        // A name that is a pointer in the message is as long as any other one here.
+        // A name that is compressed in the message has its whole length in memory.
         self.count += 1;
         self.octets += RECORD_OCTETS + record.owner.len() + record.rdata.len();
-        let (records, octets) = self.most;
+        let (records, octets) = self.max;
         if self.count > records {
             return Err(format!("the transfer has more than {records} records"));
         }
@@ -148,12 +144,12 @@ impl<'a> Reader<'a> {
                 content.add(&record)?;
                 State::Added { last, content, to }
             }
-            (State::Done, _) => return Err("there are records behind the last one".into()),
+            (State::Done, _) => return Err("there are records after the last one".into()),
         };
         Ok(None)
     }
 
-    /// Whether all that has come is a SOA record of what was asked from: nothing is newer.
+    /// Whether the answer is only the SOA record of the former version.
     pub fn is_current(&self) -> bool {
         match (&self.state, self.old) {
             (State::First(first), Some(old)) => Soa::read(&first.rdata).is_some_and(|soa| soa.serial == old.soa.serial),
@@ -161,10 +157,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What all differences come to. It is held to the bounds of a whole zone.
+    /// The former version with all differences. The limits are those of a whole zone.
     fn changed(&self, mut content: Content, last: &Record) -> Result<Transferred, String> {
         content.add(last)?;
-        let (records, octets) = self.most;
+        let (records, octets) = self.max;
         if content.len() > records {
             return Err(format!("the zone would have more than {records} records"));
         }
@@ -204,7 +200,7 @@ mod tests {
         Name::absolute("a.example").unwrap()
     }
 
-    /// The records of a text; its lines may have any order, and several SOA records.
+    /// The records of a text. It may have several SOA records.
     fn records(text: &str) -> Vec<response::Record> {
         let line = |line: &str| {
             let fields: Vec<&str> = line.splitn(3, ' ').collect();
@@ -238,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_zones_and_differences() {
+    fn reads_whole_zones_and_differences() {
         let old = content("a.example", "@ 60 SOA ns hm 1 1 2 3 4\n@ 60 NS ns\nwww 60 A 10.0.0.1\n");
         let serial = |result: Result<Option<Transferred>, String>| match result {
             Ok(None) => "more".into(),
@@ -260,7 +256,7 @@ mod tests {
             ("SOA 1", true, "current"),
             ("SOA 5;@ NS ns;SOA 6", false, "the last SOA record is another one than the first"),
             ("@ NS ns", false, "the transfer does not begin with the SOA record"),
-            ("SOA 5;@ NS ns;SOA 5;@ NS ns", false, "there are records behind the last one"),
+            ("SOA 5;@ NS ns;SOA 5;@ NS ns", false, "there are records after the last one"),
             ("SOA 2;SOA 1;www A 10.0.0.1;SOA 2;www A 10.0.0.2;SOA 2", true, "changed 2 3"),
             ("SOA 2;SOA 1;SOA 2;www A 10.0.0.2;SOA 2", true, "changed 2 4"),
             ("SOA 3;SOA 1;www A 10.0.0.1;SOA 2;SOA 2;SOA 3;b A 10.0.0.3;SOA 3", true, "changed 3 3"),
@@ -285,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn records_that_are_none() {
+    fn refuses_invalid_records() {
         let soa = records("SOA 5").remove(0);
         let a = records("www A 10.0.0.1").remove(0);
         let below = response::Record { owner: b"\x01b\x01a\x07example\0".to_vec(), ..soa.clone() };
@@ -310,9 +306,9 @@ mod tests {
         assert_eq!(reader.count(), 3);
     }
 
-    /// Names that are pointers in a message take room when they are read.
+    /// Compressed names count with their whole length.
     #[test]
-    fn bounds_what_records_take_in_memory() {
+    fn limits_the_memory_of_records() {
         let (zone, all) = (zone(), records("SOA 5;www A 10.0.0.1;x A 10.0.0.1"));
         let size = |record: &response::Record| RECORD_OCTETS + record.owner.len() + record.rdata.len();
         let most = all.iter().map(size).sum::<usize>();

@@ -1,18 +1,21 @@
 //! Copies of transferred zones in the state directory, for a start without their primaries.
 //!
 //! ```text
-//! zones/<id>.copy   magic, when it was refreshed u64, checksum of that u32, then parts
-//! part              length of the body u64, body, digest of all records 32, checksum of length, body and digest u32
-//! body              when it was refreshed u64; in the first part the identifier and the apex; then record sets
-//! record set        owner, type u16, length u32, then TTL u32 and data of each record; without records: the set is gone
+//! zones/<id>.copy   magic, time of the refresh u64, checksum of the time u32, then parts part
+//! length of the body u64, body, digest of all records 32, checksum of length, body and digest u32
+//! body              time of the refresh u64; in the first part the identifier and the apex; then
+//! record sets record set        owner, type u16, length u32, then TTL u32 and data of each record;
+//! without records: the set is removed
 //! ```
-//! Texts, names and data have their lengths in front. The first part is a whole zone, each part behind it the sets that one
-//! transfer has changed. So an incremental transfer is added at the cost of what it changes. The zone is written anew when the
-//! parts behind it have become longer than it; such a copy takes the place of the one before when it is whole and on the disk.
-//! A refresh that finds nothing new writes the time alone.
+//! Texts, names and data follow their lengths. The first part is a whole zone. Each later part has
+//! the record sets that one transfer has changed, so that the cost of an incremental transfer is
+//! that of its changes. When the later parts have become longer than the first one, the whole zone
+//! is written to a new file, which replaces the old one when it is complete and on the disk. A
+//! refresh without a newer version writes only the time.
 //!
-//! The digest at the end says which version the copy is of: a change is added to that one only. A part that is damaged, or was
-//! not written to its end, is cut off: what is in front of it is the last good version.
+//! Invariant: the digest at the end names the version of the copy, and a change is appended to that
+//! version only. A part that is damaged or incomplete is cut off, so that the last good version
+//! remains.
 
 use crate::{
     clock::seconds,
@@ -35,65 +38,68 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// What each copy begins with.
+/// The first octets of a copy.
 const MAGIC: &[u8; 16] = b"zonal zone 2\n\0\0\0";
-/// What the copies of the first builds begin with.
+/// The first octets of copies of the first builds.
 const FIRST_MAGIC: &[u8; 16] = b"zonal zone 1\n\0\0\0";
-/// Where the time is, with its checksum; and where the parts begin.
+/// The offset of the time and its checksum.
 const TIME: usize = MAGIC.len();
+/// The offset of the first part.
 const PARTS: usize = TIME + 12;
-/// Octets in front of a body and behind it.
+/// The number of octets of the length, the digest and the checksum of a part.
 const LENGTH: usize = 8;
 const DIGEST: usize = 32;
 const SUM: usize = 4;
-/// Changes behind a small zone may take this many octets. Behind a larger one they may take as many as the zone.
+/// The maximum size of the changes after a small zone, in octets. After a larger zone, they may be
+/// as large as the zone.
 const MIN_CHANGES_OCTETS: u64 = 64 << 10;
-/// Longer names of files are not possible everywhere.
-const MOST_NAME: usize = 200;
+/// The maximum length of a file name without its extension. A longer name is replaced by a hash.
+const MAX_NAME_OCTETS: usize = 200;
 
-/// Where copies are kept; nowhere without a state directory.
+/// The directory of the copies; none without a state directory.
 #[derive(Clone, Debug, Default)]
 pub struct Copies(Option<PathBuf>);
 
-/// A zone as it was kept.
+/// A copy of a zone.
 #[derive(Debug)]
-pub struct Copy {
+pub struct StoredCopy {
     /// Its records.
     pub content: Arc<Content>,
-    /// When a primary was last heard of that it was the newest version.
+    /// When a primary last confirmed the version.
     pub refreshed: SystemTime,
 }
 
-impl Copy {
-    /// What is served of it at this time.
-    pub fn held(&self, now: SystemTime) -> ZoneCopy {
+impl StoredCopy {
+    /// The zone as it is served at a time.
+    pub fn zone_copy(&self, now: SystemTime) -> ZoneCopy {
         let age = now.duration_since(self.refreshed).unwrap_or_default();
         ZoneCopy { content: self.content.clone(), is_expired: age >= super::timers::expire(&self.content.soa) }
     }
 }
 
 impl Copies {
-    /// Copies in a state directory.
+    /// The copies in a state directory.
     pub fn new(state_directory: Option<&Path>) -> Copies {
         Copies(state_directory.map(|directory| directory.join("zones")))
     }
 
-    /// Reads all copies. What is damaged is told and set aside, or cut off where only the last changes are.
-    pub fn read(&self) -> BTreeMap<Id, Copy> {
+    /// Reads all copies. A damaged copy is logged and renamed. If only its last changes are
+    /// damaged, they are cut off.
+    pub fn read(&self) -> BTreeMap<Id, StoredCopy> {
         let mut copies = BTreeMap::new();
         let Some(directory) = &self.0 else { return copies };
         let entries = match fs::read_dir(directory) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return copies,
             Err(error) => {
-                tracing::error!("the copies of zones in {} cannot be read: {error}", directory.display());
+                tracing::error!(path = %directory.display(), %error, "zone copies not read");
                 return copies;
             }
         };
         for path in entries.flatten().map(|entry| entry.path()) {
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("copy") => {}
-                // What a write that was cut off has left.
+                // The rest of an interrupted write.
                 Some("new") => {
                     let _ = fs::remove_file(path);
                     continue;
@@ -104,10 +110,7 @@ impl Copies {
                 Ok((id, copy)) => drop(copies.insert(id, copy)),
                 Err(error) => {
                     let aside = path.with_extension("damaged");
-                    tracing::error!(
-                        "the copy of a zone in {} is damaged ({error}): it is set aside, and the zone is transferred anew",
-                        path.display()
-                    );
+                    tracing::error!(path = %path.display(), error, "zone copy damaged");
                     let _ = fs::rename(&path, aside);
                 }
             }
@@ -115,7 +118,11 @@ impl Copies {
         copies
     }
 
-    /// Keeps a zone. It is on the disk when this returns.
+    /// Writes a copy. It is on the disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written. The former copy is still there then.
     pub fn write(&self, id: &str, content: &Content, refreshed: SystemTime) -> io::Result<()> {
         let (Some(directory), Some(path)) = (&self.0, self.path(id)) else { return Ok(()) };
         fs::create_dir_all(directory)?;
@@ -128,23 +135,28 @@ impl Copies {
         File::open(directory)?.sync_all()
     }
 
-    /// Keeps a zone that was `old`: only what has changed, if that is what there is a copy of. It is on the disk when this
-    /// returns.
-    pub fn follow(&self, id: &str, old: &Content, new: &Content, refreshed: SystemTime) -> io::Result<()> {
-        match self.add(id, old, new, refreshed)? {
+    /// Appends the changes from `old` to `new`, if the copy has `old`; else writes the whole zone.
+    /// They are on the disk when this returns.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn write_changes(&self, id: &str, old: &Content, new: &Content, refreshed: SystemTime) -> io::Result<()> {
+        match self.append(id, old, new, refreshed)? {
             true => Ok(()),
             false => self.write(id, new, refreshed),
         }
     }
 
-    /// Adds to a copy what has changed. False if it is a copy of something else, or has too many changes already.
-    fn add(&self, id: &str, old: &Content, new: &Content, refreshed: SystemTime) -> io::Result<bool> {
+    /// Appends changes to a copy. Returns false if it is a copy of another version, or has too many
+    /// changes.
+    fn append(&self, id: &str, old: &Content, new: &Content, refreshed: SystemTime) -> io::Result<bool> {
         let Some(path) = self.path(id) else { return Ok(true) };
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             file => file?,
         };
-        // Against a write for a task that has ended, and against a process that takes over and reads it.
+        // A former task may still write it, and a process that takes over may read it.
         file.lock()?;
         let end = file.metadata()?.len();
         let (mut head, mut digest) = ([0; PARTS + LENGTH], [0; DIGEST]);
@@ -169,18 +181,22 @@ impl Copies {
         Ok(true)
     }
 
-    /// Notes in the copy of a zone that it is still the newest version.
+    /// Writes the time of a refresh into the copy of a zone.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written, or does not exist.
     pub fn touch(&self, id: &str, refreshed: SystemTime) -> io::Result<()> {
         let Some(path) = self.path(id) else { return Ok(()) };
         OpenOptions::new().write(true).open(path)?.write_all_at(&time(refreshed), TIME as u64)
     }
 
-    /// Lets go of the copy of a zone.
+    /// Removes the copy of a zone.
     pub fn remove(&self, id: &str) {
         let Some(path) = self.path(id) else { return };
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!("the copy of a zone in {} cannot be removed: {error}", path.display());
+                tracing::warn!(path = %path.display(), %error, "zone copy not removed");
             }
             _ => {}
         }
@@ -194,7 +210,7 @@ impl Copies {
                 other => name.push_str(&format!("%{other:02X}")),
             }
         }
-        if name.len() > MOST_NAME {
+        if name.len() > MAX_NAME_OCTETS {
             name = format!("%{}", HEXLOWER.encode(&Sha256::digest(id)));
         }
         self.0.as_ref().map(|directory| directory.join(format!("{name}.copy")))
@@ -226,7 +242,7 @@ fn write_whole(out: &mut impl Write, id: &str, content: &Content, refreshed: Sys
     write_part(out, &front, || content.sets().map(set), content)
 }
 
-/// Writes a part: `front`, then these sets. `content` is what there is with it.
+/// Writes a part: `front`, the record sets, and the digest of `content`, the zone with this part.
 fn write_part<'a, S: Iterator<Item = ChangedSet<'a>>>(
     out: &mut impl Write,
     front: &[u8],
@@ -253,8 +269,8 @@ fn write_part<'a, S: Iterator<Item = ChangedSet<'a>>>(
     out.write_all(&sum.to_be_bytes())
 }
 
-/// Reads a copy, and cuts damaged changes off.
-fn read(path: &Path) -> Result<(Id, Copy), String> {
+/// Reads a copy, and cuts off damaged changes.
+fn read(path: &Path) -> Result<(Id, StoredCopy), String> {
     let mut octets = Vec::new();
     let file = OpenOptions::new().read(true).write(true).open(path);
     let read = file.and_then(|mut file| {
@@ -266,22 +282,18 @@ fn read(path: &Path) -> Result<(Id, Copy), String> {
     let Decoded { id, copy, damage } = decode(&octets)?;
     if let Some((good, why)) = damage {
         let (zone, serial) = (&copy.content.zone, copy.content.soa.serial);
-        tracing::error!(
-            "the copy of the zone {zone} ({id}) in {} is damaged behind serial {serial} ({why}): that is served, until a \
-             primary has been asked",
-            path.display()
-        );
-        // A change is never added behind what cannot be read, so this may fail.
+        tracing::error!(zone = id, name = %zone, serial, path = %path.display(), error = why, "changes of zone copy damaged");
+        // This may fail: no change is appended to a copy with another digest at its end.
         let _ = file.set_len(good as u64);
     }
     Ok((id, copy))
 }
 
-/// What a copy holds.
+/// The content of a copy.
 struct Decoded {
     id: Id,
-    copy: Copy,
-    /// How many octets in front are good, and what is wrong with the rest.
+    copy: StoredCopy,
+    /// The number of octets before the damage, and the kind of damage.
     damage: Option<(usize, String)>,
 }
 
@@ -290,7 +302,7 @@ impl Decoded {
         let content = Arc::new(content);
         check(&id, &content)?;
         let refreshed = UNIX_EPOCH + Duration::from_secs(refreshed.min(u32::MAX.into()));
-        Ok(Decoded { id, copy: Copy { content, refreshed }, damage })
+        Ok(Decoded { id, copy: StoredCopy { content, refreshed }, damage })
     }
 }
 
@@ -299,7 +311,7 @@ fn decode(octets: &[u8]) -> Result<Decoded, String> {
         return decode_first(octets);
     }
     if !octets.starts_with(MAGIC) || octets.len() < PARTS {
-        return Err("it does not begin as one".into());
+        return Err("it has another format".into());
     }
     let mut reader = Reader(&octets[PARTS..]);
     let (mut body, digest) = part(&mut reader)?;
@@ -323,20 +335,21 @@ fn decode(octets: &[u8]) -> Result<Decoded, String> {
             }
         }
     }
-    // What was refreshed later may have been what is lost.
+    // The last refresh may have been of a version that is lost.
     let refreshed = if damage.is_none() { last_time(octets, refreshed) } else { refreshed };
     Decoded::new(id, content, refreshed, damage)
 }
 
-/// When it was refreshed last: as it is written in front, or, if that is damaged or older, `written`.
+/// The time of the last refresh: the one in the head of the copy, or `written` if that is damaged
+/// or older.
 fn last_time(octets: &[u8], written: u64) -> u64 {
     let (time, sum) = octets[TIME..PARTS].split_at(8);
     let is_good = crc32c::crc32c(time).to_be_bytes() == sum;
     if is_good { written.max(number(time)) } else { written }
 }
 
-/// Reads a copy as the first builds wrote it: behind the time a checksum of the rest u32; then when it was refreshed u64,
-/// identifier, apex, number of records u64, and the records one by one.
+/// Reads a copy of the first builds: after the time, the checksum of the rest u32; then the time of
+/// the refresh u64, identifier, apex, number of records u64, and each record.
 fn decode_first(octets: &[u8]) -> Result<Decoded, String> {
     let (sum, rest) = octets.get(PARTS..).and_then(|rest| rest.split_at_checked(SUM)).ok_or("it ends too early")?;
     if crc32c::crc32c(rest).to_be_bytes() != sum {
@@ -356,7 +369,7 @@ fn decode_first(octets: &[u8]) -> Result<Decoded, String> {
     Decoded::new(id, content.checked()?, last_time(octets, written), None)
 }
 
-/// The body of the next part, and the digest of what there is with it.
+/// The body of the next part, and the digest of the zone with this part.
 fn part<'a>(reader: &mut Reader<'a>) -> Result<(Reader<'a>, &'a [u8]), String> {
     let all = reader.0;
     let length = usize::try_from(reader.number(LENGTH)?).map_err(|error| error.to_string())?;
@@ -368,7 +381,11 @@ fn part<'a>(reader: &mut Reader<'a>) -> Result<(Reader<'a>, &'a [u8]), String> {
     Ok((Reader(body), digest))
 }
 
-/// A zone with these sets in it, if the digest is that of the result.
+/// A zone with changed record sets.
+///
+/// # Errors
+///
+/// The sets cannot be read, or the digest is another one.
 fn with(content: &Content, sets: &mut Reader, digest: &[u8]) -> Result<Content, String> {
     let mut content = content.clone();
     while !sets.0.is_empty() {
@@ -385,11 +402,11 @@ fn with(content: &Content, sets: &mut Reader, digest: &[u8]) -> Result<Content, 
     }
     match content.digest() == digest {
         true => content.checked(),
-        false => Err("it does not go with what is in front of it".into()),
+        false => Err("it does not continue the version before it".into()),
     }
 }
 
-/// Another version of this program may have taken what this one does not.
+/// Checks a zone: another version of zonal may have accepted records that this one does not.
 fn check(id: &Id, content: &Arc<Content>) -> Result<(), String> {
     let source = Arc::new(PrivateHostedZone::empty(content.zone.clone()));
     let mut problems = Vec::new();

@@ -12,7 +12,7 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// A directory that goes with the test.
+/// A directory that is removed after the test.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -47,7 +47,7 @@ fn version(serial: u32, address: u8) -> Content {
 }
 
 #[test]
-fn copies_are_kept_and_checked() {
+fn reads_the_copies_that_it_wrote() {
     let scratch = Scratch::new();
     let copies = scratch.copies();
     assert!(copies.read().is_empty());
@@ -62,7 +62,7 @@ fn copies_are_kept_and_checked() {
     assert_eq!((read["Z1"].refreshed, read[&ids[1]].refreshed), (at(2000), at(1000)));
     assert_eq!((&read["Z1"].content.zone, read["Z1"].content.digest()), (&zone.zone, zone.digest()));
     for (now, is_expired) in [(2099, false), (2100, true), (1, false)] {
-        assert_eq!(read["Z1"].held(at(now)).is_expired, is_expired, "{now}");
+        assert_eq!(read["Z1"].zone_copy(at(now)).is_expired, is_expired, "{now}");
     }
     copies.remove("Z1");
     copies.remove("Z1");
@@ -70,14 +70,14 @@ fn copies_are_kept_and_checked() {
 }
 
 #[test]
-fn what_is_damaged_is_set_aside() {
+fn renames_damaged_copies() {
     let zone = content("a.example", SMALL);
     let whole = whole("Z", &zone, at(1000));
     for at in 0..whole.len() {
         let mut octets = whole.clone();
         octets[at] ^= 4;
         match decode(&octets) {
-            // The time that is written later is worth less than all the rest.
+            // A damaged time is replaced by the time in the first part.
             Ok(Decoded { copy, damage, .. }) => {
                 assert!((TIME..PARTS).contains(&at) && copy.refreshed == self::at(1000) && damage.is_none(), "{at}")
             }
@@ -92,16 +92,16 @@ fn what_is_damaged_is_set_aside() {
     fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     fs::write(path.with_extension("new"), "half").unwrap();
     assert!(copies.read().is_empty());
-    let left: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["Z.damaged"]);
+    let files: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(files, ["Z.damaged"]);
     let bad = content("a.example", "@ 60 SOA ns hm 7 60 30 100 4\na 60 CNAME b\na 60 A 10.0.0.1\n");
     let error = decode(&self::whole("Z", &bad, at(1))).map(|_| ()).unwrap_err();
     assert!(error.contains("CNAME beside other data"), "{error}");
 }
 
-/// What the first builds have left is read, and written anew with the next change.
+/// The next change writes such a copy again, in the present format.
 #[test]
-fn copies_of_the_first_builds_are_read() {
+fn reads_copies_of_the_first_builds() {
     let zone = version(1, 1);
     let mut rest = [&1000u64.to_be_bytes()[..], &1u32.to_be_bytes(), b"Z", &[11], zone.zone.as_wire()].concat();
     rest.extend_from_slice(&(zone.len() as u64).to_be_bytes());
@@ -123,7 +123,7 @@ fn copies_of_the_first_builds_are_read() {
     fs::write(&path, &octets).unwrap();
     let read = copies.read();
     assert_eq!((read["Z"].refreshed, read["Z"].content.digest()), (at(2000), zone.digest()));
-    copies.follow("Z", &zone, &version(2, 2), at(3000)).unwrap();
+    copies.write_changes("Z", &zone, &version(2, 2), at(3000)).unwrap();
     assert!(fs::read(&path).unwrap().starts_with(MAGIC));
     assert_eq!(copies.read()["Z"].content.digest(), version(2, 2).digest());
     for end in 0..octets.len() {
@@ -132,7 +132,7 @@ fn copies_of_the_first_builds_are_read() {
 }
 
 #[test]
-fn a_change_adds_to_a_copy_what_it_changes() {
+fn appends_only_what_a_transfer_changes() {
     let scratch = Scratch::new();
     let copies = scratch.copies();
     let hosts: String = (0..10_000).map(|number| format!("n{number} 60 A 10.0.0.1\n")).collect();
@@ -150,7 +150,7 @@ fn a_change_adds_to_a_copy_what_it_changes() {
             next.add(&Record { owner: owner.clone(), rtype, ttl, rdata: rdata.into(), file: 0, line: 0 }).unwrap();
         }
         let before = size();
-        copies.follow("Z", &latest, &next, at(1000 + u64::from(serial))).unwrap();
+        copies.write_changes("Z", &latest, &next, at(1000 + u64::from(serial))).unwrap();
         assert!(size() - before < 250, "{} octets are written", size() - before);
         latest = next;
     }
@@ -161,9 +161,9 @@ fn a_change_adds_to_a_copy_what_it_changes() {
     assert_eq!(copies.read()["Z"].refreshed, at(5000));
 }
 
-/// Changes behind a zone are as long as it at most, or 64 kB.
+/// The changes after a zone are at most as long as the zone, or 64 KiB.
 #[test]
-fn a_copy_is_written_anew_when_changes_have_become_too_many() {
+fn writes_the_whole_zone_when_the_changes_are_too_long() {
     let scratch = Scratch::new();
     let copies = scratch.copies();
     let mut latest = version(1, 1);
@@ -173,7 +173,7 @@ fn a_copy_is_written_anew_when_changes_have_become_too_many() {
     let mut before = whole;
     for serial in 2..2000 {
         let next = version(serial, serial as u8);
-        copies.follow("Z", &latest, &next, at(1000)).unwrap();
+        copies.write_changes("Z", &latest, &next, at(1000)).unwrap();
         latest = next;
         let size = fs::metadata(&path).unwrap().len();
         rewritten += u32::from(size < before);
@@ -184,31 +184,31 @@ fn a_copy_is_written_anew_when_changes_have_become_too_many() {
     assert_eq!(copies.read()["Z"].content.digest(), latest.digest());
 }
 
-/// A change is never added to another version than the one that it leads from.
+/// A change is appended only to the version that it starts from.
 #[test]
-fn a_copy_of_something_else_is_written_anew() {
+fn writes_the_whole_zone_over_a_copy_of_another_version() {
     let scratch = Scratch::new();
     let copies = scratch.copies();
     let path = copies.path("Z").unwrap();
-    let kept = || copies.read()["Z"].content.digest();
-    copies.follow("Z", &version(1, 1), &version(2, 2), at(1)).unwrap();
-    assert_eq!(kept(), version(2, 2).digest(), "there was none");
-    copies.follow("Z", &version(7, 7), &version(8, 8), at(1)).unwrap();
-    assert_eq!(kept(), version(8, 8).digest());
-    for left in [0, 3, PARTS, PARTS + LENGTH + 1] {
+    let digest = || copies.read()["Z"].content.digest();
+    copies.write_changes("Z", &version(1, 1), &version(2, 2), at(1)).unwrap();
+    assert_eq!(digest(), version(2, 2).digest(), "there was no copy");
+    copies.write_changes("Z", &version(7, 7), &version(8, 8), at(1)).unwrap();
+    assert_eq!(digest(), version(8, 8).digest());
+    for length in [0, 3, PARTS, PARTS + LENGTH + 1] {
         let octets = fs::read(&path).unwrap();
-        fs::write(&path, &octets[..left]).unwrap();
-        copies.follow("Z", &version(8, 8), &version(9, 9), at(1)).unwrap();
-        assert_eq!(kept(), version(9, 9).digest());
+        fs::write(&path, &octets[..length]).unwrap();
+        copies.write_changes("Z", &version(8, 8), &version(9, 9), at(1)).unwrap();
+        assert_eq!(digest(), version(9, 9).digest());
         copies.write("Z", &version(8, 8), at(1)).unwrap();
     }
 }
 
 proptest! {
-    /// Whatever is lost at the end of a copy, or damaged in it: what is read is a version of the zone, and the next change
-    /// is kept.
+    /// After damage or a loss at the end of a copy, the last good version is read, and the next
+    /// change can be appended.
     #[test]
-    fn a_damaged_end_leads_to_the_last_good_version(
+    fn reads_the_last_good_version_of_a_damaged_copy(
         addresses in vec(any::<u8>(), 1..6),
         at_octet in 0.0..1.0f64,
         cuts in any::<bool>(),
@@ -221,7 +221,7 @@ proptest! {
         let mut ends = vec![fs::metadata(&path).unwrap().len() as usize];
         for (address, serial) in addresses.iter().zip(2..) {
             let next = version(serial, *address);
-            copies.follow("Z", versions.last().unwrap(), &next, at(serial.into())).unwrap();
+            copies.write_changes("Z", versions.last().unwrap(), &next, at(serial.into())).unwrap();
             versions.push(next);
             ends.push(fs::metadata(&path).unwrap().len() as usize);
         }
@@ -241,7 +241,7 @@ proptest! {
             prop_assert_eq!(fs::metadata(&path).unwrap().len() as usize, ends[good - 1]);
         }
         let next = version(99, 99);
-        copies.follow("Z", &versions[good - 1], &next, at(99)).unwrap();
+        copies.write_changes("Z", &versions[good - 1], &next, at(99)).unwrap();
         prop_assert_eq!(copies.read()["Z"].content.digest(), next.digest());
     }
 }

@@ -1,4 +1,5 @@
-//! What zones were before: from one version to the next, for those who copy them by differences (RFC 1995).
+//! The history of zones: the steps from one version to the next, for incremental transfers (RFC
+//! 1995).
 
 use crate::{
     manifest::{Id, work},
@@ -13,20 +14,20 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// How many steps of a zone are kept.
-const MOST_STEPS: usize = 1000;
-/// The octets that the steps of a small zone may take. Those of a larger one may take as much as the zone itself: what is more
-/// is not worth it.
-const LEAST_OCTETS: usize = 64 << 10;
+/// The maximum number of steps of a zone.
+const MAX_STEPS: usize = 1000;
+/// The maximum size of the steps of a small zone, in octets. The steps of a larger zone may take as
+/// much as the zone itself.
+const MIN_STEPS_OCTETS: usize = 64 << 10;
 
-/// A record as it is transferred.
+/// A record of a transfer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Record {
     /// The owner, in wire format and lower case.
     pub owner: Box<[u8]>,
     /// The type.
     pub rtype: u16,
-    /// Time to live in seconds.
+    /// The TTL, in seconds.
     pub ttl: u32,
     /// The data, without compression.
     pub rdata: Box<[u8]>,
@@ -38,36 +39,36 @@ impl Record {
     }
 }
 
-/// From one version of a zone to the next.
+/// The step from one version of a zone to the next.
 #[derive(Debug)]
 pub struct Step {
     /// The serial before.
     pub from: u32,
-    /// What is gone, the old SOA record first.
+    /// The removed records, with the old SOA record first.
     pub removed: Vec<Record>,
-    /// What has come, the new SOA record first.
+    /// The added records, with the new SOA record first.
     pub added: Vec<Record>,
     octets: usize,
 }
 
-/// A zone, and what it was before.
+/// The latest version of a zone, and the steps that lead to it.
 struct Versions {
     zone: Arc<Zone>,
     steps: VecDeque<Arc<Step>>,
     octets: usize,
 }
 
-/// The zones that others copy, as they were.
+/// The history of all zones that others transfer.
 #[derive(Default)]
 pub struct History(Mutex<BTreeMap<Id, Versions>>);
 
-/// The zones that others copy, of what is served.
+/// The zones of a snapshot that others may transfer.
 pub fn numbered(snapshot: &Snapshot) -> Vec<Arc<Zone>> {
     let zones = snapshot.serials.keys().filter_map(|id| snapshot.zone(id));
     zones.filter(|zone| zone.source.needs_serial() && zone.missing.is_none()).cloned().collect()
 }
 
-/// All records of a zone but the SOA record.
+/// All records of a zone without the SOA record.
 #[cfg(test)]
 fn records(zone: &Zone) -> impl Iterator<Item = Record> {
     zone.nodes().flat_map(|node| records_of(zone, node))
@@ -87,7 +88,7 @@ fn records_of(zone: &Zone, node: Node) -> VecDeque<Record> {
     records
 }
 
-/// The records of the name at a cursor, and where the next one is; none behind the last one.
+/// The records of the name at a cursor, and the next cursor; none after the last name.
 pub fn records_at(zone: &Zone, at: Cursor) -> Option<(VecDeque<Record>, Cursor)> {
     let (node, next) = zone.node_at(at)?;
     Some((records_of(zone, node), next))
@@ -101,9 +102,9 @@ pub fn soa(zone: &Zone) -> Record {
 }
 
 impl Step {
-    /// What leads from a zone to another version of it.
+    /// Compares two versions of a zone.
     fn new(old: &Zone, new: &Zone) -> Step {
-        // Name by name: the zones are not in memory once more.
+        // Names are compared one by one: a copy of all records would take too much memory.
         let (mut removed, mut added) = (vec![soa(old)], vec![soa(new)]);
         let mut compare = |name: &[u8]| {
             work::count(1);
@@ -133,9 +134,8 @@ impl History {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in the zones that are served now and have serials that count. Returns those whose serial is another one, or that
-    /// were not there before.
-    pub fn follow(&self, zones: &[Arc<Zone>]) -> Vec<Arc<Zone>> {
+    /// Adds the zones of a generation. Returns the zones that are new or have another serial.
+    pub fn add(&self, zones: &[Arc<Zone>]) -> Vec<Arc<Zone>> {
         let ids: BTreeSet<&str> = zones.iter().map(|zone| zone.id.as_str()).collect();
         self.lock().retain(|id, _| ids.contains(id.as_str()));
         let mut changed = Vec::new();
@@ -146,7 +146,8 @@ impl History {
             }
             let old = old.filter(|old| old.apex == zone.apex);
             let is_other = old.as_ref().is_none_or(|old| old.serial() != zone.serial());
-            // Comparing takes a while, and nobody has to wait for it who asks for other zones.
+            // The comparison takes its time. The lock is free meanwhile, so that other zones can be
+            // transferred.
             let step = old.filter(|_| is_other).map(|old| Arc::new(Step::new(&old, zone)));
             let mut all = self.lock();
             let versions = all.entry(zone.id.clone()).or_insert_with(|| Versions {
@@ -162,8 +163,8 @@ impl History {
                 versions.octets += step.octets;
                 versions.steps.push_back(step);
             }
-            let most = LEAST_OCTETS.max(zone.memory());
-            while (versions.octets > most || versions.steps.len() > MOST_STEPS)
+            let max = MIN_STEPS_OCTETS.max(zone.memory());
+            while (versions.octets > max || versions.steps.len() > MAX_STEPS)
                 && let Some(oldest) = versions.steps.pop_front()
             {
                 versions.octets -= oldest.octets;
@@ -180,7 +181,8 @@ impl History {
         self.lock().get(id).map(|versions| versions.zone.clone())
     }
 
-    /// The latest version, and the steps that lead to it from a serial; none if they are not known any more.
+    /// The latest version of a zone, and the steps that lead to it from a serial; none if the
+    /// history does not have them.
     pub fn steps(&self, id: &str, from: u32) -> Option<(Arc<Zone>, Vec<Arc<Step>>)> {
         let all = self.lock();
         let versions = all.get(id)?;
@@ -203,7 +205,7 @@ mod tests {
         wire::{Name, rdata, response},
     };
 
-    /// The snapshot that follows on `previous`, with a zone that has these names.
+    /// The snapshot after `previous`, with a zone that has these names.
     fn snapshot(names: &[String], previous: Option<&Snapshot>) -> Snapshot {
         let set = |name: &String| serde_json::json!({"name": name, "type": "A", "records": ["192.0.2.1"]});
         let records: Vec<_> = names.iter().map(set).collect();
@@ -220,22 +222,22 @@ mod tests {
     }
 
     #[test]
-    fn steps_lead_from_any_version_to_the_latest() {
+    fn has_steps_from_any_version_to_the_latest() {
         let history = History::default();
         let mut latest = snapshot(&names(0..3), None);
         let first = latest.zone("Z").unwrap().serial();
-        assert_eq!(history.follow(&numbered(&latest)).len(), 1, "a zone without secondaries is nobody's");
-        assert!(history.follow(&numbered(&latest)).is_empty() && history.latest("Y").is_none());
+        assert_eq!(history.add(&numbered(&latest)).len(), 1, "a zone without secondaries is not in the history");
+        assert!(history.add(&numbered(&latest)).is_empty() && history.latest("Y").is_none());
         let mut versions = vec![records(latest.zone("Z").unwrap()).collect::<BTreeSet<_>>()];
         for round in 1..6 {
             latest = snapshot(&names(round..2 * round + 3), Some(&latest));
-            assert_eq!(history.follow(&numbered(&latest))[0].serial(), first + round as u32);
+            assert_eq!(history.add(&numbered(&latest))[0].serial(), first + round as u32);
             versions.push(records(latest.zone("Z").unwrap()).collect());
         }
         for (round, version) in versions.iter().enumerate() {
             let from = first + round as u32;
             let Some((zone, steps)) = history.steps("Z", from) else {
-                assert_eq!(round, 5, "the latest one needs no steps");
+                assert_eq!(round, 5, "the latest version needs no steps");
                 continue;
             };
             let mut version = version.clone();
@@ -249,7 +251,8 @@ mod tests {
         assert!(history.steps("Z", first - 1).is_none() && history.steps("Y", 1).is_none());
     }
 
-    /// A zone of 3000 names with aliases to most, and a name that two aliases lead to, one by the other.
+    /// A zone of 3000 names with aliases to most, and a name that two aliases lead to, one by the
+    /// other.
     fn updated_zone() -> Loaded {
         let set = |name: String| serde_json::json!({"name": name, "type": "A", "records": ["192.0.2.1"]});
         let mut records: Vec<_> = names(0..3000).into_iter().chain(["target".into()]).map(set).collect();
@@ -264,12 +267,12 @@ mod tests {
         Loaded { manifest, ..Loaded::default() }
     }
 
-    /// Compiling, the differences to the version before, and the check of what was changed.
+    /// This counts the compilation, the comparison of versions, and the check of the changes.
     #[test]
     fn an_update_costs_the_change_until_it_is_in_the_history() {
         let (mut loaded, history, mut overlay) = (updated_zone(), History::default(), Overlay::default());
         let mut latest = compile(&loaded, &Arc::default(), None).unwrap().0;
-        history.follow(&numbered(&latest));
+        history.add(&numbered(&latest));
         let first = latest.zone("Z").unwrap().serial();
         let mut versions = vec![records(latest.zone("Z").unwrap()).collect::<BTreeSet<_>>()];
         for (owner, address) in
@@ -279,11 +282,11 @@ mod tests {
             let values = address.into_iter().map(|last| [192, 0, 2, last][..].into()).collect();
             overlay.add(&[EditedSet { owner, rtype: rtype::A, ttl: 60, values }]);
             loaded.overlays = [("Z".to_string(), Arc::new(overlay.clone()))].into_iter().collect();
-            let (_, looked_at) = work::of(|| {
+            let (_, work) = work::of(|| {
                 latest = compile(&loaded, &Arc::default(), Some(&latest)).unwrap().0;
-                history.follow(&numbered(&latest))
+                history.add(&numbered(&latest))
             });
-            assert!(looked_at < 40, "{looked_at}");
+            assert!(work < 40, "{work}");
             versions.push(records(latest.zone("Z").unwrap()).collect());
         }
         for (round, version) in versions.iter().enumerate().take(5) {
@@ -296,10 +299,14 @@ mod tests {
             assert_eq!(version, records(&zone).collect());
         }
         let (_, last) = history.steps("Z", first + 4).unwrap();
-        assert_eq!((last[0].removed.len(), last[0].added.len()), (4, 4), "what an alias leads to is its own as well");
+        assert_eq!(
+            (last[0].removed.len(), last[0].added.len()),
+            (4, 4),
+            "the records of an alias change with its target"
+        );
     }
 
-    /// From the differences of a primary to those that secondaries get.
+    /// This counts everything from the differences of a primary to those for secondaries.
     #[test]
     fn an_incremental_transfer_costs_the_change_until_it_is_in_the_history() {
         let zone = serde_json::json!({
@@ -330,20 +337,20 @@ mod tests {
             loaded.transferred =
                 [("Z".to_string(), ZoneCopy { content: content.clone(), is_expired: false })].into_iter().collect();
             let snapshot = compile(&loaded, &Arc::default(), previous).unwrap().0;
-            history.follow(&numbered(&snapshot));
+            history.add(&numbered(&snapshot));
             snapshot
         };
         let mut latest = serve(&content, None);
         let mut versions = vec![records(latest.zone("Z").unwrap()).collect::<BTreeSet<_>>()];
         for serial in 2..12 {
-            let (gone, came) = (format!("n{serial}"), format!("new.n{serial}"));
-            let deleted = vec![soa(serial), soa(serial - 1), record(&gone, "A 192.0.2.1")];
-            let added = vec![soa(serial), record(&came, "A 192.0.2.2"), soa(serial)];
-            let (_, looked_at) = work::of(|| {
+            let (deleted_name, added_name) = (format!("n{serial}"), format!("new.n{serial}"));
+            let deleted = vec![soa(serial), soa(serial - 1), record(&deleted_name, "A 192.0.2.1")];
+            let added = vec![soa(serial), record(&added_name, "A 192.0.2.2"), soa(serial)];
+            let (_, work) = work::of(|| {
                 content = read(Some(&content), [deleted, added].concat());
                 latest = serve(&content, Some(&latest));
             });
-            assert!(looked_at < 1000, "{looked_at}");
+            assert!(work < 1000, "{work}");
             versions.push(records(latest.zone("Z").unwrap()).collect());
         }
         for (version, from) in versions.iter().zip(1..11) {
@@ -358,19 +365,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn limits_the_size_of_the_steps() {
         let history = History::default();
         let mut latest = snapshot(&names(0..1), None);
         let first = latest.zone("Z").unwrap().serial();
-        history.follow(&numbered(&latest));
+        history.add(&numbered(&latest));
         for round in 0..20 {
             latest = snapshot(&names(round * 50..round * 50 + 100), Some(&latest));
-            history.follow(&numbered(&latest));
+            history.add(&numbered(&latest));
         }
         assert!(history.steps("Z", first).is_none(), "the oldest steps are gone");
         let (_, steps) = history.steps("Z", first + 19).unwrap();
         assert_eq!(steps.len(), 1);
-        let kept: usize = history.lock()["Z"].steps.iter().map(|step| step.octets).sum();
-        assert!(kept <= LEAST_OCTETS && kept == history.lock()["Z"].octets);
+        let octets: usize = history.lock()["Z"].steps.iter().map(|step| step.octets).sum();
+        assert!(octets <= MIN_STEPS_OCTETS && octets == history.lock()["Z"].octets);
     }
 }

@@ -7,7 +7,7 @@
 //! writer. One task follows the generations: `history` keeps the steps between the versions of a
 //! zone, and `notify` notifies the secondaries.
 //!
-//! In: `inward` runs a task for each zone with primaries. It waits by a `schedule`, asks a
+//! In: `incoming` runs a task for each zone with primaries. It waits by a `schedule`, asks a
 //! `primary`, and reads its `answer`. The publisher serves the zone, and `copies` writes it to the
 //! state directory. `notified` receives notifications.
 
@@ -16,7 +16,7 @@ pub mod answer;
 pub mod copies;
 mod counters;
 mod history;
-pub mod inward;
+pub mod incoming;
 pub mod message;
 pub mod notified;
 mod notify;
@@ -42,10 +42,10 @@ use crate::{
 use access::Refused;
 use counters::Counters;
 use history::History;
-use inward::Inward;
+use incoming::IncomingTransfers;
 use message::Request;
 use outgoing::Outgoing;
-use primary::Bounds;
+use primary::TransferLimits;
 use prometheus::Registry;
 use std::{
     sync::{
@@ -81,7 +81,7 @@ pub struct Transfers {
     /// The keys that sign transfers and updates.
     keys: Keys,
     /// The zones that are transferred from their primaries.
-    pub inward: Inward,
+    pub incoming: IncomingTransfers,
     /// The writer of updates.
     updates: Updates,
     counters: Counters,
@@ -99,12 +99,12 @@ pub struct Transfers {
 }
 
 impl Transfers {
-    /// Without any zone yet. `bounds` limit each transfer from a primary.
+    /// Without any zone yet. `limits` apply to each transfer from a primary.
     pub fn new(
         snapshot: Published,
         forwarding: Arc<Forwarding>,
         keys: Keys,
-        bounds: Bounds,
+        limits: TransferLimits,
         updates: Updates,
         runtime: &Handle,
     ) -> Arc<Transfers> {
@@ -112,7 +112,7 @@ impl Transfers {
             snapshot,
             forwarding,
             keys,
-            inward: Inward::new(bounds),
+            incoming: IncomingTransfers::new(limits),
             updates,
             counters: Counters::new(),
             runtime: runtime.clone(),

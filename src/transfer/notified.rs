@@ -2,7 +2,7 @@
 
 use super::{
     Transfers,
-    inward::Followed,
+    incoming::TransferredZone,
     message::with_opt,
     tsig::{self, Signed},
 };
@@ -53,7 +53,7 @@ pub fn notified(transfers: &Transfers, client: IpAddr, message: &[u8]) -> Option
                     Signed::By(session) => Some(session.key().name.clone()),
                     _ => None,
                 };
-                let zones = transfers.inward.named(&name);
+                let zones = transfers.incoming.named(&name);
                 let allowed: Vec<_> = zones.iter().filter(|zone| is_allowed(zone, client, key.as_ref())).collect();
                 let verdict = match (allowed.is_empty(), &key) {
                     (false, _) => Verdict::Accepted,
@@ -117,7 +117,7 @@ fn reply_to(message: &[u8], question: Option<usize>) -> Vec<u8> {
 
 /// Whether a client may notify zonal about a zone: `allow_notify` decides, or else the list of
 /// primaries.
-fn is_allowed(zone: &Followed, client: IpAddr, key: Option<&Name>) -> bool {
+fn is_allowed(zone: &TransferredZone, client: IpAddr, key: Option<&Name>) -> bool {
     let source = &zone.source;
     match source.allow_notify.is_empty() {
         true => source

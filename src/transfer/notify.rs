@@ -93,7 +93,7 @@ impl Follower {
         let (transfers, zones) = (self.transfers.clone(), history::numbered(&snapshot));
         // The publisher waits until a former snapshot is free, and comparing zones takes its time.
         drop(snapshot);
-        let changed = tokio::task::spawn_blocking(move || transfers.history.follow(&zones)).await;
+        let changed = tokio::task::spawn_blocking(move || transfers.history.add(&zones)).await;
         self.notifications.retain(|_, last| !last.task.is_finished() || last.since.elapsed() < MIN_INTERVAL);
         for zone in changed.unwrap_or_default() {
             for secondary in &zone.source.secondaries {

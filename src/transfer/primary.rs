@@ -1,5 +1,5 @@
-//! Asks a primary whether there is a newer version of a zone, and has it transferred: over TCP or TLS, signed where there is
-//! a key.
+//! The client of a primary: asks for the serial of a zone, and transfers a newer version, over TCP
+//! or TLS, with TSIG if there is a key.
 
 use super::{
     answer::{Reader, Transferred},
@@ -29,57 +29,58 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a connection may take, and each message.
+/// The time-out of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time-out of sending or receiving a message.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What a transfer may take.
+/// The limits of a transfer.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Octets of messages, and of the records that are read out of them.
+pub struct TransferLimits {
+    /// Octets of all messages, and of the records in memory.
     pub octets: usize,
-    /// Records.
+    /// Number of records.
     pub records: usize,
-    /// Time.
+    /// Duration.
     pub time: Duration,
 }
 
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds { octets: 256 << 20, records: 20_000_000, time: Duration::from_secs(900) }
+impl Default for TransferLimits {
+    fn default() -> TransferLimits {
+        TransferLimits { octets: 256 << 20, records: 20_000_000, time: Duration::from_secs(900) }
     }
 }
 
-/// What a primary says.
+/// The version that a primary has, compared with the one of the node.
 #[derive(Debug)]
-pub enum Said {
-    /// What we have is what it has.
+pub enum PrimaryVersion {
+    /// The primary has the same version.
     Current,
-    /// What it has is older than what we have: it is not followed.
+    /// The primary has an older version, with this serial.
     Older(u32),
-    /// It has something newer.
+    /// The primary has a newer version.
     Newer {
         /// The zone.
         content: Content,
-        /// The differences were transferred, and not the whole zone.
+        /// Whether differences were transferred, and not the whole zone.
         is_difference: bool,
     },
 }
 
-/// A primary, and what it is asked with.
-pub struct Asking<'a> {
+/// The client of a primary.
+pub struct PrimaryClient<'a> {
     /// The primary.
     pub primary: &'a Primary,
-    /// The key that it is asked with.
+    /// The key that signs the requests.
     pub key: Option<&'a Arc<Key>>,
     /// The zone.
     pub zone: &'a Name,
-    /// What we have; without it, anything is newer.
+    /// The version that the node has; without one, any version is newer.
     pub have: Option<&'a Content>,
-    /// What makes TLS.
+    /// Opens TLS connections.
     pub upstreams: &'a Upstreams,
-    /// What a transfer may take.
-    pub bounds: Bounds,
+    /// The limits of a transfer.
+    pub limits: TransferLimits,
 }
 
 /// A connection to a primary.
@@ -88,29 +89,29 @@ struct Connection {
     octets: usize,
 }
 
-/// TCP, or TLS over it.
+/// A TCP or TLS connection.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// Why a transfer came to nothing.
-enum Trouble {
-    /// Another kind of transfer may succeed.
-    Nonsense(String),
-    /// None would.
+/// Why a transfer has failed.
+enum TransferError {
+    /// The answer is wrong. A transfer of the whole zone may succeed.
+    WrongAnswer(String),
+    /// No other transfer would succeed.
     Failed(String),
 }
 
-impl Trouble {
+impl TransferError {
     fn text(self) -> String {
         match self {
-            Trouble::Nonsense(text) | Trouble::Failed(text) => text,
+            TransferError::WrongAnswer(text) | TransferError::Failed(text) => text,
         }
     }
 }
 
-impl Asking<'_> {
-    /// Opens a connection: TLS where the primary wants it.
+impl PrimaryClient<'_> {
+    /// Opens a connection, with TLS if the primary has protocol DoT.
     async fn connect(&self) -> Result<Connection, String> {
         let connecting = TcpStream::connect(self.primary.address());
         let stream = match timeout(CONNECT_TIMEOUT, connecting).await {
@@ -133,44 +134,51 @@ impl Asking<'_> {
         Ok(Connection { stream: Box::new(stream), octets: 0 })
     }
 
-    /// Asks for the serial, and for the zone if it is newer. A transfer begins when one of `places` is free.
-    pub async fn run(&self, places: &Semaphore) -> Result<Said, String> {
+    /// Asks for the serial, and transfers a newer version. A transfer waits for one of `permits`.
+    ///
+    /// # Errors
+    ///
+    /// Why the primary has no usable answer.
+    pub async fn run(&self, permits: &Semaphore) -> Result<PrimaryVersion, String> {
         let mut connection = self.connect().await?;
         let soa = self.soa(&mut connection).await?;
         match self.have {
-            Some(have) if soa.serial == have.soa.serial => return Ok(Said::Current),
-            Some(have) if !is_newer(soa.serial, have.soa.serial) => return Ok(Said::Older(soa.serial)),
+            Some(have) if soa.serial == have.soa.serial => return Ok(PrimaryVersion::Current),
+            Some(have) if !is_newer(soa.serial, have.soa.serial) => return Ok(PrimaryVersion::Older(soa.serial)),
             _ => {}
         }
-        let _place = places.acquire().await.map_err(|_| "the server ends")?;
+        let _permit = permits.acquire().await.map_err(|_| "the server ends")?;
         let transfer = async {
             if let Some(have) = self.have {
                 match self.transfer(&mut connection, Some(have)).await {
-                    Err(Trouble::Nonsense(text)) => {
-                        tracing::debug!("IXFR of {} from {}: {text}", self.zone, self.primary.address());
-                        // What is left of the answer must not be taken for the next one.
+                    Err(TransferError::WrongAnswer(text)) => {
+                        let (zone, address) = (self.zone, self.primary.address());
+                        tracing::debug!(%zone, %address, error = text, "incremental transfer failed");
+                        // The rest of the answer must not be read as the next answer.
                         connection = Connection { octets: connection.octets, ..self.connect().await? };
                     }
-                    transferred => return transferred.map_err(Trouble::text),
+                    transferred => return transferred.map_err(TransferError::text),
                 }
             }
-            self.transfer(&mut connection, None).await.map_err(Trouble::text)
+            self.transfer(&mut connection, None).await.map_err(TransferError::text)
         };
-        let transferred = timeout(self.bounds.time, transfer).await;
+        let transferred = timeout(self.limits.time, transfer).await;
         let transferred =
-            transferred.map_err(|_| format!("the transfer takes longer than {} s", self.bounds.time.as_secs()))??;
+            transferred.map_err(|_| format!("the transfer takes longer than {} s", self.limits.time.as_secs()))??;
         let (content, is_difference) = match transferred {
-            Transferred::Current => return Ok(Said::Current),
+            Transferred::Current => return Ok(PrimaryVersion::Current),
             Transferred::Whole(content) => (content, false),
             Transferred::Changed(content) => (content, true),
         };
         match self.have {
-            Some(have) if !is_newer(content.soa.serial, have.soa.serial) => Ok(Said::Older(content.soa.serial)),
-            _ => Ok(Said::Newer { content, is_difference }),
+            Some(have) if !is_newer(content.soa.serial, have.soa.serial) => {
+                Ok(PrimaryVersion::Older(content.soa.serial))
+            }
+            _ => Ok(PrimaryVersion::Newer { content, is_difference }),
         }
     }
 
-    /// A request, and, if it is signed, what verifies its answer.
+    /// A request; if it is signed, with the session that verifies the answer.
     fn request(&self, qtype: u16, have: Option<&Content>) -> (Vec<u8>, Option<Session>) {
         let soa = have.and_then(Content::soa_record);
         let mut message = (random_seed().0 as u16).to_be_bytes().to_vec();
@@ -193,7 +201,7 @@ impl Asking<'_> {
         connection.send(&request).await?;
         let response = self.response(connection, &request, &mut session, true).await?;
         if response.rcode != rcode::NOERROR {
-            return Err(format!("it answers {} to a query for the SOA record", told(response.rcode)));
+            return Err(format!("it answers {} to a query for the SOA record", mnemonic(response.rcode)));
         }
         if response.flags & flag::AA == 0 {
             return Err("it is not authoritative for the zone".into());
@@ -207,31 +215,32 @@ impl Asking<'_> {
         soa.and_then(|record| Soa::read(&record.rdata)).ok_or_else(|| "it has no SOA record for the zone".into())
     }
 
-    /// Has the zone transferred; with `old`, what has changed in it.
-    async fn transfer(&self, connection: &mut Connection, old: Option<&Content>) -> Result<Transferred, Trouble> {
-        // All that is wrong with an answer to IXFR is a reason to try AXFR; what keeps answers from coming is not.
-        let wrong = |text: String| if old.is_some() { Trouble::Nonsense(text) } else { Trouble::Failed(text) };
+    /// Transfers the whole zone, or the differences to `old`.
+    async fn transfer(&self, connection: &mut Connection, old: Option<&Content>) -> Result<Transferred, TransferError> {
+        // After a wrong answer to IXFR, AXFR may succeed. Without an answer, it would not.
+        let wrong =
+            |text: String| if old.is_some() { TransferError::WrongAnswer(text) } else { TransferError::Failed(text) };
         let (request, mut session) = self.request(if old.is_some() { rtype::IXFR } else { rtype::AXFR }, old);
         connection.send(&request).await.map_err(wrong)?;
-        let mut reader = Reader::new(self.zone, old, (self.bounds.records, self.bounds.octets));
+        let mut reader = Reader::new(self.zone, old, (self.limits.records, self.limits.octets));
         let mut is_first = true;
         loop {
             let response = self.response(connection, &request, &mut session, is_first).await.map_err(wrong)?;
             is_first = false;
             if response.rcode != rcode::NOERROR {
-                return Err(wrong(format!("it answers {} to a request for a transfer", told(response.rcode))));
+                return Err(wrong(format!("it answers {} to a request for a transfer", mnemonic(response.rcode))));
             }
             let [answer, ..] = response.sections;
             if answer.is_empty() {
                 return Err(wrong("the transfer has a message without records".into()));
             }
-            if connection.octets > self.bounds.octets {
-                return Err(Trouble::Failed(format!("the transfer has more than {} octets", self.bounds.octets)));
+            if connection.octets > self.limits.octets {
+                return Err(TransferError::Failed(format!("the transfer has more than {} octets", self.limits.octets)));
             }
             let mut transferred = None;
             for record in answer {
                 if transferred.is_some() {
-                    return Err(wrong("there are records behind the last one".into()));
+                    return Err(wrong("there are records after the last one".into()));
                 }
                 transferred = reader.push(record).map_err(wrong)?;
             }
@@ -240,13 +249,13 @@ impl Asking<'_> {
             }
             let Some(transferred) = transferred else { continue };
             if session.is_some_and(|session| !session.is_complete()) {
-                return Err(Trouble::Failed("the last message of the transfer is not signed".into()));
+                return Err(TransferError::Failed("the last message of the transfer is not signed".into()));
             }
             return Ok(transferred);
         }
     }
 
-    /// The next message, if it is an answer to the request.
+    /// The next message of the answer to the request.
     async fn response(
         &self,
         connection: &mut Connection,
@@ -263,7 +272,7 @@ impl Asking<'_> {
         }
         let mut length = message.len();
         if let Some(session) = session {
-            length = session.verify(&mut message, now() as u64).map_err(|distrust| distrust.to_string())?;
+            length = session.verify(&mut message, now() as u64).map_err(|error| error.to_string())?;
         }
         let message = &message[..length];
         if flags(message) & (flag::OPCODE | flag::TC) != 0 {
@@ -277,7 +286,7 @@ impl Asking<'_> {
                 let rest = end.and_then(|end| message.get(end..end + 4));
                 name.eq_ignore_ascii_case(self.zone.as_wire()) && rest == request.get(question..question + 4)
             }
-            // Errors need not repeat the question, and later messages neither (RFC 5936, 2.2.1).
+            // Errors and later messages may omit the question (RFC 5936, section 2.2.1).
             (0, 0) => !is_first || flags(message) & flag::RCODE != 0,
             _ => false,
         };
@@ -317,7 +326,7 @@ impl Connection {
     }
 }
 
-fn told(code: u16) -> String {
+fn mnemonic(code: u16) -> String {
     let known = rcode::MNEMONICS.iter().find(|(other, _)| *other == code);
-    known.map_or_else(|| format!("RCODE {code}"), |(_, mnemonic)| mnemonic.to_string())
+    known.map_or_else(|| format!("RCODE {code}"), |(_, name)| name.to_string())
 }

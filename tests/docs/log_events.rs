@@ -14,10 +14,6 @@ const PAGE: &str = "docs/reference/log-events.md";
 const NOT_CONVERTED: &[&str] = &[
     // forward
     "forward/recursion.rs",
-    // transfer
-    "transfer/copies.rs",
-    "transfer/inward.rs",
-    "transfer/primary.rs",
 ];
 
 /// A kind of log line.

@@ -68,7 +68,7 @@ fn refuses_wrong_transfers() {
         ("outside", "www.other.example. A is outside of the zone"),
         ("two-soas", "the last SOA record is another one than the first"),
         ("no-soa", "does not begin with the SOA record"),
-        ("behind", "records behind the last one"),
+        ("behind", "records after the last one"),
         ("empty", "a message without records"),
         ("garbage", "cannot be read"),
         ("short", "closed the connection"),

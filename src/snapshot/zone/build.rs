@@ -4,8 +4,8 @@ use super::{
     GROUP, Node, Serial, Zone,
     changes::{self, SetChange, Shape},
     groups::{MAX_MEMBERS, Policy, Rule},
-    node_flag,
     overridden::Overridden,
+    resource_changes,
 };
 use crate::{
     manifest::{
@@ -27,9 +27,9 @@ const KIND: &str = "private_hosted_zones";
 /// The TTL of SOA and NS records that zonal makes itself, in seconds.
 const OWN_TTL: u32 = 60;
 /// The TTL of record sets without `ttl`, in seconds.
-const DEFAULT_TTL: u32 = 300;
+pub(super) const DEFAULT_TTL: u32 = 300;
 /// The largest size of a record set, in octets: a DNS message without header, question and OPT record.
-const MAX_SET_OCTETS: usize = u16::MAX as usize - 12 - 259 - 64;
+pub(super) const MAX_SET_OCTETS: usize = u16::MAX as usize - 12 - 259 - 64;
 /// The number of problems of a zone that are listed. The rest are only counted.
 const MAX_PROBLEMS: usize = 100;
 /// The largest number of record sets of a name. Each query for the name reads all of them.
@@ -68,7 +68,7 @@ pub(super) struct SetBuilder<'a> {
     pub alias: Option<usize>,
     pub origin: Origin,
     /// The size of the records in a message, in octets. Beyond [`MAX_SET_OCTETS`], more records are ignored.
-    octets: usize,
+    pub octets: usize,
     /// The values of a set with more than [`INDEXED_SET`] records.
     seen: HashSet<Cow<'a, [u8]>>,
 }
@@ -121,6 +121,8 @@ pub(super) struct Builder<'a> {
     /// The last problem that is not listed.
     unlisted: Option<Problem>,
     pub failed: bool,
+    /// A record was given twice.
+    has_duplicates: bool,
     /// The size in memory so far, in octets. Beyond [`MAX_ZONE_OCTETS`], nothing more is built.
     octets: usize,
 }
@@ -136,7 +138,7 @@ pub struct Job<'a> {
     pub data: Option<&'a MasterFile>,
     /// The records of a transferred zone.
     pub content: Option<&'a Arc<Content>>,
-    /// The zone before the last update or transfer. Only the update or transfer has changed since.
+    /// The zone before the last update or transfer, or with an older version of its resource.
     pub base: Option<&'a Zone>,
     /// The record sets that dynamic updates have changed.
     pub overlay: Option<&'a Arc<Overlay>>,
@@ -166,14 +168,17 @@ pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Seri
     Some((zone, serial))
 }
 
-/// The zone with the changes of the last update or transfer. None if the zone has to be built again.
+/// The zone with the changes of the last update, transfer or version of its resource. None if the zone has to be built again.
 fn changed(job: &Job, base: &Zone) -> Option<Zone> {
-    if !base.is_of(job.source) {
-        return None;
-    }
-    let sets = match job.content {
-        Some(content) => changes::transferred(base.content.as_deref()?, content),
-        None => changes::between(base.overlay.as_deref(), job.overlay?)?,
+    let of_resource;
+    let sets = match (job.content, job.overlay) {
+        (None, None) => {
+            of_resource = resource_changes::between(base, job.source)?;
+            of_resource.iter().map(SetChange::new).collect()
+        }
+        _ if !base.is_of(job.source) => return None,
+        (Some(content), _) => changes::transferred(base.content.as_deref()?, content),
+        (None, Some(overlay)) => changes::between(base.overlay.as_deref(), overlay)?,
     };
     base.after(job, &sets)
 }
@@ -181,8 +186,8 @@ fn changed(job: &Job, base: &Zone) -> Option<Zone> {
 /// Compiles a zone from all of its records. Returns also whether secondaries copy it.
 fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
     let Job { id, source, overlay, .. } = *job;
-    // A transfer has all records of the zone.
-    let base = job.base.filter(|_| job.content.is_none());
+    // A transfer or another version of the resource has all records of the zone.
+    let base = job.base.filter(|base| job.content.is_none() && base.is_of(source));
     let mut builder = Builder::new(job, problems);
     match base {
         None => {
@@ -205,6 +210,7 @@ fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
     if builder.failed {
         return None;
     }
+    let is_plain = builder.problem_count == 0 && !builder.has_duplicates;
     let records = builder.nodes.iter().flat_map(|node| &node.sets).map(|set| set.values.len().max(1)).sum();
     let cuts = builder.cuts();
     let laid_out = builder.lay_out()?;
@@ -235,7 +241,7 @@ fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
         zone.digest = zone.content_digest();
     }
     if !zone.has_groups() && (!source.allow_update.is_empty() || source.is_transferred()) {
-        zone.shape = Shape::new(&zone).map(Arc::new);
+        zone.shape = Shape::new(&zone, is_plain).map(Arc::new);
     }
     Some((zone, is_numbered))
 }
@@ -260,6 +266,7 @@ impl<'a> Builder<'a> {
             problem_count: 0,
             unlisted: None,
             failed: false,
+            has_duplicates: false,
             octets: 0,
         };
         builder.node(&apex);
@@ -299,7 +306,7 @@ impl<'a> Builder<'a> {
         &mut self.problems[last]
     }
 
-    fn error(&mut self, origin: Origin, message: String) -> &mut Problem {
+    pub(super) fn error(&mut self, origin: Origin, message: String) -> &mut Problem {
         self.problem(Severity::Error, origin, message)
     }
 
@@ -357,7 +364,9 @@ impl<'a> Builder<'a> {
             self.add_set(node, SetBuilder::new(rtype, ttl, value, origin));
             return;
         };
-        if !set.add(value) || set.ttl == ttl || rtype == rtype::RRSIG {
+        let is_new = set.add(value);
+        self.has_duplicates |= !is_new;
+        if !is_new || set.ttl == ttl || rtype == rtype::RRSIG {
             return;
         }
         let message = format!(
@@ -638,95 +647,6 @@ impl<'a> Builder<'a> {
         }
         lacks_soa
     }
-
-    /// Checks which record sets may be together at one name.
-    pub fn check_sets(&mut self) {
-        for at in 0..self.nodes.len() {
-            let owner = Name::from_wire(&self.nodes[at].name).unwrap_or_else(|_| Name::root());
-            let is_apex = at == 0;
-            let wildcard = owner.is_wildcard();
-            let types: Vec<u16> = self.nodes[at].sets.iter().map(|set| set.rtype).collect();
-            for number in 0..types.len() {
-                let set = &self.nodes[at].sets[number];
-                let (origin, values, alias) = (set.origin, set.values.len(), set.alias);
-                let size = set.octets;
-                let name = rdata::type_to_text(set.rtype);
-                match set.rtype {
-                    rtype::CNAME if alias.is_some_and(|number| number & GROUP == 0) => {
-                        self.error(origin, format!("{owner}: an alias cannot have the type CNAME"));
-                    }
-                    rtype::CNAME if values > 1 => {
-                        self.error(origin, format!("{owner} has {values} CNAME records")).help =
-                            Some("a name has at most one CNAME record".into());
-                    }
-                    rtype::CNAME if types.iter().any(|other| !may_be_beside_cname(*other)) => {
-                        let others: Vec<_> = types.iter().filter(|other| !may_be_beside_cname(**other)).collect();
-                        let others: Vec<_> = others.into_iter().map(|other| rdata::type_to_text(*other)).collect();
-                        let message = format!("{owner} has a CNAME record and other records ({})", others.join(", "));
-                        self.error(origin, message).help =
-                            Some("a name with a CNAME record has no other records (RFC 1034, 3.6.2); use an alias at the apex".into());
-                    }
-                    rtype::DNAME if values > 1 => {
-                        self.error(origin, format!("{owner} has {values} DNAME records"));
-                    }
-                    rtype::SOA if !is_apex => {
-                        self.error(origin, format!("{owner} has a SOA record, but is not the apex of the zone"));
-                    }
-                    rtype::SOA if values > 1 => {
-                        self.error(origin, format!("{owner} has {values} SOA records"));
-                    }
-                    rtype::NS | rtype::DNAME if wildcard && !is_apex => {
-                        self.error(origin, format!("{owner}: a wildcard cannot have {name} records"));
-                    }
-                    _ if size > MAX_SET_OCTETS => {
-                        let message = format!(
-                            "the {name} records of {owner} have more than {MAX_SET_OCTETS} octets, the maximum of a message"
-                        );
-                        self.error(origin, message);
-                    }
-                    _ => {}
-                }
-                let flags = match self.nodes[at].sets[number].rtype {
-                    rtype::NS if !is_apex => node_flag::CUT,
-                    rtype::DNAME => node_flag::DNAME,
-                    rtype::CNAME => node_flag::CNAME,
-                    _ => 0,
-                };
-                self.nodes[at].flags |= flags;
-            }
-        }
-    }
-
-    /// Links each node to the wildcard below it, and to the highest zone cut or DNAME above it (RFC 2181, 6; RFC 6672, 2.4).
-    fn link_nodes(&mut self) {
-        let mut above = Numbering::default();
-        let mut is_divided = false;
-        for at in 0..self.nodes.len() {
-            let name = &self.nodes[at].name;
-            if self.nodes[at].flags & (node_flag::CUT | node_flag::DNAME) != 0 {
-                above.insert(name_hash(name), at as u32);
-                is_divided = true;
-            }
-            if at != 0
-                && let Some(parent) = name.strip_prefix(b"\x01*").and_then(|parent| self.named(parent))
-            {
-                self.nodes[parent].wildcard = Some(at);
-                self.nodes[parent].flags |= node_flag::WILDCARD;
-            }
-        }
-        let apex_labels = labels(&self.apex).count();
-        for at in 1..self.nodes.len() {
-            let Some(name) = LookupName::new(&self.nodes[at].name).filter(|_| is_divided) else { continue };
-            // The highest one occludes all names below it.
-            let occluder = (1..=name.labels() - apex_labels).rev().find_map(|skip| {
-                above.find(name.hash(skip), |other| *self.nodes[other as usize].name == *name.suffix(skip))
-            });
-            if let Some(occluder) = occluder {
-                self.nodes[at].occluder = Some(occluder as usize);
-                self.nodes[at].flags |= node_flag::OCCLUDED;
-            }
-        }
-    }
 }
 
 impl<'a> SetBuilder<'a> {
@@ -758,11 +678,6 @@ impl<'a> SetBuilder<'a> {
 /// Whether a zone may have records of a type: not those of query types and pseudo-records.
 fn is_data(rtype: u16) -> bool {
     !matches!(rtype, 0 | rtype::OPT | 128..=255)
-}
-
-/// Whether a name with a CNAME record may have records of a type (RFC 4035, 2.5; RFC 3007 for KEY).
-fn may_be_beside_cname(other: u16) -> bool {
-    matches!(other, rtype::CNAME | rtype::RRSIG | rtype::NSEC | 25)
 }
 
 /// Whether a node has addresses of its own.

@@ -54,7 +54,7 @@ pub struct SetChange<'a> {
 }
 
 impl<'a> SetChange<'a> {
-    fn new(set: &'a EditedSet) -> SetChange<'a> {
+    pub(super) fn new(set: &'a EditedSet) -> SetChange<'a> {
         let values = set.values.iter().map(|value| &**value).collect();
         SetChange { owner: &set.owner, rtype: set.rtype, ttl: set.ttl, values }
     }
@@ -86,13 +86,15 @@ pub(super) struct Shape {
     /// The names of the zone cuts' name servers, without the apex.
     cut_targets: HashSet<Box<[u8]>>,
     pub(super) aliases: AliasTargets,
+    /// The zone has no warnings, and its source has no record twice.
+    pub(super) is_plain: bool,
     /// The number of names.
     names: usize,
 }
 
 impl Shape {
     /// The data of a zone; none if each change has to build the zone again.
-    pub fn new(zone: &Zone) -> Option<Shape> {
+    pub fn new(zone: &Zone, is_plain: bool) -> Option<Shape> {
         let mut children = vec![0; zone.table.slots()];
         let (mut cut_targets, mut names) = (HashSet::new(), 0);
         for cut in zone.cuts.iter() {
@@ -117,7 +119,7 @@ impl Shape {
                 }
             }
         }
-        Some(Shape { children: children.into(), cut_targets, aliases: AliasTargets::new(zone), names })
+        Some(Shape { children: children.into(), cut_targets, aliases: AliasTargets::new(zone), is_plain, names })
     }
 
     /// Its size in memory, in octets.

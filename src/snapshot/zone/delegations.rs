@@ -1,4 +1,4 @@
-//! Delegations within a zone: the zone cuts with their name servers, and their glue.
+//! The structure of a zone: wildcards, zone cuts with their name servers, and glue.
 
 use super::{
     ZoneCut,
@@ -6,15 +6,47 @@ use super::{
     node_flag,
 };
 use crate::{
-    snapshot::routes::NameServer,
+    snapshot::{names::Numbering, routes::NameServer},
     wire::{
-        name::name_text,
+        name::{labels, name_text},
+        query::{LookupName, name_hash},
         rdata::{self, rtype},
     },
 };
 use std::{borrow::Cow, collections::HashSet, net::IpAddr};
 
 impl Builder<'_> {
+    /// Links each node to the wildcard below it, and to the highest zone cut or DNAME above it (RFC 2181, 6; RFC 6672, 2.4).
+    pub(super) fn link_nodes(&mut self) {
+        let mut above = Numbering::default();
+        let mut is_divided = false;
+        for at in 0..self.nodes.len() {
+            let name = &self.nodes[at].name;
+            if self.nodes[at].flags & (node_flag::CUT | node_flag::DNAME) != 0 {
+                above.insert(name_hash(name), at as u32);
+                is_divided = true;
+            }
+            if at != 0
+                && let Some(parent) = name.strip_prefix(b"\x01*").and_then(|parent| self.named(parent))
+            {
+                self.nodes[parent].wildcard = Some(at);
+                self.nodes[parent].flags |= node_flag::WILDCARD;
+            }
+        }
+        let apex_labels = labels(&self.apex).count();
+        for at in 1..self.nodes.len() {
+            let Some(name) = LookupName::new(&self.nodes[at].name).filter(|_| is_divided) else { continue };
+            // The highest one occludes all names below it.
+            let occluder = (1..=name.labels() - apex_labels).rev().find_map(|skip| {
+                above.find(name.hash(skip), |other| *self.nodes[other as usize].name == *name.suffix(skip))
+            });
+            if let Some(occluder) = occluder {
+                self.nodes[at].occluder = Some(occluder as usize);
+                self.nodes[at].flags |= node_flag::OCCLUDED;
+            }
+        }
+    }
+
     /// Warns of occluded records that are not glue, and of delegations without necessary glue.
     pub(super) fn check_glue(&mut self) {
         let mut wanted: HashSet<Box<[u8]>> = HashSet::new();

@@ -24,11 +24,13 @@ mod additional;
 mod alias_targets;
 mod build;
 mod changes;
+mod check_sets;
 mod delegations;
 pub mod groups;
 mod lay_out;
 mod overridden;
 mod records;
+mod resource_changes;
 mod serial;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
-//! Dynamic updates of zones in etcd: zonal writes an update in a transaction, and answers when the source etcd has delivered it
-//! and it is served.
+//! Dynamic updates of zones in etcd: zonal writes an update in a transaction, and answers when the
+//! source etcd has delivered it and it is served.
 
 use super::rules::edits;
 use crate::{
@@ -14,8 +14,11 @@ use crate::{
         Problem,
         collection::{Collection, Edit, Key, MASTER_FILES},
     },
-    snapshot::published::Published,
-    snapshot::zone,
+    snapshot::{
+        Snapshot,
+        published::Published,
+        zone::{self, Zone},
+    },
     transfer::message::Request,
 };
 use anyhow::{Context, anyhow};
@@ -99,8 +102,8 @@ impl EtcdEditor {
         Ok(client.kv_client().max_decoding_message_size(MAX_RESPONSE_OCTETS))
     }
 
-    /// Reads the zone, and writes the updated one if the keys have not changed meanwhile. Returns the number of changed sets and the
-    /// revision; none if a key has changed.
+    /// Reads the zone, and writes the updated one if the keys have not changed meanwhile. Returns
+    /// the number of changed sets and the revision; none if a key has changed.
     async fn try_edit(
         &self,
         snapshot: &Published,
@@ -119,16 +122,13 @@ impl EtcdEditor {
             keys.extend(self.get(kv, MASTER_FILES, file).await?);
             collection.apply(&keys.iter().map(|key| key.edit.clone()).collect::<Vec<_>>());
         }
-        let data = master_file(&collection, id).map_err(UpdateError::Refused)?;
         let snapshot = snapshot.load_full();
-        let serial = (snapshot.serials.get(id).copied(), 1);
-        let (key, mut problems) = (id.to_string(), Vec::new());
-        let job = zone::Job { data: data.as_ref(), serial, ..zone::Job::new(&key, &resource) };
-        let built = zone::build(job, &mut problems);
-        let (zone, _) = built.ok_or_else(|| {
-            let first = problems.iter().find(|problem| problem.is_error()).map(Problem::to_string);
-            UpdateError::Refused(first.unwrap_or("it has errors".into()))
-        })?;
+        // In most cases etcd has the version that is served.
+        let served = snapshot.zone(id).filter(|zone| resource.file.is_none() && zone.is_of(&resource)).cloned();
+        let zone = match served {
+            Some(zone) => zone,
+            None => Arc::new(build(&collection, id, None, &snapshot)?),
+        };
         let sets = edits(&zone, request)?;
         if sets.is_empty() {
             return Ok(Some((0, 0)));
@@ -139,7 +139,10 @@ impl EtcdEditor {
         if writes_file && snapshot.manifest.private_hosted_zones.iter().any(shares) {
             return Err(UpdateError::Refused("other zones use its master file too".into()).into());
         }
-        self.check(&collection, &edits, id, &snapshot)?;
+        // In etcd, a zone with errors would be set aside.
+        let mut changed = collection.clone();
+        changed.apply(&edits);
+        build(&changed, id, Some(&zone), &snapshot)?;
         // The publisher waits until a former snapshot is free.
         drop(snapshot);
         let unchanged: Vec<Compare> =
@@ -152,30 +155,6 @@ impl EtcdEditor {
             with_timeout(kv.txn(Txn::new().when(unchanged).and_then(puts))).await.map_err(WriteError::Etcd)?;
         let revision = response.header().map_or(0, |header| header.revision() as u64);
         Ok(response.succeeded().then_some((sets.len(), revision)))
-    }
-
-    /// Checks that the zone can be served: in etcd, a zone with errors would be set aside.
-    fn check(
-        &self,
-        collection: &Collection,
-        edits: &[Edit],
-        id: &str,
-        snapshot: &crate::snapshot::Snapshot,
-    ) -> Result<(), WriteError> {
-        let mut changed = collection.clone();
-        changed.apply(edits);
-        let refused = |problem: Option<&Problem>| {
-            WriteError::from(UpdateError::Refused(problem.map_or("it has errors".into(), Problem::to_string)))
-        };
-        let data = master_file(&changed, id).map_err(UpdateError::Refused)?;
-        let source = changed.manifest().private_hosted_zones.get(id).ok_or_else(|| refused(None))?;
-        let (key, mut problems) = (id.to_string(), Vec::new());
-        let serial = (snapshot.serials.get(id).copied(), 1);
-        let job = zone::Job { data: data.as_ref(), serial, ..zone::Job::new(&key, source) };
-        match zone::build(job, &mut problems) {
-            Some(_) => Ok(()),
-            None => Err(refused(problems.iter().find(|problem| problem.is_error()))),
-        }
     }
 
     /// Waits until a revision is served.
@@ -208,6 +187,21 @@ impl EtcdEditor {
             revision: pair.mod_revision(),
         }))
     }
+}
+
+/// Compiles the zone of a collection. `before` is the zone before the last change.
+fn build(collection: &Collection, id: &str, before: Option<&Zone>, snapshot: &Snapshot) -> Result<Zone, UpdateError> {
+    let refused =
+        |problem: Option<&Problem>| UpdateError::Refused(problem.map_or("it has errors".into(), Problem::to_string));
+    let data = master_file(collection, id).map_err(UpdateError::Refused)?;
+    let source = collection.manifest().private_hosted_zones.get(id).ok_or_else(|| refused(None))?;
+    let (key, mut problems) = (id.to_string(), Vec::new());
+    let serial = (snapshot.serials.get(id).copied(), 1);
+    let base = before.filter(|_| data.is_none());
+    let job = zone::Job { data: data.as_ref(), base, serial, ..zone::Job::new(&key, source) };
+    let built = zone::build(job, &mut problems);
+    let (zone, _) = built.ok_or_else(|| refused(problems.iter().find(|problem| problem.is_error())))?;
+    Ok(zone)
 }
 
 fn shares_file(one: &crate::manifest::PrivateHostedZone, other: &crate::manifest::PrivateHostedZone) -> bool {

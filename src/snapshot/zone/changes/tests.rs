@@ -9,7 +9,7 @@ use crate::{
     wire::{
         Name,
         query::LookupName,
-        rdata::{parse_text, rtype},
+        rdata::{parse_text, rtype, type_to_text},
     },
 };
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -440,6 +440,78 @@ fn an_incremental_transfer_costs_the_change_and_not_the_zone() {
     assert!(zone.change(10, &all).unwrap() > 50_000);
     assert!(zone.change(11, &[edited("n1", rtype::A, &one)]).unwrap() < 500);
     assert_same(&zone.zone, &zone.anew(), &asked);
+}
+
+/// The resource of a zone with these record sets in `records`.
+fn resource(names: &BTreeMap<String, Sets>) -> Arc<PrivateHostedZone> {
+    let records = names.iter().flat_map(|(owner, sets)| {
+        sets.iter().map(move |(rtype, values)| {
+            serde_json::json!({"name": owner, "type": type_to_text(*rtype), "ttl": 60, "records": values})
+        })
+    });
+    let mut source = (*source()).clone();
+    source.records = serde_json::from_value(records.collect()).unwrap();
+    Arc::new(source)
+}
+
+/// The zone of a resource, after another version of it.
+fn of_resource(source: &Arc<PrivateHostedZone>, base: Option<&Zone>) -> Option<Zone> {
+    let id = "Z".to_string();
+    build(Job { base, ..Job::new(&id, source) }, &mut Vec::new()).map(|(zone, _)| zone)
+}
+
+proptest! {
+    #[test]
+    fn a_zone_of_a_changed_resource_is_the_zone_that_is_built_from_it(
+        first in vec((owner(), contents(5)), 0..8),
+        steps in vec(vec((owner(), contents(2)), 1..4), 1..12),
+    ) {
+        let asked = all_names();
+        let mut names: BTreeMap<String, Sets> = first.into_iter().collect();
+        let zone = of_resource(&resource(&names), None);
+        prop_assume!(zone.is_some());
+        let mut zone = zone.unwrap();
+        for step in steps {
+            let before = names.clone();
+            names.extend(step);
+            let source = resource(&names);
+            let (changed, anew) = (of_resource(&source, Some(&zone)), of_resource(&source, None));
+            assert_eq!(changed.is_some(), anew.is_some());
+            match changed.zip(anew) {
+                None => names = before,
+                Some((changed, anew)) => {
+                    assert_same(&changed, &anew, &asked);
+                    zone = changed;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_changed_resource_costs_the_change_and_not_the_zone() {
+    let mut names = hosts(3000);
+    let mut zone = of_resource(&resource(&names), None).unwrap();
+    let address = || vec![(rtype::A, vec!["192.0.2.9".to_string()])];
+    for (owner, to) in [("n7", address()), ("n2000", vec![]), ("new", address()), ("a.b.n9", address())] {
+        names.insert(owner.into(), to);
+        let (changed, looked_at) = work::of(|| of_resource(&resource(&names), Some(&zone)).unwrap());
+        assert!(looked_at < 40, "{owner}: {looked_at}");
+        assert_same(&changed, &of_resource(&resource(&names), None).unwrap(), &all_names());
+        zone = changed;
+    }
+    // A record set that is in the resource twice, a warning, and another field build the zone again.
+    let mut twice = (*resource(&names)).clone();
+    twice.records.push(twice.records[0].clone());
+    let twice = Arc::new(twice);
+    zone = of_resource(&twice, Some(&zone)).unwrap();
+    names.insert("n0".into(), Vec::new());
+    let (changed, looked_at) = work::of(|| of_resource(&resource(&names), Some(&zone)).unwrap());
+    assert!(looked_at > 3000);
+    assert_same(&changed, &of_resource(&resource(&names), None).unwrap(), &all_names());
+    let mut other = (*resource(&names)).clone();
+    other.fallthrough = true;
+    assert!(of_resource(&Arc::new(other), Some(&changed)).unwrap().fallthrough);
 }
 
 fn hosts(number: usize) -> BTreeMap<String, Sets> {

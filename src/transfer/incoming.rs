@@ -1,11 +1,12 @@
-//! Zones that are transferred from their primaries: which there are follows what is served, and each is followed by a task of
-//! its own.
+//! Incoming transfers: one task for each zone of the manifest that has primaries. A task waits for
+//! the time of the refresh or a notification, asks the primaries, sends a newer version to the
+//! publisher, and writes a copy when it is served.
 
 use super::{
     Transfers,
     copies::Copies,
     counters::Counters,
-    primary::{Asking, Bounds, Said},
+    primary::{PrimaryClient, PrimaryVersion, TransferLimits},
     schedule::{Schedule, Wake},
 };
 use crate::{
@@ -32,29 +33,30 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// How many zones are transferred at the same time, and how many primaries are asked.
-const TRANSFERS: usize = 8;
-const QUERIES: usize = 64;
+/// The maximum number of transfers at the same time.
+const MAX_TRANSFERS: usize = 8;
+/// The maximum number of zones whose primaries are asked at the same time.
+const MAX_QUERIES: usize = 64;
 
-/// All zones that are transferred.
+/// All zones with primaries.
 #[derive(Debug)]
-pub struct Inward {
+pub struct IncomingTransfers {
     zones: Mutex<Zones>,
     transfers: Semaphore,
     queries: Semaphore,
-    bounds: Bounds,
+    limits: TransferLimits,
 }
 
 #[derive(Debug, Default)]
 struct Zones {
-    by_id: BTreeMap<Id, (Arc<Followed>, AbortHandle)>,
-    /// There may be several of one name, for different VPCs.
-    by_name: HashMap<Name, Vec<Arc<Followed>>>,
+    by_id: BTreeMap<Id, (Arc<TransferredZone>, AbortHandle)>,
+    /// Zones of different VPCs may have the same name.
+    by_name: HashMap<Name, Vec<Arc<TransferredZone>>>,
 }
 
-/// A zone that is transferred.
+/// A zone with primaries.
 #[derive(Debug)]
-pub struct Followed {
+pub struct TransferredZone {
     /// Its identifier.
     pub id: Id,
     /// Its resource.
@@ -72,28 +74,28 @@ struct State {
     expires: Option<SystemTime>,
     primary: Option<SocketAddr>,
     error: Option<String>,
-    /// Who has told last that it has changed.
+    /// The sender of the last notification.
     notifier: Option<IpAddr>,
 }
 
-/// How it is with a zone.
+/// The state of a transferred zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// It was not transferred yet, and cannot be answered from.
+    /// The zone was not transferred yet. zonal answers SERVFAIL.
     Pending,
-    /// It was refreshed when it was last tried.
+    /// The last refresh has succeeded.
     Current,
-    /// It is answered from, but it could not be refreshed.
+    /// The last refresh has failed. zonal still answers from the zone.
     Retrying,
-    /// It could not be refreshed for too long, and cannot be answered from.
+    /// No refresh has succeeded for too long. zonal answers SERVFAIL.
     Expired,
 }
 
 impl Phase {
     const ALL: [Phase; 4] = [Phase::Pending, Phase::Current, Phase::Retrying, Phase::Expired];
 
-    fn word(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Phase::Pending => "pending",
             Phase::Current => "current",
@@ -103,61 +105,61 @@ impl Phase {
     }
 }
 
-/// What is told of a zone. Times are in seconds since 1970.
+/// The status of a transferred zone. Times are in seconds since 1970.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Report {
+pub struct TransferredZoneStatus {
     /// Its identifier.
     pub id: Id,
     /// Its apex.
     pub name: String,
-    /// The serial of what there is.
+    /// The serial of the version that the node has.
     pub serial: Option<u32>,
-    /// How it is with it.
+    /// Its state.
     pub state: Phase,
-    /// When a primary last had nothing newer.
+    /// When a primary last confirmed the version.
     pub last_refresh: Option<i64>,
-    /// When the primaries are asked next.
+    /// When the node asks the primaries next.
     pub next_refresh: Option<i64>,
-    /// When it is not answered from any more if that fails.
+    /// When the zone expires, unless a refresh succeeds.
     pub expires: Option<i64>,
-    /// The primary that was asked last with success.
+    /// The primary that answered last.
     pub primary: Option<SocketAddr>,
-    /// Why it could not be refreshed when that was last tried.
+    /// Why the last refresh has failed.
     pub error: Option<String>,
-    /// Of a catalog: zones that it lists and that are left out, and why.
+    /// In a catalog: the members that are left out, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
 }
 
-impl Inward {
-    /// None is followed yet.
-    pub fn new(bounds: Bounds) -> Inward {
-        let (transfers, queries) = (Semaphore::new(TRANSFERS), Semaphore::new(QUERIES));
-        Inward { zones: Mutex::default(), transfers, queries, bounds }
+impl IncomingTransfers {
+    /// Without any zone yet. `limits` limit each transfer.
+    pub fn new(limits: TransferLimits) -> IncomingTransfers {
+        let (transfers, queries) = (Semaphore::new(MAX_TRANSFERS), Semaphore::new(MAX_QUERIES));
+        IncomingTransfers { zones: Mutex::default(), transfers, queries, limits }
     }
 
     fn zones(&self) -> MutexGuard<'_, Zones> {
         self.zones.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The zones of a name.
-    pub fn named(&self, name: &Name) -> Vec<Arc<Followed>> {
+    /// The zones with a name.
+    pub fn named(&self, name: &Name) -> Vec<Arc<TransferredZone>> {
         self.zones().by_name.get(name).cloned().unwrap_or_default()
     }
 
-    /// How it is with all of them, in the order of their identifiers.
-    pub fn report(&self, snapshot: &Snapshot) -> Vec<Report> {
-        let zones: Vec<Arc<Followed>> = self.zones().by_id.values().map(|(zone, _)| zone.clone()).collect();
+    /// The status of all zones, by identifier.
+    pub fn report(&self, snapshot: &Snapshot) -> Vec<TransferredZoneStatus> {
+        let zones: Vec<Arc<TransferredZone>> = self.zones().by_id.values().map(|(zone, _)| zone.clone()).collect();
         zones.iter().map(|zone| zone.report(snapshot)).collect()
     }
 }
 
-impl Followed {
+impl TransferredZone {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Somebody tells that it has changed, and maybe to which serial.
+    /// Notes a notification, which may have the serial of the new version.
     pub fn notify(&self, from: IpAddr, serial: Option<u32>) {
         let mut state = self.state();
         if serial.is_some() && serial == state.serial && state.phase == Phase::Current {
@@ -168,10 +170,10 @@ impl Followed {
         self.notified.notify_one();
     }
 
-    fn report(&self, snapshot: &Snapshot) -> Report {
+    fn report(&self, snapshot: &Snapshot) -> TransferredZoneStatus {
         let state = self.state();
         let left_out = snapshot.omitted_members.iter().filter(|left_out| left_out.catalog == self.id);
-        Report {
+        TransferredZoneStatus {
             id: self.id.clone(),
             name: self.source.name.to_string(),
             serial: state.serial,
@@ -187,13 +189,14 @@ impl Followed {
 
     fn set_phase(&self, phase: Phase, counters: &Counters) {
         let before = std::mem::replace(&mut self.state().phase, phase);
-        counters.transferred_zones.with_label_values(&[before.word()]).dec();
-        counters.transferred_zones.with_label_values(&[phase.word()]).inc();
+        counters.transferred_zones.with_label_values(&[before.name()]).dec();
+        counters.transferred_zones.with_label_values(&[phase.name()]).inc();
     }
 }
 
-/// Follows the zones of what is served until the keeper is gone. `times` says of what was kept when it was refreshed.
-pub async fn follow(
+/// Runs the tasks of all zones with primaries until the publisher is gone. `times` are the times of
+/// the last refreshes of the copies.
+pub async fn run_tasks(
     transfers: Arc<Transfers>,
     messages: Sender<Message>,
     mut generations: watch::Receiver<u64>,
@@ -201,18 +204,18 @@ pub async fn follow(
     mut times: BTreeMap<Id, SystemTime>,
 ) {
     for phase in Phase::ALL {
-        transfers.counters.transferred_zones.with_label_values(&[phase.word()]);
+        transfers.counters.transferred_zones.with_label_values(&[phase.name()]);
     }
     let mut followed = Resources::default();
     loop {
         let snapshot = transfers.snapshot.load_full();
         if snapshot.generation > 0 {
-            adjust(&transfers, &snapshot, &followed, &messages, &copies, &mut times);
+            start_and_stop_tasks(&transfers, &snapshot, &followed, &messages, &copies, &mut times);
             followed = snapshot.manifest.private_hosted_zones.clone();
-            // Copies of zones that are not there any more.
+            // The rest are copies of zones that are no longer in the manifest.
             std::mem::take(&mut times).keys().for_each(|id| copies.remove(id));
         }
-        // The keeper frees what was served before.
+        // The publisher waits until a former snapshot is free.
         drop(snapshot);
         if generations.changed().await.is_err() {
             return;
@@ -220,18 +223,18 @@ pub async fn follow(
     }
 }
 
-/// Starts and stops tasks, so that there is one for each zone that is transferred. `followed` are the zones as they were when this
-/// was done last.
-fn adjust(
+/// Starts and stops tasks, so that each zone with primaries has one. `former` are the zones after
+/// the last call.
+fn start_and_stop_tasks(
     transfers: &Arc<Transfers>,
     snapshot: &Snapshot,
-    followed: &Resources<PrivateHostedZone>,
+    former: &Resources<PrivateHostedZone>,
     messages: &Sender<Message>,
     copies: &Copies,
     times: &mut BTreeMap<Id, SystemTime>,
 ) {
-    let mut zones = transfers.inward.zones();
-    for change in changes(followed, &snapshot.manifest.private_hosted_zones) {
+    let mut zones = transfers.incoming.zones();
+    for change in changes(former, &snapshot.manifest.private_hosted_zones) {
         let id = change.id;
         let Some(source) = change.new.filter(|zone| zone.is_transferred()) else {
             if zones.stop(id, &transfers.counters) {
@@ -243,18 +246,18 @@ fn adjust(
         if before.as_ref().is_some_and(|zone| zone.source == *source) {
             continue;
         }
-        let held = snapshot.transferred.get(id).cloned();
+        let copy = snapshot.transferred.get(id).cloned();
         let known = before.and_then(|before| before.state().refreshed).or_else(|| times.remove(id));
-        let refreshed = held.is_some().then_some(known).flatten();
+        let refreshed = copy.is_some().then_some(known).flatten();
         zones.stop(id, &transfers.counters);
-        let phase = match &held {
+        let phase = match &copy {
             None => Phase::Pending,
-            Some(held) if held.is_expired => Phase::Expired,
+            Some(copy) if copy.is_expired => Phase::Expired,
             Some(_) => Phase::Retrying,
         };
         let state = State {
             phase,
-            serial: held.as_ref().map(|held| held.content.soa.serial),
+            serial: copy.as_ref().map(|copy| copy.content.soa.serial),
             refreshed,
             next: None,
             expires: None,
@@ -263,30 +266,30 @@ fn adjust(
             notifier: None,
         };
         let (source, notified) = (source.clone(), Notify::new());
-        let zone = Arc::new(Followed { id: id.clone(), source, state: Mutex::new(state), notified });
-        transfers.counters.transferred_zones.with_label_values(&[phase.word()]).inc();
+        let zone = Arc::new(TransferredZone { id: id.clone(), source, state: Mutex::new(state), notified });
+        transfers.counters.transferred_zones.with_label_values(&[phase.name()]).inc();
         let age = refreshed.and_then(|refreshed| SystemTime::now().duration_since(refreshed).ok()).unwrap_or_default();
-        let live = held.as_ref().filter(|held| !held.is_expired).map(|held| (&held.content.soa, age));
-        let follower = Follower {
+        let live = copy.as_ref().filter(|copy| !copy.is_expired).map(|copy| (&copy.content.soa, age));
+        let task = ZoneTask {
             schedule: Schedule::new(live),
             transfers: transfers.clone(),
             messages: messages.clone(),
             copies: copies.clone(),
             zone: zone.clone(),
-            held,
+            copy,
         };
-        let task = transfers.runtime.spawn(follower.run()).abort_handle();
+        let task = transfers.runtime.spawn(task.run()).abort_handle();
         zones.by_name.entry(zone.source.name.clone()).or_default().push(zone.clone());
         zones.by_id.insert(id.clone(), (zone, task));
     }
 }
 
 impl Zones {
-    /// Stops following a zone; false if it was not followed.
+    /// Stops the task of a zone. Returns false if there is none.
     fn stop(&mut self, id: &Id, counters: &Counters) -> bool {
         let Some((zone, task)) = self.by_id.remove(id) else { return false };
         task.abort();
-        counters.transferred_zones.with_label_values(&[zone.state().phase.word()]).dec();
+        counters.transferred_zones.with_label_values(&[zone.state().phase.name()]).dec();
         if let Some(named) = self.by_name.get_mut(&zone.source.name) {
             named.retain(|other| !Arc::ptr_eq(other, &zone));
             if named.is_empty() {
@@ -297,18 +300,18 @@ impl Zones {
     }
 }
 
-/// Follows one zone.
-struct Follower {
+/// The task of one zone.
+struct ZoneTask {
     transfers: Arc<Transfers>,
     messages: Sender<Message>,
     copies: Copies,
-    zone: Arc<Followed>,
-    /// What there is.
-    held: Option<ZoneCopy>,
+    zone: Arc<TransferredZone>,
+    /// The version that is served, or that has expired.
+    copy: Option<ZoneCopy>,
     schedule: Schedule,
 }
 
-impl Follower {
+impl ZoneTask {
     async fn run(mut self) {
         loop {
             if self.schedule.wait(&self.zone.notified).await == Wake::Expired {
@@ -316,49 +319,49 @@ impl Follower {
                 continue;
             }
             let (transfers, zone) = (self.transfers.clone(), self.zone.clone());
-            // Of what has expired nothing is known any more: whatever a primary has is taken.
-            let have = self.held.as_ref().filter(|held| !held.is_expired).map(|held| held.content.clone());
-            let asking = ask_all(&transfers, &zone, have.as_deref());
-            tokio::pin!(asking);
-            let said = loop {
+            // An expired version does not count: any version of a primary is accepted.
+            let have = self.copy.as_ref().filter(|copy| !copy.is_expired).map(|copy| copy.content.clone());
+            let refresh = ask_primaries(&transfers, &zone, have.as_deref());
+            tokio::pin!(refresh);
+            let result = loop {
                 tokio::select! {
-                    said = &mut asking => break said,
+                    result = &mut refresh => break result,
                     () = self.schedule.expiry() => self.expire().await,
                 }
             };
-            self.settle(said).await;
+            self.finish_refresh(result).await;
         }
     }
 
-    /// Has it served as expired.
+    /// Publishes the zone as expired.
     async fn expire(&mut self) {
         self.schedule.expired();
-        let Some(held) = &mut self.held else { return };
-        held.is_expired = true;
-        let held = held.clone();
-        tracing::error!("the zone {} ({}) has expired: no primary answers for it", self.zone.source.name, self.zone.id);
+        let Some(copy) = &mut self.copy else { return };
+        copy.is_expired = true;
+        let copy = copy.clone();
+        tracing::error!(zone = self.zone.id, name = %self.zone.source.name, "transferred zone expired");
         self.zone.set_phase(Phase::Expired, &self.transfers.counters);
         self.zone.state().expires = None;
-        let _ = self.serve(held).await;
+        let _ = self.serve(copy).await;
     }
 
-    /// Does what follows from what the primaries say.
-    async fn settle(&mut self, said: Result<(Said, SocketAddr), String>) {
+    /// Handles the answer of a primary, or the failure of all.
+    async fn finish_refresh(&mut self, answer: Result<(PrimaryVersion, SocketAddr), String>) {
         let chance = f64::from(random_seed().0 as u16) / f64::from(u16::MAX);
         let now = SystemTime::now();
-        let (result, failure) = match said {
+        let (result, failure) = match answer {
             Err(error) => ("failed", Some(error)),
-            Ok((said, primary)) => {
+            Ok((version, primary)) => {
                 self.zone.state().primary = Some(primary);
-                self.take(said, now).await
+                self.accept(version, now).await
             }
         };
         self.transfers.counters.transfers.with_label_values(&["in", result]).inc();
-        let soa = self.held.as_ref().map(|held| held.content.soa);
-        let phase = match (&failure, &self.held) {
+        let soa = self.copy.as_ref().map(|copy| copy.content.soa);
+        let phase = match (&failure, &self.copy) {
             (None, _) => Phase::Current,
             (_, None) => Phase::Pending,
-            (_, Some(held)) if held.is_expired => Phase::Expired,
+            (_, Some(copy)) if copy.is_expired => Phase::Expired,
             _ => Phase::Retrying,
         };
         match (&failure, &soa) {
@@ -375,36 +378,37 @@ impl Follower {
             state.refreshed = Some(now);
         }
         if let Some(failure) = failure.as_ref().filter(|failure| state.error.as_ref() != Some(failure)) {
-            tracing::warn!("the zone {} ({}) cannot be refreshed: {failure}", self.zone.source.name, self.zone.id);
+            tracing::warn!(zone = self.zone.id, name = %self.zone.source.name, error = failure, "zone not refreshed");
         }
         state.error = failure;
         drop(state);
         self.zone.set_phase(phase, &self.transfers.counters);
     }
 
-    /// Takes what a primary has: the kind of result, and why it is not followed.
-    async fn take(&mut self, said: Said, now: SystemTime) -> (&'static str, Option<String>) {
-        let (content, result) = match said {
-            Said::Older(serial) => {
+    /// Serves the version of a primary. Returns the result that is counted, and why the version is
+    /// not served.
+    async fn accept(&mut self, version: PrimaryVersion, now: SystemTime) -> (&'static str, Option<String>) {
+        let (content, result) = match version {
+            PrimaryVersion::Older(serial) => {
                 return (
                     "refused",
                     Some(format!("the primary has serial {serial}, which is older than what is served")),
                 );
             }
-            Said::Current => {
-                if let Some(held) = self.held.clone().filter(|held| held.is_expired) {
-                    let _ = self.serve(ZoneCopy { is_expired: false, ..held }).await;
+            PrimaryVersion::Current => {
+                if let Some(copy) = self.copy.clone().filter(|copy| copy.is_expired) {
+                    let _ = self.serve(ZoneCopy { is_expired: false, ..copy }).await;
                 }
-                self.keep(move |copies, id, content| match copies.touch(id, now) {
+                self.write_copy(move |copies, id, content| match copies.touch(id, now) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => copies.write(id, content, now),
                     result => result,
                 })
                 .await;
                 return ("current", None);
             }
-            Said::Newer { content, is_difference } => (content, if is_difference { "ixfr" } else { "axfr" }),
+            PrimaryVersion::Newer { content, is_difference } => (content, if is_difference { "ixfr" } else { "axfr" }),
         };
-        let old = self.held.as_ref().filter(|_| result == "ixfr").map(|held| held.content.clone());
+        let old = self.copy.as_ref().filter(|_| result == "ixfr").map(|copy| copy.content.clone());
         if self.zone.source.catalog.is_some()
             && let Err(error) = self.check_catalog(&content)
         {
@@ -412,8 +416,8 @@ impl Follower {
         }
         match self.serve(ZoneCopy { content: Arc::new(content), is_expired: false }).await {
             Ok(()) => {
-                self.keep(move |copies, id, content| match old {
-                    Some(old) => copies.follow(id, &old, content, now),
+                self.write_copy(move |copies, id, content| match old {
+                    Some(old) => copies.write_changes(id, &old, content, now),
                     None => copies.write(id, content, now),
                 })
                 .await;
@@ -423,35 +427,37 @@ impl Follower {
         }
     }
 
-    /// Whether a new version of a catalog can be followed.
+    /// Checks whether a new version of a catalog can be followed.
     fn check_catalog(&self, content: &Content) -> Result<(), String> {
         let new = content.members().map_err(|error| format!("{error}: it is not followed"))?;
-        let old = self.held.as_ref().and_then(|held| held.content.members().ok()).unwrap_or_default();
+        let old = self.copy.as_ref().and_then(|copy| copy.content.members().ok()).unwrap_or_default();
         catalog::excessive_removal(old, new).map_or(Ok(()), Err)
     }
 
-    /// Has the keeper serve it.
-    async fn serve(&mut self, held: ZoneCopy) -> Result<(), String> {
+    /// Sends a version to the publisher, and waits until it is served.
+    async fn serve(&mut self, copy: ZoneCopy) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
-        let transfer = ZoneTransfer { zone: self.zone.id.clone(), held: held.clone(), reply };
-        let gone = || "the server ends".to_string();
-        self.messages.send(Message::Transfer(transfer)).map_err(|_| gone())?;
-        match answer.await.map_err(|_| gone())? {
+        let transfer = ZoneTransfer { zone: self.zone.id.clone(), copy: copy.clone(), reply };
+        let server_ends = || "the server ends".to_string();
+        self.messages.send(Message::Transfer(transfer)).map_err(|_| server_ends())?;
+        match answer.await.map_err(|_| server_ends())? {
             Ok(()) => {
-                self.held = Some(held);
+                self.copy = Some(copy);
                 Ok(())
             }
-            Err(problems) => Err(format!("what was transferred has errors, and is not served: {}", first(&problems))),
+            Err(problems) => {
+                Err(format!("the transferred records have errors, and are not served: {}", first(&problems)))
+            }
         }
     }
 
-    /// Keeps it in the state directory.
-    async fn keep(&self, write: impl FnOnce(&Copies, &str, &Content) -> io::Result<()> + Send + 'static) {
-        let Some(held) = &self.held else { return };
-        let (copies, id, content) = (self.copies.clone(), self.zone.id.clone(), held.content.clone());
+    /// Writes a copy to the state directory.
+    async fn write_copy(&self, write: impl FnOnce(&Copies, &str, &Content) -> io::Result<()> + Send + 'static) {
+        let Some(copy) = &self.copy else { return };
+        let (copies, id, content) = (self.copies.clone(), self.zone.id.clone(), copy.content.clone());
         let written = tokio::task::spawn_blocking(move || write(&copies, &id, &content)).await;
         if let Ok(Err(error)) = written {
-            tracing::error!("the zone {} cannot be kept in the state directory: {error}", self.zone.source.name);
+            tracing::error!(zone = self.zone.id, %error, "zone copy not written");
         }
     }
 }
@@ -460,12 +466,17 @@ fn first(problems: &[Problem]) -> String {
     problems.iter().find(|problem| problem.is_error()).map_or_else(String::new, Problem::to_string)
 }
 
-/// Asks one primary after the other, the one that has told of a change at first, until one has something to say.
-async fn ask_all(transfers: &Transfers, zone: &Followed, have: Option<&Content>) -> Result<(Said, SocketAddr), String> {
+/// Asks one primary after the other until one answers. The sender of the last notification comes
+/// first.
+async fn ask_primaries(
+    transfers: &Transfers,
+    zone: &TransferredZone,
+    have: Option<&Content>,
+) -> Result<(PrimaryVersion, SocketAddr), String> {
     let notifier = zone.state().notifier.take();
     let mut primaries: Vec<&Primary> = zone.source.primaries.iter().collect();
     primaries.sort_by_key(|primary| Some(primary.ip) != notifier);
-    let Ok(_place) = transfers.inward.queries.acquire().await else { return Err("the server ends".into()) };
+    let Ok(_permit) = transfers.incoming.queries.acquire().await else { return Err("the server ends".into()) };
     let mut errors = Vec::new();
     let mut older = None;
     for primary in primaries {
@@ -480,11 +491,11 @@ async fn ask_all(transfers: &Transfers, zone: &Followed, have: Option<&Content>)
                 }
             },
         };
-        let (upstreams, bounds) = (&transfers.forwarding.upstreams, transfers.inward.bounds);
-        let asking = Asking { primary, key, zone: &zone.source.name, have, upstreams, bounds };
-        match asking.run(&transfers.inward.transfers).await {
-            Ok(Said::Older(serial)) => older = Some((Said::Older(serial), primary.address())),
-            Ok(said) => return Ok((said, primary.address())),
+        let (upstreams, limits) = (&transfers.forwarding.upstreams, transfers.incoming.limits);
+        let client = PrimaryClient { primary, key, zone: &zone.source.name, have, upstreams, limits };
+        match client.run(&transfers.incoming.transfers).await {
+            Ok(PrimaryVersion::Older(serial)) => older = Some((PrimaryVersion::Older(serial), primary.address())),
+            Ok(version) => return Ok((version, primary.address())),
             Err(error) => errors.push(format!("{}: {error}", primary.address())),
         }
     }

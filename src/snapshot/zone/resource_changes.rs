@@ -1,0 +1,130 @@
+//! The record sets in which two versions of a zone's resource differ. With few of them, the zone is not built again.
+
+use super::{Zone, build::DEFAULT_TTL};
+use crate::{
+    manifest::{PrivateHostedZone, ResourceRecordSet, overlay::EditedSet, work},
+    wire::{
+        Name,
+        rdata::{parse_text, rtype, type_from_text},
+    },
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The largest number of entries that may differ.
+const MAX_CHANGES: usize = 10_000;
+
+/// The sets that differ in a newer version of a zone's resource. None if the zone has to be built again, because more differs
+/// than a few record sets, or because an alias, a routing policy, or the SOA or NS records of the zone differ.
+pub(super) fn between(zone: &Zone, new: &PrivateHostedZone) -> Option<Vec<EditedSet>> {
+    let old = &*zone.source;
+    if !zone.shape.as_ref()?.is_plain || zone.overlay.is_some() || old.file.is_some() || !is_same_but_records(old, new)
+    {
+        return None;
+    }
+    let (gone, came) = differing(&old.records, &new.records)?;
+    let was = sets_of(&gone, &old.name)?;
+    let mut is = sets_of(&came, &new.name)?;
+    for ((owner, rtype), (_, values)) in &was {
+        // No other entry of the resource may have records of this set.
+        let node = zone.node_of(owner.as_wire())?;
+        let served: BTreeSet<Vec<u8>> = node.set(*rtype)?.values().collect();
+        if served.len() != values.len() || !values.iter().all(|value| served.contains(&**value)) {
+            return None;
+        }
+        is.entry((owner.clone(), *rtype)).or_default();
+    }
+    let edited = |((owner, rtype), (ttl, values)): ((Name, u16), (u32, Vec<Box<[u8]>>))| {
+        let is_own = owner == new.name && matches!(rtype, rtype::SOA | rtype::NS);
+        let is_known = was.contains_key(&(owner.clone(), rtype));
+        let node = zone.node_of(owner.as_wire());
+        if is_own || !is_known && node.is_some_and(|node| node.set(rtype).is_some()) {
+            return None;
+        }
+        Some(EditedSet { owner, rtype, ttl, values })
+    };
+    is.into_iter().map(edited).collect()
+}
+
+fn is_same_but_records(old: &PrivateHostedZone, new: &PrivateHostedZone) -> bool {
+    let rest = |zone: &PrivateHostedZone| {
+        let PrivateHostedZone {
+            name,
+            vpc_ids,
+            file,
+            fallthrough,
+            records: _,
+            primaries,
+            allow_notify,
+            catalog,
+            secondaries,
+            allow_transfer,
+            allow_update,
+        } = zone;
+        (
+            (name.as_wire().to_vec(), vpc_ids.clone(), file.clone(), *fallthrough, primaries.clone()),
+            (allow_notify.clone(), catalog.clone(), secondaries.clone(), allow_transfer.clone(), allow_update.clone()),
+        )
+    };
+    rest(old) == rest(new)
+}
+
+/// The entries of two versions that differ. Equal entries have to be in the same order. None if too many differ.
+fn differing<'a>(
+    old: &'a [ResourceRecordSet],
+    new: &'a [ResourceRecordSet],
+) -> Option<(Vec<&'a ResourceRecordSet>, Vec<&'a ResourceRecordSet>)> {
+    let (mut gone, mut came) = (Vec::new(), Vec::new());
+    let (mut left, mut right) = (old, new);
+    while let (Some((first, left_rest)), Some((other, right_rest))) = (left.split_first(), right.split_first()) {
+        let is_of_same = || (&first.name, &first.record_type) == (&other.name, &other.record_type);
+        if first == other {
+            (left, right) = (left_rest, right_rest);
+            continue;
+        }
+        work::count(1);
+        if right_rest.first() == Some(first) {
+            came.push(other);
+            right = right_rest;
+        } else {
+            gone.push(first);
+            left = left_rest;
+            if is_of_same() {
+                came.push(other);
+                right = right_rest;
+            }
+        }
+        if gone.len() + came.len() > MAX_CHANGES {
+            return None;
+        }
+    }
+    gone.extend(left);
+    came.extend(right);
+    (gone.len() + came.len() <= MAX_CHANGES).then_some((gone, came))
+}
+
+/// The TTL and the data of sets, by owner and type.
+type Sets = BTreeMap<(Name, u16), (u32, Vec<Box<[u8]>>)>;
+
+/// The sets of entries. None if an entry is an alias, has a routing policy, or has an error.
+fn sets_of(entries: &[&ResourceRecordSet], zone: &Name) -> Option<Sets> {
+    let mut sets = Sets::new();
+    for entry in entries {
+        let owner = Name::parse(entry.name.as_bytes(), Some(zone)).ok()?.to_lowercase();
+        let rtype = type_from_text(&entry.record_type)?;
+        let (name, record_type, records) = (entry.name.clone(), entry.record_type.clone(), entry.records.clone());
+        let plain = ResourceRecordSet { name, record_type, ttl: entry.ttl, records, ..ResourceRecordSet::default() };
+        if **entry != plain || entry.records.is_empty() || !owner.is_at_or_below(zone) {
+            return None;
+        }
+        let ttl = entry.ttl.unwrap_or(DEFAULT_TTL);
+        let set = sets.entry((owner, rtype)).or_insert((ttl, Vec::new()));
+        for text in &entry.records {
+            let value: Box<[u8]> = parse_text(rtype, text, &Name::root()).ok()?.into();
+            if set.0 != ttl || set.1.contains(&value) {
+                return None;
+            }
+            set.1.push(value);
+        }
+    }
+    Some(sets)
+}
