@@ -292,9 +292,9 @@ fn the_memory_of_a_large_manifest_returns_when_a_small_one_replaces_it() {
         write_zone(&directory, sets);
         wait_until("the manifest is loaded", || (server.metric("zonal_generation") > Some(generation)).then_some(()));
     };
-    load(4 * ZONE_SETS);
+    load(2 * ZONE_SETS);
     let grown = server.process.anonymous_kb() - before;
-    assert!(grown > 4 * ZONE_SETS as u64 * ANSWER_KB, "{grown} kB for a large manifest");
+    assert!(grown > 2 * ZONE_SETS as u64 * ANSWER_KB, "{grown} kB for a large manifest");
     load(2);
     assert_given_back("a large manifest", &server, before + grown / 2);
 }
