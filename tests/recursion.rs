@@ -3,6 +3,7 @@
 mod answers;
 mod forwarded;
 mod large;
+mod servers;
 
 use crate::harness::{Process, ZONAL, lab::Lab, wait_until};
 use std::{fs, process::Command};

@@ -13,6 +13,7 @@ use super::{
     AlwaysFailing, Answers, CLIENT_TIMEOUT, CompletedReply, Forwarding, HASTY_TIMEOUT, MAX_DETACHED,
     STALE_ANSWER_TIMEOUT,
     read::{ParsedResponse, parse_response},
+    recursion::Budget,
     single_flight::{FollowerOutcome, Leader, Role},
     upstream::{self, Failure},
 };
@@ -33,6 +34,7 @@ use crate::{
         query::{HEADER, flags},
         rdata::rtype,
         response::{Record, Response},
+        subnet::limited_prefix,
     },
 };
 use std::{
@@ -100,6 +102,8 @@ pub struct ClientRequest {
     /// The number of questions to other servers so far. Searches for name server addresses share
     /// it.
     upstream_questions: Arc<AtomicUsize>,
+    /// What recursion for the query may still cost.
+    recursion_budget: Arc<Budget>,
 }
 
 impl ClientRequest {
@@ -108,8 +112,16 @@ impl ClientRequest {
         let snapshot = forwarding.snapshot.load_full();
         let query_template = QueryTemplate::of(&snapshot, client, query);
         let deadline = Instant::now() + CLIENT_TIMEOUT;
-        let (forwarding, client, upstream_questions) = (forwarding.clone(), *client, Arc::default());
-        ClientRequest { forwarding, snapshot, client, query_template, deadline, depth: 0, upstream_questions }
+        ClientRequest {
+            forwarding: forwarding.clone(),
+            snapshot,
+            client: *client,
+            query_template,
+            deadline,
+            depth: 0,
+            upstream_questions: Arc::default(),
+            recursion_budget: Arc::default(),
+        }
     }
 
     /// Answers the query. `asked` is the first question to other servers, if it is known already.
@@ -396,9 +408,9 @@ impl ClientRequest {
         };
         let late = || Failure::new(ede::NO_REACHABLE_AUTHORITY, "no authoritative server answered in time");
         let (counters, started) = (&self.forwarding.upstreams.counters, Instant::now());
-        let answers = timeout_at(self.deadline, recursion.ask(route, question, self.forwarding.cache.lifetimes()))
-            .await
-            .unwrap_or_else(|_| Err(late()));
+        let (client, lifetimes) = (limited_prefix(self.client.source), self.forwarding.cache.lifetimes());
+        let asking = recursion.ask(client, route, question, &self.recursion_budget, lifetimes);
+        let answers = timeout_at(self.deadline, asking).await.unwrap_or_else(|_| Err(late()));
         counters.recursion.observe(started.elapsed().as_secs_f64());
         if answers.is_err() {
             counters.failures.inc();

@@ -153,8 +153,12 @@ pub mod ede {
     pub const SIGNATURE_EXPIRED: u16 = 7;
     /// Signature Not Yet Valid.
     pub const SIGNATURE_NOT_YET_VALID: u16 = 8;
+    /// The DNSKEY record is missing.
+    pub const DNSKEY_MISSING: u16 = 9;
     /// RRSIGs Missing: records without signatures in a signed zone.
     pub const RRSIGS_MISSING: u16 = 10;
+    /// The NSEC or NSEC3 records are missing.
+    pub const NSEC_MISSING: u16 = 12;
     /// Not Ready: zonal is not able to resolve the name at this time.
     pub const NOT_READY: u16 = 14;
     /// Prohibited: the client may not ask this.

@@ -1,0 +1,177 @@
+//! What is kept of a response: only what can matter for its question. So what costs memory and validation has a bound, whatever
+//! a server sends.
+
+use super::validation::{MAX_SETS, MAX_SIGNATURES, labels, signature};
+use hickory_server::proto::{
+    op::{Message, Query, ResponseCode},
+    rr::{Name, RData, Record, RecordType},
+};
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    ops::RangeInclusive,
+};
+
+/// NSEC and NSEC3 records that are kept. A denial takes three.
+const MAX_DENIALS: usize = 8;
+/// Name servers of a referral that are kept. Zones with more have them for show.
+const MAX_NAME_SERVERS: usize = 13;
+/// Addresses of a name server that are kept, of each family.
+const MAX_ADDRESSES: usize = 2;
+
+/// What a response is, to who asked the query.
+#[derive(Debug, PartialEq)]
+pub enum Kind {
+    /// It says what is at the name, or that there is nothing.
+    Answer,
+    /// It names the servers of the zone that the name is in: the number of labels of that zone's name.
+    Referral(usize),
+    /// The server does not say that it has the zone: it says nothing, or what others may have said.
+    Doubtful,
+    /// It is about something else: the server does not have the zone.
+    Lame,
+}
+
+/// The type of a record, or the one that a signature covers.
+fn covered(record: &Record) -> RecordType {
+    signature(record).map_or_else(|| record.record_type(), |signature| signature.input().type_covered)
+}
+
+/// Whether a record is a DNAME above the name, or signs one.
+fn is_dname_above(record: &Record, name: &Name) -> bool {
+    covered(record) == RecordType::DNAME && record.name.zone_of(name) && record.name != *name
+}
+
+/// What a response is.
+pub fn kind(message: &Message, query: &Query) -> Kind {
+    let name = &query.name;
+    if message.answers.iter().any(|record| record.name == *name || is_dname_above(record, name)) {
+        let is_secondhand = message.recursion_available && !message.authoritative;
+        return if is_secondhand { Kind::Doubtful } else { Kind::Answer };
+    }
+    if !message.answers.is_empty() {
+        return Kind::Lame;
+    }
+    let has = |rtype| message.authorities.iter().any(|record| record.record_type() == rtype);
+    if message.response_code != ResponseCode::NoError || has(RecordType::SOA) {
+        return Kind::Answer;
+    }
+    let cut = message.authorities.iter().find(|record| record.record_type() == RecordType::NS);
+    match cut {
+        // Servers without a SOA record to show.
+        _ if message.authoritative => Kind::Answer,
+        Some(cut) if cut.name.zone_of(name) && !cut.name.is_root() => Kind::Referral(labels(&cut.name)),
+        Some(_) => Kind::Lame,
+        None if has(RecordType::NSEC) || has(RecordType::NSEC3) => Kind::Answer,
+        None => Kind::Doubtful,
+    }
+}
+
+/// Leaves what can matter of an answer: what is at the name, of the type or a CNAME; the DNAME above; what denies; with their
+/// signatures.
+pub fn keep_answer(message: &mut Message, query: &Query) {
+    let (name, rtype) = (&query.name, query.query_type);
+    let has_type = rtype == RecordType::ANY
+        || message.answers.iter().any(|record| record.name == *name && record.record_type() == rtype);
+    let is_asked = |record: &Record| match covered(record) {
+        of if rtype == RecordType::ANY => of != RecordType::DNAME || record.name == *name,
+        _ if rtype == RecordType::RRSIG => true,
+        of if has_type => of == rtype,
+        of => of == RecordType::CNAME,
+    };
+    message.answers.retain(|record| (record.name == *name && is_asked(record)) || is_dname_above(record, name));
+    bound(&mut message.answers, MAX_SETS);
+    let is_expanded =
+        |record: &Record| signature(record).is_some_and(|s| s.input().num_labels < record.name.num_labels());
+    match message.answers.is_empty() {
+        true => {
+            let is_above = |record: &Record| record.name.zone_of(name);
+            message.authorities.retain(|record| match covered(record) {
+                RecordType::SOA => is_above(record),
+                RecordType::NSEC | RecordType::NSEC3 => true,
+                _ => false,
+            });
+            bound(&mut message.authorities, MAX_DENIALS + 1);
+        }
+        false => {
+            // The target of a CNAME is asked for by itself.
+            if message.response_code == ResponseCode::NXDomain {
+                message.metadata.response_code = ResponseCode::NoError;
+            }
+            let is_proof = |record: &Record| matches!(covered(record), RecordType::NSEC | RecordType::NSEC3);
+            match message.answers.iter().any(is_expanded) {
+                true => message.authorities.retain(is_proof),
+                false => message.authorities.clear(),
+            }
+            bound(&mut message.authorities, MAX_DENIALS);
+        }
+    }
+    message.additionals.clear();
+    message.edns = None;
+    message.metadata.authoritative = true;
+}
+
+/// Takes the DS records in a referral for an answer: a server that does not know that they are at the zone above the cut has
+/// them all the same.
+pub fn take_ds(message: &mut Message, name: &Name) {
+    let is_ds = |record: &mut Record| record.name == *name && covered(record) == RecordType::DS;
+    message.answers.extend(message.authorities.extract_if(.., is_ds));
+}
+
+/// Leaves what can matter of a referral: the name servers, and addresses of theirs that can be reached. All hold for a time
+/// within `lifetimes`, in seconds.
+pub fn keep_referral(message: &mut Message, cut: &Name, lifetimes: &RangeInclusive<u32>) {
+    let mut names: Vec<Name> = Vec::new();
+    for records in [&mut message.answers, &mut message.authorities] {
+        records.retain(|record| match &record.data {
+            RData::NS(ns) if record.name == *cut && names.len() < MAX_NAME_SERVERS => {
+                names.push(ns.0.clone());
+                true
+            }
+            // How long it holds that there are none.
+            RData::SOA(_) => true,
+            _ => false,
+        });
+    }
+    let has_ipv6 = has_ipv6();
+    let mut counts = vec![[0; 2]; names.len()];
+    message.additionals.retain(|record| {
+        let Some(at) = names.iter().position(|name| *name == record.name) else { return false };
+        let family = match record.record_type() {
+            RecordType::A => 0,
+            RecordType::AAAA if has_ipv6 => 1,
+            _ => return false,
+        };
+        counts[at][family] += 1;
+        counts[at][family] <= MAX_ADDRESSES
+    });
+    for record in message.answers.iter_mut().chain(&mut message.authorities).chain(&mut message.additionals) {
+        record.ttl = record.ttl.clamp(*lifetimes.start(), *lifetimes.end());
+    }
+}
+
+/// Bounds the record sets, and the signatures of each.
+fn bound(section: &mut Vec<Record>, most: usize) {
+    let mut sets: Vec<(Name, RecordType, usize)> = Vec::new();
+    section.retain(|record| {
+        let rtype = covered(record);
+        let known = sets.iter().position(|(owner, of, _)| *of == rtype && *owner == record.name);
+        let at = match known {
+            Some(at) => at,
+            None if sets.len() == most => return false,
+            None => {
+                sets.push((record.name.clone(), rtype, 0));
+                sets.len() - 1
+            }
+        };
+        if signature(record).is_some() {
+            sets[at].2 += 1;
+        }
+        signature(record).is_none() || sets[at].2 <= MAX_SIGNATURES
+    });
+}
+
+/// Whether this machine has a way to addresses of IPv6. No packet is sent.
+pub fn has_ipv6() -> bool {
+    let somewhere = SocketAddr::new(IpAddr::from([0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30]), 53);
+    UdpSocket::bind("[::]:0").and_then(|socket| socket.connect(somewhere)).is_ok()
+}

@@ -1,0 +1,191 @@
+//! Recursion: the authoritative servers are asked, from the root on.
+//!
+//! hickory's recursor finds the servers of a zone and sends the queries. What goes wrong around that, and what it all may cost,
+//! is dealt with here, between the recursor and its connections. Each link of a chain of CNAMEs is looked for and validated by
+//! itself: [`respond`](super::respond) decides anew what is responsible for each target.
+//!
+//! ```text
+//! lanes       threads, and a queue for each client
+//! resolver    asks hickory's recursor for one record set, and keeps what servers said
+//! errand      what one client query may cause, and what one question to the recursor is about
+//! provider    the recursor's connections: which server next, and what is believed
+//! filter      what is kept of a response
+//! servers     which servers are down, and how long others take
+//! addresses   the addresses of name servers that referrals leave out
+//! validation  whether what they said is secure
+//! hints       the root servers and their keys
+//! ```
+
+mod addresses;
+mod errand;
+mod filter;
+mod hints;
+mod lanes;
+mod provider;
+mod resolver;
+mod servers;
+mod validation;
+
+use super::{
+    cache::Lifetimes,
+    read::{ParsedResponse, parse_response},
+    upstream::Failure,
+};
+use crate::{
+    answer::known::{Entry, Key, Question},
+    clock::now,
+    config::{self, Dnssec},
+    snapshot::routes::RouteId,
+    wire::codes::ede,
+};
+use anyhow::Context;
+use arc_swap::ArcSwap;
+pub use errand::Budget;
+use hickory_server::proto::{
+    op::{Message, Query},
+    rr::{Name, RecordType},
+    serialize::binary::BinDecodable,
+};
+pub use hints::{root_hints, trust_anchor};
+use lanes::Lanes;
+use resolver::{Options, Resolver};
+use std::{net::IpAddr, sync::Arc};
+use validation::{
+    Anchors, MAX_SERVERS, Source, Validator,
+    proven::{Proof, Reason, Unproven},
+};
+
+/// The longest text of a failure, in octets.
+const MAX_TEXT: usize = 200;
+
+/// Asks the authoritative servers.
+pub struct Recursion {
+    lanes: Lanes,
+    seeker: ArcSwap<Seeker>,
+    options: Options,
+    /// None where answers are not validated.
+    anchors: Option<Anchors>,
+}
+
+/// Looks for names, and knows what it has found.
+struct Seeker {
+    resolver: Arc<Resolver>,
+    validator: Option<Validator<Arc<Resolver>>>,
+}
+
+impl Seeker {
+    fn new(options: &Options, anchors: Option<&Anchors>) -> anyhow::Result<Seeker> {
+        let resolver = Resolver::new(options)?;
+        let validator = anchors.map(|anchors| Validator::new(resolver.clone(), anchors.clone()));
+        Ok(Seeker { resolver, validator })
+    }
+
+    /// The first link of what is at a name, and whether it is secure.
+    async fn seek(
+        &self,
+        query: &Query,
+        checking_disabled: bool,
+        budget: &Arc<Budget>,
+    ) -> Result<(Message, bool), Failure> {
+        if !budget.take_link() {
+            return Err(failure(ede::NO_REACHABLE_AUTHORITY, &"the name leads to too many other names"));
+        }
+        let Some(validator) = self.validator.as_ref().filter(|_| !checking_disabled) else {
+            let said = self.resolver.ask(&query.name, query.query_type, &[], budget).await?;
+            return Ok((Message::clone(&said.message), false));
+        };
+        let mut avoided: Vec<IpAddr> = Vec::new();
+        let mut unproven: Option<Unproven> = None;
+        loop {
+            let said = match self.resolver.ask(&query.name, query.query_type, &avoided, budget).await {
+                Ok(said) => said,
+                Err(failure) => return Err(unproven.map_or(failure, Failure::from)),
+            };
+            let mut message = Message::clone(&said.message);
+            match validator.validate(query, &mut message, budget).await {
+                Ok(proof) => return Ok((message, proof == Proof::Secure)),
+                // Another server of the zone may have what this one has not, or has wrong.
+                Err(error) => match said.server {
+                    Some(server) if error.reason != Reason::TooMuchWork && avoided.len() + 1 < MAX_SERVERS => {
+                        avoided.push(server);
+                        unproven.get_or_insert(error);
+                    }
+                    _ => return Err(error.into()),
+                },
+            }
+        }
+    }
+}
+
+impl Recursion {
+    /// Recursion as the configuration has it; its files are read now.
+    pub fn new(config: &config::Recursion) -> anyhow::Result<Recursion> {
+        let roots = match &config.root_hints {
+            Some(file) => root_hints(file).context("check `internet_resolver.root_hints`")?,
+            None => hints::root_servers(),
+        };
+        let anchors = match &config.trust_anchor {
+            Some(file) => trust_anchor(file).context("check `internet_resolver.trust_anchor`")?,
+            None => hints::root_keys(),
+        };
+        let anchors = (config.dnssec == Dnssec::Validate).then_some(anchors);
+        let options = Options { roots, allow_servers: config.allow_servers.clone() };
+        let seeker = ArcSwap::from_pointee(Seeker::new(&options, anchors.as_ref())?);
+        Ok(Recursion { lanes: Lanes::new()?, seeker, options, anchors })
+    }
+
+    /// Forgets what the servers said.
+    pub fn forget(&self) {
+        match Seeker::new(&self.options, self.anchors.as_ref()) {
+            Ok(seeker) => self.seeker.store(Arc::new(seeker)),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "recursion cache not flushed");
+            }
+        }
+    }
+
+    /// Gets the answer to a question of a client: the record set, a CNAME, or that there is nothing. What it takes comes from
+    /// the budget of the client's query.
+    pub async fn ask(
+        &self,
+        client: IpAddr,
+        route: RouteId,
+        question: &Question<'_>,
+        budget: &Arc<Budget>,
+        lifetimes: &Lifetimes,
+    ) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
+        let name = Name::from_bytes(question.name.wire()).map_err(|error| failure(ede::OTHER, &error))?;
+        let query = Query::query(name, RecordType::from(question.qtype));
+        let (seeker, budget, checking_disabled) = (self.seeker.load_full(), budget.clone(), question.checking_disabled);
+        let job = async move {
+            let (message, authentic) = seeker.seek(&query, checking_disabled, &budget).await?;
+            Ok::<_, Failure>((message.to_vec().map_err(|error| failure(ede::OTHER, &error))?, authentic))
+        };
+        let found = self.lanes.run(client, job).await;
+        let (octets, authentic): (Vec<u8>, bool) =
+            found.unwrap_or_else(|| Err(failure(ede::OTHER, &"recursion has failed, and this is a bug")))?;
+        let read = parse_response(&octets, (route, &[0]), question, now(), lifetimes);
+        let useless = |useless| failure(ede::NO_REACHABLE_AUTHORITY, &format!("an authoritative server {useless}"));
+        let mut answers = match read.map_err(useless)? {
+            ParsedResponse::Answers(answers) => answers,
+            ParsedResponse::Referral { .. } => {
+                return Err(failure(ede::NO_REACHABLE_AUTHORITY, &"an authoritative server refers to other servers"));
+            }
+        };
+        answers.truncate(1);
+        if let Some((_, entry)) = answers.first_mut() {
+            Arc::make_mut(entry).authentic = authentic;
+        }
+        Ok(answers)
+    }
+}
+
+fn failure(code: u16, text: &impl ToString) -> Failure {
+    let mut text = text.to_string();
+    if text.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        text.truncate(end);
+    }
+    Failure::new(code, text)
+}

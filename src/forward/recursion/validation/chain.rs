@@ -1,0 +1,391 @@
+//! The chain of trust: which zone a name is in, and what keys it has (RFC 4035, 5.2).
+//!
+//! It is followed from the trust anchor down. At each name on the way the zone above is asked for DS records: it has them, or
+//! proves that no zone begins there, or that one begins there that is not signed. Servers of the zone below are not asked
+//! where a cut is: those of load balancers do not know.
+
+use super::{
+    super::errand::{Budget, Said, Work},
+    delegation::Delegation,
+    nsec::{Nsecs, is_below},
+    nsec3::Nsec3s,
+    proven::{Proof, Reason, Unproven},
+    signatures::{MAX_KEYS, SignedSet, ZoneKeys, labels, sets},
+};
+use crate::forward::upstream::Failure;
+use hickory_server::proto::{
+    dnssec::{
+        DigestType, PublicKey, PublicKeyBuf,
+        rdata::{DNSKEY, DNSSECRData, DS},
+    },
+    op::Message,
+    rr::{Name, RData, Record, RecordType},
+};
+use moka::sync::Cache;
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// What is known of zones may take so much memory, in octets.
+const MAX_OCTETS: u64 = 16 << 20;
+/// What is known of a zone without its keys takes so much, in octets.
+const STATUS_OCTETS: u32 = 400;
+/// How long a zone counts as it was found to be, at most.
+const MAX_TTL: u32 = 86_400;
+/// How long a zone counts as bogus (RFC 9520, 3.2), in seconds.
+const BOGUS_TTL: u32 = 10;
+/// DS records of one delegation that are looked at.
+const MAX_DS: usize = 16;
+/// So many servers of a zone are asked for what those before did not have a proof of.
+pub const MAX_SERVERS: usize = 4;
+
+/// Where what is validated comes from.
+pub trait Source: Send + Sync {
+    /// Asks servers for a record set, but not those that are avoided.
+    fn ask(
+        &self,
+        name: &Name,
+        rtype: RecordType,
+        avoided: &[IpAddr],
+        budget: &Arc<Budget>,
+    ) -> impl Future<Output = Result<Said, Failure>> + Send;
+}
+
+/// A zone and the keys that it has to have.
+pub type Anchors = Vec<(Name, Vec<PublicKeyBuf>)>;
+
+/// The zone that a name is in.
+#[derive(Clone, Debug)]
+pub enum Zone {
+    /// A signed one, with these keys.
+    Secure(Arc<ZoneKeys>),
+    /// One that is proven not to be signed, or that no trust anchor leads to.
+    Insecure,
+}
+
+/// What is at a name.
+#[derive(Clone, Debug)]
+enum Status {
+    /// A zone begins.
+    Zone(Zone),
+    /// It is in the same zone as the one above it.
+    Within,
+    /// There is no such name.
+    NoName,
+    /// What is there cannot be proven.
+    Bogus(Unproven),
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    status: Status,
+    until: Instant,
+}
+
+/// The chain of trust from the anchors down.
+pub struct Chain<S> {
+    source: S,
+    anchors: Anchors,
+    known: Cache<Name, Known>,
+}
+
+impl<S: Source> Chain<S> {
+    /// A chain of which nothing is known yet.
+    pub fn new(source: S, anchors: Anchors) -> Chain<S> {
+        let octets = |_: &Name, known: &Known| {
+            let keys = match &known.status {
+                Status::Zone(Zone::Secure(zone)) => &zone.keys[..],
+                _ => &[],
+            };
+            keys.iter().fold(STATUS_OCTETS, |sum, (_, key)| sum + 100 + key.public_key().public_bytes().len() as u32)
+        };
+        let known = Cache::builder().max_capacity(MAX_OCTETS).weigher(octets);
+        Chain { source, anchors, known: known.time_to_live(Duration::from_secs(MAX_TTL.into())).build() }
+    }
+
+    /// Where what is validated comes from.
+    #[cfg(test)]
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// The zone that a name is in.
+    ///
+    /// # Errors
+    /// The chain breaks on the way.
+    pub async fn zone_of(&self, name: &Name, budget: &Arc<Budget>) -> Result<Zone, Unproven> {
+        let above = self.anchors.iter().filter(|(anchor, _)| anchor.zone_of(name));
+        let Some((anchor, trusted)) = above.max_by_key(|(anchor, _)| labels(anchor)) else { return Ok(Zone::Insecure) };
+        let mut zone = match self.known_at(anchor) {
+            Some(Status::Zone(Zone::Secure(zone))) => zone,
+            Some(Status::Bogus(unproven)) => return Err(unproven),
+            _ => match self.settle(anchor, self.keys(anchor, &|key| is_trusted(key, trusted), budget)).await? {
+                Status::Zone(Zone::Secure(zone)) => zone,
+                _ => return Ok(Zone::Insecure),
+            },
+        };
+        for count in labels(anchor) + 1..=labels(name) {
+            let at = name.trim_to(count);
+            let status = match self.known_at(&at) {
+                Some(status) => status,
+                None => self.settle(&at, self.delegation(&at, &zone, budget)).await?,
+            };
+            match status {
+                Status::Zone(Zone::Secure(next)) => zone = next,
+                Status::Zone(Zone::Insecure) => return Ok(Zone::Insecure),
+                Status::Within => {}
+                Status::NoName => break,
+                Status::Bogus(unproven) => return Err(unproven),
+            }
+        }
+        Ok(Zone::Secure(zone))
+    }
+
+    /// Asks for a record set until one server has what `judge` takes. Others may have it where one has it not, or not signed.
+    ///
+    /// # Errors
+    /// What the last one had is not proven.
+    pub async fn ask<T>(
+        &self,
+        name: &Name,
+        rtype: RecordType,
+        budget: &Arc<Budget>,
+        judge: impl Fn(&Message) -> Result<T, Unproven>,
+    ) -> Result<T, Unproven> {
+        let mut avoided: Vec<IpAddr> = Vec::new();
+        let mut unproven: Option<Unproven> = None;
+        loop {
+            let said = match self.source.ask(name, rtype, &avoided, budget).await {
+                Ok(said) => said,
+                Err(failure) => {
+                    let text = format!("{name} {rtype} cannot be had: {}", failure.text);
+                    let failed = Unproven { failure: Some(failure), ..Unproven::new(Reason::DenialMissing, text) };
+                    return Err(unproven.unwrap_or(failed));
+                }
+            };
+            match judge(&said.message) {
+                Ok(judged) => return Ok(judged),
+                Err(error) => match said.server {
+                    Some(server) if error.may_be_elsewhere() && avoided.len() + 1 < MAX_SERVERS => {
+                        avoided.push(server);
+                        unproven = Some(error);
+                    }
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+
+    fn known_at(&self, name: &Name) -> Option<Status> {
+        self.known.get(name).filter(|known| Instant::now() < known.until).map(|known| known.status)
+    }
+
+    /// Keeps what was found at a name. That servers did not answer is not kept.
+    async fn settle(
+        &self,
+        name: &Name,
+        found: impl Future<Output = Result<(Status, u32), Unproven>>,
+    ) -> Result<Status, Unproven> {
+        let (status, ttl) = match Box::pin(found).await {
+            Ok(found) => found,
+            Err(unproven) if !unproven.may_be_elsewhere() => return Err(unproven),
+            Err(unproven) => (Status::Bogus(unproven), BOGUS_TTL),
+        };
+        let until = Instant::now() + Duration::from_secs(ttl.clamp(1, MAX_TTL).into());
+        self.known.insert(name.to_lowercase(), Known { status: status.clone(), until });
+        Ok(status)
+    }
+
+    /// RFC 4035, 5.2: the zone's DNSKEY records, signed by one of them that the zone above names, or the anchor is.
+    async fn keys(
+        &self,
+        apex: &Name,
+        is_named: &(dyn Fn(&DNSKEY) -> bool + Sync),
+        budget: &Arc<Budget>,
+    ) -> Result<(Status, u32), Unproven> {
+        self.ask(apex, RecordType::DNSKEY, budget, |message| {
+            let missing = || Unproven::new(Reason::KeyMissing, format!("{apex} DNSKEY is missing"));
+            let sets = sets(&message.answers);
+            let set =
+                sets.iter().find(|set| set.rtype == RecordType::DNSKEY && set.owner == apex).ok_or_else(missing)?;
+            let keys = || {
+                set.records.iter().take(MAX_KEYS).filter_map(|record| match &record.data {
+                    RData::DNSSEC(DNSSECRData::DNSKEY(key)) => Some((key.calculate_key_tag().ok()?, key.clone())),
+                    _ => None,
+                })
+            };
+            let entry = ZoneKeys { apex: apex.clone(), keys: keys().filter(|(_, key)| is_named(key)).collect() };
+            if entry.keys.is_empty() {
+                return Err(set.unproven(Reason::KeyMissing));
+            }
+            let signed = set.verify(&entry, &budget.work)?;
+            let ttl = set.records.iter().map(|record| record.ttl).min().unwrap_or(0).min(signed.ttl);
+            let zone = ZoneKeys { apex: apex.clone(), keys: keys().collect() };
+            Ok((Status::Zone(Zone::Secure(Arc::new(zone))), ttl))
+        })
+        .await
+    }
+
+    /// What is at a name below a signed zone, which may be a cut.
+    async fn delegation(
+        &self,
+        name: &Name,
+        zone: &Arc<ZoneKeys>,
+        budget: &Arc<Budget>,
+    ) -> Result<(Status, u32), Unproven> {
+        let found = self
+            .ask(name, RecordType::DS, budget, |message| {
+                let sets = sets(&message.answers);
+                let of = |rtype| sets.iter().filter(move |set| set.rtype == rtype);
+                if let Some(set) = of(RecordType::DS).find(|set| set.owner == name) {
+                    let signed = set.verify(zone, &budget.work)?;
+                    if signed.labels < name.num_labels() {
+                        return Err(set.unproven(Reason::Bogus));
+                    }
+                    let ttl = set.records.iter().map(|record| record.ttl).min().unwrap_or(0).min(signed.ttl);
+                    return Ok((Err(usable(set)), ttl));
+                }
+                // No zone begins below a DNAME record.
+                if let Some(set) = of(RecordType::DNAME).find(|set| is_below(set.owner, name)) {
+                    let signed = set.verify(zone, &budget.work)?;
+                    return Ok((Ok(Status::NoName), signed.ttl));
+                }
+                if let Some(set) = of(RecordType::CNAME).find(|set| set.owner == name) {
+                    let signed = set.verify(zone, &budget.work)?;
+                    if signed.labels == name.num_labels() {
+                        return Ok((Ok(Status::Within), signed.ttl));
+                    }
+                    // Made from a wildcard: there is no such name.
+                    let denial = Denial::new(message, zone, &budget.work)?;
+                    return match denial.proves_no_closer_name(name, signed.labels)? {
+                        Some(_) => Ok((Ok(Status::NoName), signed.ttl.min(denial.ttl))),
+                        None => {
+                            Err(Unproven::new(Reason::DenialMissing, format!("{name} DS {}", Reason::DenialMissing)))
+                        }
+                    };
+                }
+                let denial = Denial::new(message, zone, &budget.work)?;
+                let status = match denial.delegation(name)? {
+                    Some(Delegation::Insecure) => Status::Zone(Zone::Insecure),
+                    Some(Delegation::None) => Status::Within,
+                    Some(Delegation::NoName) => Status::NoName,
+                    None => {
+                        return Err(Unproven::new(
+                            Reason::DenialMissing,
+                            format!("{name} DS {}", Reason::DenialMissing),
+                        ));
+                    }
+                };
+                Ok((Ok(status), denial.ttl))
+            })
+            .await?;
+        match found {
+            (Ok(status), ttl) => Ok((status, ttl)),
+            // RFC 4035, 5.2, and RFC 6840, 5.2: algorithms that are not known make the zone an unsigned one.
+            (Err(usable), ttl) if usable.is_empty() => Ok((Status::Zone(Zone::Insecure), ttl)),
+            (Err(usable), ttl) => {
+                let is_named = |key: &DNSKEY| usable.iter().any(|ds| ds.covers(name, key).unwrap_or(false));
+                let (status, keys_ttl) = self.keys(name, &is_named, budget).await?;
+                Ok((status, ttl.min(keys_ttl)))
+            }
+        }
+    }
+}
+
+/// The DS records whose algorithms are known. Those with SHA-1 do not count beside better ones (RFC 4509, 3).
+fn usable(set: &SignedSet) -> Vec<DS> {
+    let all = set.records.iter().filter_map(|record| match &record.data {
+        RData::DNSSEC(DNSSECRData::DS(ds)) => Some(ds),
+        _ => None,
+    });
+    let known = all.filter(|ds| ds.algorithm().is_supported() && ds.digest_type().is_supported()).take(MAX_DS);
+    let mut usable: Vec<DS> = known.cloned().collect();
+    if usable.iter().any(|ds| ds.digest_type() != DigestType::SHA1) {
+        usable.retain(|ds| ds.digest_type() != DigestType::SHA1);
+    }
+    usable
+}
+
+fn is_trusted(key: &DNSKEY, trusted: &[PublicKeyBuf]) -> bool {
+    let key = key.public_key();
+    trusted.iter().any(|one| one.algorithm() == key.algorithm() && one.public_bytes() == key.public_bytes())
+}
+
+/// What a zone says does not exist: its NSEC or NSEC3 records, with good signatures.
+pub struct Denial<'m> {
+    nsecs: Nsecs<'m>,
+    nsec3s: Nsec3s<'m>,
+    /// The shortest TTL of the records, in seconds.
+    pub ttl: u32,
+}
+
+impl<'m> Denial<'m> {
+    /// The records of a response that are signed by a zone, and not made from a wildcard.
+    ///
+    /// # Errors
+    /// To find out would take too much work.
+    pub fn new(message: &'m Message, zone: &'m ZoneKeys, work: &'m Work) -> Result<Denial<'m>, Unproven> {
+        let (mut nsecs, mut nsec3s, mut ttl) = (Vec::new(), Vec::new(), MAX_TTL);
+        for set in sets(&message.authorities) {
+            if !matches!(set.rtype, RecordType::NSEC | RecordType::NSEC3) || set.records.len() != 1 {
+                continue;
+            }
+            let signed = match set.verify(zone, work) {
+                Ok(signed) => signed,
+                Err(unproven) if unproven.reason == Reason::TooMuchWork => return Err(unproven),
+                Err(_) => continue,
+            };
+            if signed.labels < set.owner.num_labels() {
+                continue;
+            }
+            let record: &'m Record = set.records[0];
+            match &record.data {
+                RData::DNSSEC(DNSSECRData::NSEC(nsec)) => nsecs.push((&record.name, nsec)),
+                RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) => nsec3s.push((&record.name, nsec3)),
+                _ => continue,
+            }
+            ttl = ttl.min(record.ttl).min(signed.ttl);
+        }
+        let nsecs = Nsecs { apex: &zone.apex, records: nsecs };
+        Ok(Denial { nsecs, nsec3s: Nsec3s::new(&zone.apex, &nsec3s, work)?, ttl })
+    }
+
+    /// Whether the name has no records of the type.
+    pub fn proves_no_data(&self, name: &Name, rtype: RecordType) -> Result<Option<Proof>, Unproven> {
+        match self.nsecs.proves_no_data(name, rtype) {
+            true => Ok(Some(Proof::Secure)),
+            false if self.nsec3s.are_costly() => Ok(Some(Proof::Insecure)),
+            false => self.nsec3s.proves_no_data(name, rtype),
+        }
+    }
+
+    /// Whether there is no such name.
+    pub fn proves_no_name(&self, name: &Name) -> Result<Option<Proof>, Unproven> {
+        match self.nsecs.proves_no_name(name) {
+            true => Ok(Some(Proof::Secure)),
+            false if self.nsec3s.are_costly() => Ok(Some(Proof::Insecure)),
+            false => self.nsec3s.proves_no_name(name),
+        }
+    }
+
+    /// Whether no name is closer than the wildcard that a record was made from.
+    pub fn proves_no_closer_name(&self, name: &Name, wildcard_labels: u8) -> Result<Option<Proof>, Unproven> {
+        match self.nsecs.proves_no_closer_name(name, wildcard_labels) {
+            true => Ok(Some(Proof::Secure)),
+            false if self.nsec3s.are_costly() => Ok(Some(Proof::Insecure)),
+            false => self.nsec3s.proves_no_closer_name(name, wildcard_labels),
+        }
+    }
+
+    /// What there is at a name without DS records.
+    fn delegation(&self, name: &Name) -> Result<Option<Delegation>, Unproven> {
+        match self.nsecs.delegation(name) {
+            Some(delegation) => Ok(Some(delegation)),
+            None if self.nsec3s.is_empty() => Ok(None),
+            None if self.nsec3s.are_costly() => Ok(Some(Delegation::Insecure)),
+            None => self.nsec3s.delegation(name),
+        }
+    }
+}
