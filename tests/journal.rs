@@ -69,7 +69,7 @@ fn reports_shows_and_drops_journals() {
         let keys = "tsig_keys: {update: {secret: c2VjcmV0IG9mIHVwZGF0ZXMhIQ==}}\n";
         let server = Server::start_from(&source, &format!("state_directory: state\n{keys}")).ready();
         let run = |arguments: &[&str]| zonal(&server.scratch, arguments);
-        assert_eq!(run(&["journal", "show"]), ("There is no journal.\n".into(), true));
+        assert_eq!(run(&["journal", "show"]), ("No zone has a journal.\n".into(), true));
         update(
             &server,
             "corp.example",
@@ -134,7 +134,7 @@ fn reports_shows_and_drops_journals() {
         }
         // After the drop, the files are served, also after a restart. The other zone keeps its journal.
         let (text, is_well) = run(&["journal", "drop", "corp.example"]);
-        assert!(is_well && text.contains("Z0CORP: 5 record sets of dynamic updates are dropped"), "{text}");
+        assert!(is_well && text.contains("Z0CORP: 5 record sets of dynamic updates were dropped"), "{text}");
         let served = |server: &Server| {
             [
                 "www.corp.example",

@@ -490,7 +490,7 @@ fn checks_tokens_and_certificates() {
     let output =
         Command::new(crate::harness::ZONAL).args(["serve", "--config", config.to_str().unwrap()]).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(1) && told.contains("changes are taken by `push`"), "{told}");
+    assert!(output.status.code() == Some(1) && told.contains("`push` accepts changes here"), "{told}");
 }
 
 #[test]

@@ -254,7 +254,7 @@ fn a_failed_takeover_changes_nothing() {
         ),
         (
             text.replace(&admin, &format!("address: '{}'", taken.local_addr().unwrap())),
-            "choose another `admin.address`",
+            "cannot listen; choose another address",
         ),
         (text.replace("takeover_socket: takeover", "takeover_socket: tls.key/takeover"), "check `takeover_socket`"),
     ];
@@ -507,13 +507,13 @@ fn without_takeover_socket_no_process_takes_over() {
     }
     let server = Server::start_from("{push: {}}", "");
     kill_process(Pid::from_raw(server.process.id() as i32).unwrap(), Signal::USR2).unwrap();
-    server.process.wait_for_log("without `takeover_socket`");
+    server.process.wait_for_log("SIGUSR2 ignored");
     let mut second = Process::start(
         &[ZONAL, "serve", "--config", server.scratch.path().join("zonal.yaml").to_str().unwrap()],
         &server.scratch,
         "second",
     );
-    assert!(second.has_failed() && second.log().contains("another program has it"), "{}", second.log());
+    assert!(second.has_failed() && second.log().contains("another program has the address"), "{}", second.log());
     // Only the user of the process may connect.
     let server = Server::start_from("{push: {}}", "takeover_socket: takeover\n");
     let mode = |path: &Path| std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions());

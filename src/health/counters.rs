@@ -64,7 +64,7 @@ impl Counters {
             let mut family = Family::gauge(
                 name,
                 "1 for each target of a health check that answers do not use. health_check: the check, or the endpoint. address: \
-                 the address of an endpoint's interface",
+                 the address of an endpoint's interface. kind: probe, calculated, external",
             );
             for target in snapshot.load().health_targets.iter().filter(|target| !target.verdict.is_healthy()) {
                 let (check, address) = match &target.id {

@@ -163,7 +163,7 @@ impl Responder {
         match self.answer(&client, query, &mut reply, |octets| self.has_room(state, octets, &mut unread)) {
             None => Some((Part::whole(reply), unread)),
             Some(pending) => {
-                // The task goes on when the client is gone: other clients may wait for the same answer.
+                // The task continues when the client is gone: other clients may wait for the same answer.
                 let pending =
                     tokio::spawn(self.clone().answer_pending(state.clone(), client, query.into(), pending)).await;
                 pending.unwrap_or_else(|_| Some((Part::whole(Vec::new()), None)))

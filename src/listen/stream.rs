@@ -224,7 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let client_timeout = self.responder.core.connections.client_timeout;
         // The time-out counts from the last reply, or from the first octet of an incomplete message.
         let mut deadline = Instant::now() + client_timeout;
-        // The reason to read no more. Queries that were read are answered first.
+        // The reason to stop reading. Queries that were read are answered first.
         let mut last = None;
         let mut phase = Phase::Open;
         loop {

@@ -38,7 +38,7 @@ const BATCH: usize = 32;
 const MAX_QUERY_OCTETS: usize = 4096;
 /// The time-out of a receive, after which a worker looks whether it must stop.
 const RECEIVE_TIMEOUT: Duration = Duration::from_millis(500);
-/// The maximum time that a worker goes on reading after the stop.
+/// The maximum time that a worker reads after the stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The number of batches without prefetch after a batch that had nothing to prefetch.
 const UNHINTED_BATCHES: u8 = 15;
@@ -518,7 +518,7 @@ fn source(name: &libc::sockaddr_storage) -> Option<(IpAddr, u16)> {
             Some((Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr)).into(), u16::from_be(name.sin_port)))
         }
         libc::AF_INET6 => {
-            // SAFETY: likewise, a sockaddr_in6.
+            // SAFETY: as above, a sockaddr_in6.
             let name = unsafe { &*ptr::from_ref(name).cast::<libc::sockaddr_in6>() };
             let address = IpAddr::V6(Ipv6Addr::from(name.sin6_addr.s6_addr)).to_canonical();
             Some((address, u16::from_be(name.sin6_port)))

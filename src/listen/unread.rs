@@ -47,7 +47,7 @@ impl Backlog {
         (!is_empty).then(|| *self.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Returns the octets, and counts them no more: the connection is closed.
+    /// Sets the number of octets to 0, and returns it: the connection is closed.
     pub fn take_octets(&self) -> usize {
         self.octets.swap(0, Relaxed)
     }

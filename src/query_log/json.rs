@@ -298,7 +298,7 @@ fn name_at(message: &[u8], at: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Writes an octet of a name in presentation format (RFC 1035, 5.1). JSON escapes the backslash once more.
+/// Writes an octet of a name in presentation format (RFC 1035, 5.1). JSON escapes the backslash again.
 #[cold]
 fn name_octet(octet: u8, out: &mut Vec<u8>) {
     match octet {

@@ -1,6 +1,6 @@
 //! The query log, and dnstap. Neither delays answers.
 //!
-//! Each thread that answers has a ring. It writes the raw facts of an answer into the ring, and goes on. When the ring is full,
+//! Each thread that answers has a ring. It writes the raw facts of an answer into the ring, and continues. When the ring is full,
 //! the entry is dropped and counted. One thread, the [writer], empties the rings, formats the entries as JSON or as dnstap
 //! messages, and passes batches of them to the threads of the [sinks](sink). A slow destination delays only its own sink.
 //!

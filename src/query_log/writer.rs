@@ -190,7 +190,7 @@ impl Log {
         }
     }
 
-    /// Whether the log goes on with the same sink under a changed configuration.
+    /// Whether the log keeps its sink under a changed configuration.
     fn continues_as(&self, configured: &Configured) -> bool {
         self.id == configured.id
             && self.since == configured.since

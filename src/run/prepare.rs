@@ -251,8 +251,9 @@ fn core(
         ..forward::Limits::default()
     };
     let forwarding = Forwarding::new(snapshot.clone(), &limits_of_forwarding, upstreams, recursion, runtime);
-    let limits = TransferLimits { octets: config.limits.transfer_octets as usize, ..TransferLimits::default() };
-    let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, limits, updates, runtime);
+    let limits_of_transfers =
+        TransferLimits { octets: config.limits.transfer_octets as usize, ..TransferLimits::default() };
+    let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, limits_of_transfers, updates, runtime);
     let limits = limits(config, open_files);
     Ok(Arc::new(Core::new(snapshot, &limits, forwarding, transfers, query_log, runtime)))
 }

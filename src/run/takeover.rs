@@ -9,8 +9,8 @@
 //! old -> new   yours                    from now on the new process takes packets and connections, and makes changes
 //! old -> new   quic                     and QUIC packets: no earlier process reads them any more
 //! ```
-//! If the new process ends before it is ready, the old one goes on as before. If the old process ends, the new one has
-//! everything, and goes on.
+//! If the new process ends before it is ready, the old one continues as before. If the old process ends, the new one has
+//! everything, and continues.
 
 use super::inherited::Inherited;
 use crate::control_plane::{

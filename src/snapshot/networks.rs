@@ -483,8 +483,8 @@ impl Networks {
     }
 }
 
-/// The networks that contain a prefix: first those that have it as a block, the last one of these first, then the members of the
-/// wider prefix. A subnet replaces the wider entry of its VPC, and stays in narrower blocks of that VPC.
+/// The networks that contain a prefix: first the networks with this block, in reverse order, then the members of the wider
+/// prefix. A subnet replaces the wider entry of its VPC, and stays in narrower blocks of that VPC.
 fn members_of(wider: &[Member], own: &[(IpNet, Member)]) -> Box<[Member]> {
     let mut subnets: HashMap<NetworkAt, Option<u32>> =
         wider.iter().map(|member| (member.network, member.subnet)).collect();

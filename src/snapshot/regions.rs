@@ -1,7 +1,7 @@
 //! AWS Regions: where they are, for routing policies.
 //!
-//! The places are those that AWS publishes (https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html):
-//! a city or a state. The coordinates are those of that city, or of the area's largest city; the error is some tens of
+//! AWS publishes the place of each Region (https://docs.aws.amazon.com/global-infrastructure/latest/regions/aws-regions.html):
+//! a city or a state. The coordinates are those of the city, or of the state's largest city. The error is some tens of
 //! kilometres, which does not change which of two Regions is nearer.
 
 /// A Region and its place.

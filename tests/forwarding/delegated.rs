@@ -1,5 +1,6 @@
 //! An on-premises BIND that follows a delegation to the zones of VPCs, and minimises the names in
-//! its queries (RFC 9156).
+//! its queries (RFC 9156). Each zone has an NS record that leads to the delegation endpoint, because BIND asks the name servers
+//! that a zone itself names.
 
 use crate::harness::{ZONAL, can_run, lab::Lab, wait_until};
 
@@ -12,13 +13,16 @@ resolver_endpoints:
   delegated: {direction: INBOUND_DELEGATION, vpc_id: vpc, ip_addresses: [{ip: 10.2.0.54}]}
 private_hosted_zones:
   outer: {name: aws.corp.example, vpc_ids: [vpc], records: [
+    {name: ns, type: A, ttl: 60, records: [10.2.0.54]},
     {name: www, type: A, ttl: 60, records: [10.2.0.80]},
     {name: one.two.three, type: A, ttl: 60, records: [10.2.0.81]},
     {name: "*.wild", type: A, ttl: 60, records: [10.2.0.82]}]}
   inner: {name: x.y.aws.corp.example, vpc_ids: [vpc], records: [
+    {name: "@", type: NS, ttl: 60, records: [ns.aws.corp.example]},
     {name: www, type: A, ttl: 60, records: [10.2.0.83]},
     {name: a.b.c, type: A, ttl: 60, records: [10.2.0.84]}]}
   below-wildcard: {name: x.y.wild.aws.corp.example, vpc_ids: [vpc], records: [
+    {name: "@", type: NS, ttl: 60, records: [ns.aws.corp.example]},
     {name: www, type: A, ttl: 60, records: [10.2.0.85]}]}
 "#;
 

@@ -224,9 +224,19 @@ impl Process {
 
     /// Its memory: resident pages in kB.
     pub fn resident_kb(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// Its own memory, without pages of files, in kB.
+    pub fn anonymous_kb(&self) -> u64 {
+        self.status("RssAnon:")
+    }
+
+    /// A number from `/proc/<pid>/status`.
+    pub fn status(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("a VmRSS line");
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        let value = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_else(|| panic!("no {field}"));
+        value.split_whitespace().next().unwrap().parse().unwrap()
     }
 }
 

@@ -7,12 +7,12 @@ use crate::harness::{
 };
 
 /// A notification leads to an incremental transfer at once, although the refresh interval is an hour.
-fn follows(signed: bool, start: impl Fn(&Primary) -> Process) {
+fn follows_changes(signed: bool, start: impl Fn(&Primary) -> Process) {
     let scratch = Scratch::new();
     let (port, secondary) = (free_port(), free_port());
     let primary = Primary { scratch: &scratch, port, secondary, signed, secure: false };
     // The zone is large, so that differences are smaller than the whole zone.
-    let more: String = (0..100).map(|number| format!("more{number} TXT \"of the same\"\n")).collect();
+    let more: String = (0..100).map(|number| format!("more{number} TXT \"text\"\n")).collect();
     write_zone(&scratch, "a.example", "1 3600 3600 86400", &format!("www A 192.0.2.1\n{more}"));
     let mut process = start(&primary);
     let key = if signed { ", tsig_key: transfer" } else { "" };
@@ -22,7 +22,11 @@ fn follows(signed: bool, start: impl Fn(&Primary) -> Process) {
     let server = Server::start_at(secondary, &scratch.path().join("zones"), &keys(SECRET));
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.1");
     assert_eq!(ask(secondary, IN_A, "no.a.example", RecordType::A).status, "NXDOMAIN");
-    assert_eq!(ask(secondary, IN_B, "www.a.example", RecordType::A).status, "REFUSED", "nobody's name in vpc-b");
+    assert_eq!(
+        ask(secondary, IN_B, "www.a.example", RecordType::A).status,
+        "REFUSED",
+        "the zone is not associated with vpc-b"
+    );
 
     for number in 2..6 {
         primary.update(&format!(
@@ -42,38 +46,38 @@ fn follows(signed: bool, start: impl Fn(&Primary) -> Process) {
         (server.metric(&["zonal_notifies_total", "result=\"accepted\""]) >= 4.0).then_some(())
     });
     server.wait_for_metric(&["zonal_transferred_zones", "current"], 1.0);
-    let told = wait_until("the status has no error", || {
+    let status = wait_until("the status has no error", || {
         zone(&server, "Z1").filter(|zone| zone["state"] == "current" && zone["error"].is_null())
     });
-    assert_eq!(told["primary"], format!("127.0.0.1:{port}"));
+    assert_eq!(status["primary"], format!("127.0.0.1:{port}"));
     process.assert_alive();
 }
 
 #[test]
 fn follows_bind() {
     if can_run(&["named", "nsupdate", "dig"]) {
-        follows(false, |primary| primary.bind(&["a.example"]));
+        follows_changes(false, |primary| primary.bind(&["a.example"]));
     }
 }
 
 #[test]
 fn follows_bind_with_tsig() {
     if can_run(&["named", "nsupdate", "dig"]) {
-        follows(true, |primary| primary.bind(&["a.example"]));
+        follows_changes(true, |primary| primary.bind(&["a.example"]));
     }
 }
 
 #[test]
 fn follows_knot() {
     if can_run(&["knotd", "nsupdate", "dig"]) {
-        follows(false, |primary| primary.knot(&[("a.example", "")]));
+        follows_changes(false, |primary| primary.knot(&[("a.example", "")]));
     }
 }
 
 #[test]
 fn follows_knot_with_tsig() {
     if can_run(&["knotd", "nsupdate", "dig"]) {
-        follows(true, |primary| primary.knot(&[("a.example", "")]));
+        follows_changes(true, |primary| primary.knot(&[("a.example", "")]));
     }
 }
 

@@ -8,8 +8,8 @@ use crate::harness::fake::{Asked, Fake, Say, a};
 use hickory_proto::rr::Record;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// The answers, by the first label of the zone.
-fn behave(asked: &Asked, endless: &AtomicU32) -> Vec<Say> {
+/// The replies of the primary. The first label of the zone selects the case.
+fn replies(asked: &Asked, endless: &AtomicU32) -> Vec<Say> {
     let zone = asked.name();
     let label = asked.label();
     let is_soa = asked.message.queries[0].query_type() == RecordType::SOA;
@@ -37,7 +37,7 @@ fn behave(asked: &Asked, endless: &AtomicU32) -> Vec<Say> {
         "outside" => whole(vec![www(), a("www.other.example", 60, "192.0.2.66")]),
         "two-soas" => vec![Say::Now(answer(asked, vec![soa(&zone, 5), www(), soa(&zone, 6)]))],
         "no-soa" => vec![Say::Now(answer(asked, vec![www(), soa(&zone, 5)]))],
-        "behind" => whole(vec![www(), soa(&zone, 5), www()]),
+        "after-the-end" => whole(vec![www(), soa(&zone, 5), www()]),
         "empty" => vec![Say::Now(answer(asked, Vec::new()))],
         "garbage" => vec![Say::Now(answer(asked, vec![soa(&zone, 5)])[..40].to_vec())],
         "short" => vec![Say::Now(answer(asked, vec![soa(&zone, 5), www()])), Say::Raw(Vec::new())],
@@ -60,15 +60,15 @@ fn behave(asked: &Asked, endless: &AtomicU32) -> Vec<Say> {
 fn refuses_wrong_transfers() {
     let scratch = Scratch::new();
     let endless = AtomicU32::new(0);
-    let fake = Fake::start("127.0.0.1:0", move |asked| behave(asked, &endless));
-    let lies = [
+    let fake = Fake::start("127.0.0.1:0", move |asked| replies(asked, &endless));
+    let cases = [
         ("wrong-id", "another identifier"),
         ("wrong-zone", "no SOA record for the zone"),
         ("wrong-question", "to another question"),
         ("outside", "www.other.example. A is outside of the zone"),
         ("two-soas", "the last SOA record is another one than the first"),
         ("no-soa", "does not begin with the SOA record"),
-        ("behind", "records after the last one"),
+        ("after-the-end", "records after the last one"),
         ("empty", "a message without records"),
         ("garbage", "cannot be read"),
         ("short", "closed the connection"),
@@ -76,7 +76,7 @@ fn refuses_wrong_transfers() {
         ("errors", "has a CNAME record and other records"),
         ("endless", "more than 1000000 octets"),
     ];
-    let zones: String = lies
+    let zones: String = cases
         .iter()
         .map(|(label, _)| *label)
         .chain(["good"])
@@ -87,18 +87,18 @@ fn refuses_wrong_transfers() {
     scratch.write("zones/m.yaml", manifest(&zones));
     let server = Server::start_with(&scratch.path().join("zones"), "limits: {transfer_octets: 1000000}\n");
     wait_for_address(&server, IN_A, "www.good.example", "192.0.2.1");
-    for (label, error) in lies {
-        let told = wait_for_error(&server, label, error);
-        assert_eq!((&told["state"], &told["serial"]), (&"pending".into(), &serde_json::Value::Null), "{told}");
+    for (label, error) in cases {
+        let status = wait_for_error(&server, label, error);
+        assert_eq!((&status["state"], &status["serial"]), (&"pending".into(), &serde_json::Value::Null), "{status}");
         let reply = ask(server.port, IN_A, &format!("www.{label}.example"), RecordType::A);
         assert_eq!((reply.status.as_str(), &reply.ede[..]), ("SERVFAIL", &[24][..]), "{label}\n{reply}");
     }
 }
 
-/// If the differences do not fit, or the primary cannot send them, the whole zone is transferred.
+/// This holds for differences to another version, and for a primary that cannot send differences.
 #[test]
 fn transfers_the_whole_zone_after_wrong_differences() {
-    for what in ["deletes", "formerr", "notimp", "garbage", "leads-astray", "single"] {
+    for case in ["deletes", "formerr", "notimp", "garbage", "wrong-serials", "single"] {
         let scratch = Scratch::new();
         let serial = std::sync::Arc::new(AtomicU32::new(1));
         let current = serial.clone();
@@ -107,11 +107,11 @@ fn transfers_the_whole_zone_after_wrong_differences() {
             let zone = "a.example";
             let www = |serial: u32| a("www.a.example", 60, &format!("192.0.2.{serial}"));
             let failed = |code| vec![Say::Now(asked.fails(code))];
-            let said = |records: Vec<Record>| vec![Say::Now(answer(asked, records))];
+            let answer_of = |records: Vec<Record>| vec![Say::Now(answer(asked, records))];
             match asked.message.queries[0].query_type() {
-                RecordType::SOA => said(vec![soa(zone, serial)]),
-                RecordType::IXFR => match what {
-                    "deletes" => said(vec![
+                RecordType::SOA => answer_of(vec![soa(zone, serial)]),
+                RecordType::IXFR => match case {
+                    "deletes" => answer_of(vec![
                         soa(zone, serial),
                         soa(zone, 1),
                         a("no.a.example", 60, "192.0.2.1"),
@@ -121,13 +121,13 @@ fn transfers_the_whole_zone_after_wrong_differences() {
                     ]),
                     "formerr" => failed(hickory_proto::op::ResponseCode::FormErr),
                     "notimp" => failed(hickory_proto::op::ResponseCode::NotImp),
-                    "leads-astray" => {
-                        said(vec![soa(zone, serial), soa(zone, 1), soa(zone, 9), soa(zone, 8), soa(zone, serial)])
+                    "wrong-serials" => {
+                        answer_of(vec![soa(zone, serial), soa(zone, 1), soa(zone, 9), soa(zone, 8), soa(zone, serial)])
                     }
                     "single" => vec![Say::Now(answer(asked, vec![soa(zone, serial)])), Say::Raw(Vec::new())],
                     _ => vec![Say::Raw(vec![0xff; 40])],
                 },
-                _ => said(vec![soa(zone, serial), www(serial), soa(zone, serial)]),
+                _ => answer_of(vec![soa(zone, serial), www(serial), soa(zone, serial)]),
             }
         });
         let zones = format!("  Z1: {{name: a.example, vpc_ids: [vpc-a], primaries: [{}]}}\n", fake.target());
@@ -138,7 +138,7 @@ fn transfers_the_whole_zone_after_wrong_differences() {
         let _ = super::notified::notify(server.port, "127.0.0.1", "a.example", None);
         wait_for_address(&server, IN_A, "www.a.example", "192.0.2.2");
         wait_for_transfers(&server, "axfr", 2.0);
-        assert_eq!(transfers(&server, "ixfr"), 0.0, "{what}");
-        assert!(fake.count(|asked| asked.message.queries[0].query_type() == RecordType::IXFR) > 0, "{what}");
+        assert_eq!(transfers(&server, "ixfr"), 0.0, "{case}");
+        assert!(fake.count(|asked| asked.message.queries[0].query_type() == RecordType::IXFR) > 0, "{case}");
     }
 }

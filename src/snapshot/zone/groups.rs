@@ -1,7 +1,7 @@
-//! Groups of record sets with one name and type, of which a routing policy chooses for each query.
+//! Groups of record sets with one name and type. A routing policy chooses among them for each query.
 //!
-//! The zone has one set without records at the name ([`Set::group`]); the members are nodes of their own in the zone's block,
-//! which no name leads to. A choice reads the health words and compares ranks: it allocates nothing.
+//! The zone has one set without records at the name ([`Set::group`]). The members are nodes of their own in the zone's block,
+//! and no name leads to them. A choice reads verdicts and compares ranks, and does not allocate.
 
 use super::{Node, Zone};
 use crate::{
@@ -37,9 +37,9 @@ pub struct Group {
 pub struct Member {
     /// Its `set_identifier`.
     pub identifier: Box<str>,
-    /// What it answers with.
+    /// Its records or its alias.
     pub content: Content,
-    /// What its policy says of it.
+    /// The values of its policy.
     pub rule: Rule,
     /// Its health check.
     pub health_check: Option<Id>,
@@ -47,10 +47,10 @@ pub struct Member {
     pub verdict: Option<Verdict>,
 }
 
-/// What a member answers with.
+/// The content of a member.
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// Records: the place of its node in the zone's block.
+    /// Records, as the offset of its node in the zone's block.
     Records(u32),
     /// An alias.
     Alias {
@@ -64,24 +64,24 @@ pub enum Content {
 /// The policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// By weight.
+    /// A random member, by weight.
     Weighted,
-    /// The primary one, or else the secondary one.
+    /// The primary member if it is healthy, else the secondary one.
     Failover,
-    /// Several together.
+    /// Several healthy members together.
     Multivalue,
-    /// The nearest Region.
+    /// The member in the nearest Region.
     Latency,
-    /// The smallest place that contains the client.
+    /// The member with the smallest area that contains the client.
     Geolocation,
-    /// The smallest distance, with a bias.
+    /// The member with the smallest distance, with a bias.
     Geoproximity,
-    /// The smallest location that contains the client.
+    /// The member with the smallest location that contains the client.
     AzAffinity,
 }
 
 impl Policy {
-    /// Its word, as in the names of manifest fields.
+    /// Its name, as in the names of manifest fields.
     pub fn word(self) -> &'static str {
         match self {
             Policy::Weighted => "weighted",
@@ -95,26 +95,26 @@ impl Policy {
     }
 }
 
-/// What a policy says of one member.
+/// The values of a policy for one member.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rule {
     /// Its weight.
     Weight(u8),
-    /// Whether it is the primary one.
+    /// Primary or secondary.
     Failover(FailoverType),
-    /// Nothing.
+    /// No values.
     Multivalue,
-    /// Its Region; none for a Region that is not known, which is the farthest.
+    /// Its Region; none for an unknown Region, which counts as the farthest one.
     Latency(Box<str>, Option<&'static Region>),
     /// Continent, country and subdivision; all empty for `*`.
     Geolocation([Box<str>; 3]),
-    /// Its place, and the factor of the distance.
+    /// Its coordinates, and the factor of the distance.
     Geoproximity(Option<(f32, f32)>, f32),
     /// The kind of location, and the location.
     AzAffinity(LocationType, Box<str>),
 }
 
-/// Where a client is, as far as policies ask.
+/// The location of a client, as far as routing policies depend on it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientPlace<'s> {
     /// The AZ ID; none if it is not known.
@@ -173,8 +173,8 @@ impl Rule {
         }
     }
 
-    /// How far from the client the member is, in the sense of its policy: the smallest rank answers. None if the member is not
-    /// for the client. The rank of weighted and multivalue members is 0.
+    /// The rank of the member for a client: the member with the smallest rank answers. None if the member is not for the client.
+    /// Weighted and multivalue members have rank 0.
     pub fn rank(&self, client: &ClientPlace) -> Option<f32> {
         const FAR: f32 = f32::MAX;
         match self {
@@ -216,24 +216,24 @@ impl Rule {
     }
 }
 
-/// What a group answers with.
+/// The members of a group that answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// One member.
     One(usize),
-    /// Members from this one on, in rotation: only healthy ones, or all.
+    /// Several members, in rotation.
     Several {
         /// The first one.
         first: usize,
         /// Whether only healthy members answer.
         healthy_only: bool,
     },
-    /// None is for the client.
+    /// No member is for the client.
     None,
 }
 
 impl Group {
-    /// Chooses for a client. `is_healthy` tells of a member by its number; `draw` is the chance of the query.
+    /// Chooses for a client. `is_healthy` says whether a member is healthy, and `draw` decides shares.
     pub fn choose(&self, client: &ClientPlace, is_healthy: impl Fn(usize) -> bool, draw: u32) -> Choice {
         match self.policy {
             Policy::Weighted => self.choose_by_weight(is_healthy, draw),
@@ -245,7 +245,7 @@ impl Group {
             _ => {
                 let ranked =
                     || (0..self.members.len()).filter_map(|at| Some((at, self.members[at].rule.rank(client)?)));
-                // The first of equal ranks.
+                // Of equal ranks, the first one.
                 let nearest = |best: Option<(usize, f32)>, next: (usize, f32)| match best {
                     Some((_, rank)) if rank <= next.1 => best,
                     _ => Some(next),
@@ -256,8 +256,8 @@ impl Group {
         }
     }
 
-    /// By weight among the healthy members; those of weight 0 only if no other one is healthy. If none is healthy, as if all
-    /// were. If all that may answer have weight 0, each has the same chance.
+    /// Chooses by weight among the healthy members; if none is healthy, among all. A member of weight 0 answers only if all
+    /// candidates have weight 0. Then each of them has the same chance.
     fn choose_by_weight(&self, is_healthy: impl Fn(usize) -> bool, draw: u32) -> Choice {
         let weight = |at: usize| match self.members[at].rule {
             Rule::Weight(weight) => u32::from(weight),
@@ -284,7 +284,7 @@ impl Group {
         Choice::None
     }
 
-    /// What the policy says of a member, in words.
+    /// The values of the policy for a member, as text.
     pub fn described(&self, at: usize, rank: f32) -> String {
         match &self.members[at].rule {
             Rule::Weight(weight) => {
@@ -320,7 +320,7 @@ impl Group {
     }
 }
 
-/// Spreads a counter over all numbers.
+/// Maps the numbers of a counter to evenly distributed numbers.
 fn mix(draw: u32) -> u32 {
     let mut x = draw.wrapping_mul(0x9e37_79b9);
     x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
@@ -329,7 +329,7 @@ fn mix(draw: u32) -> u32 {
 }
 
 impl Zone {
-    /// A group.
+    /// The group with a number.
     pub fn group(&self, number: usize) -> Option<&Group> {
         self.groups.get(number)
     }

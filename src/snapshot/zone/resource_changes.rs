@@ -46,26 +46,27 @@ pub(super) fn between(zone: &Zone, new: &PrivateHostedZone) -> Option<Vec<Edited
 }
 
 fn is_same_but_records(old: &PrivateHostedZone, new: &PrivateHostedZone) -> bool {
-    let rest = |zone: &PrivateHostedZone| {
-        let PrivateHostedZone {
-            name,
-            vpc_ids,
-            file,
-            fallthrough,
-            records: _,
-            primaries,
-            allow_notify,
-            catalog,
-            secondaries,
-            allow_transfer,
-            allow_update,
-        } = zone;
-        (
-            (name.as_wire().to_vec(), vpc_ids.clone(), file.clone(), *fallthrough, primaries.clone()),
-            (allow_notify.clone(), catalog.clone(), secondaries.clone(), allow_transfer.clone(), allow_update.clone()),
-        )
-    };
     rest(old) == rest(new)
+}
+
+/// All of a zone's resource but its records.
+fn rest(zone: &PrivateHostedZone) -> impl PartialEq + '_ {
+    let PrivateHostedZone {
+        name,
+        vpc_ids,
+        file,
+        fallthrough,
+        records: _,
+        primaries,
+        allow_notify,
+        catalog,
+        secondaries,
+        allow_transfer,
+        allow_update,
+        transfer_policy_records,
+    } = zone;
+    let access = (allow_notify, secondaries, allow_transfer, transfer_policy_records, allow_update);
+    ((name.as_wire(), vpc_ids, file, fallthrough), (primaries, catalog), access)
 }
 
 /// The entries of two versions that differ. Equal entries have to be in the same order. None if too many differ.
