@@ -43,7 +43,7 @@ pub const REGIONS: &[Region] = &[
     region("ap-southeast-2", (-33.87, 151.21), "OC", "AU", ""),
     region("ap-southeast-3", (-6.21, 106.85), "AS", "ID", ""),
     region("ap-southeast-4", (-37.81, 144.96), "OC", "AU", ""),
-    region("ap-southeast-5", (3.14, 101.69), "AS", "MY", ""),
+    region("ap-southeast-5", (3.15, 101.69), "AS", "MY", ""),
     region("ap-southeast-6", (-36.85, 174.76), "OC", "NZ", ""),
     region("ap-southeast-7", (13.76, 100.50), "AS", "TH", ""),
     region("ca-central-1", (45.50, -73.57), "NA", "CA", ""),

@@ -271,10 +271,10 @@ impl Group {
         let mixed = mix(draw);
         if sum == 0 {
             let candidates = (0..count).filter(may).count() as u64;
-            let at = (u64::from(mixed) * candidates >> 32) as usize;
+            let at = ((u64::from(mixed) * candidates) >> 32) as usize;
             return (0..count).filter(may).nth(at).map_or(Choice::None, Choice::One);
         }
-        let mut left = (u64::from(mixed) * u64::from(sum) >> 32) as u32;
+        let mut left = ((u64::from(mixed) * u64::from(sum)) >> 32) as u32;
         for at in (0..count).filter(may) {
             match left.checked_sub(weight(at)) {
                 Some(rest) => left = rest,

@@ -33,7 +33,7 @@ pub(super) fn between(zone: &Zone, new: &PrivateHostedZone) -> Option<Vec<Edited
         }
         is.entry((owner.clone(), *rtype)).or_default();
     }
-    let edited = |((owner, rtype), (ttl, values)): ((Name, u16), (u32, Vec<Box<[u8]>>))| {
+    let edited = |((owner, rtype), (ttl, values)): (SetKey, SetValues)| {
         let is_own = owner == new.name && matches!(rtype, rtype::SOA | rtype::NS);
         let is_known = was.contains_key(&(owner.clone(), rtype));
         let node = zone.node_of(owner.as_wire());
@@ -104,7 +104,11 @@ fn differing<'a>(
 }
 
 /// The TTL and the data of sets, by owner and type.
-type Sets = BTreeMap<(Name, u16), (u32, Vec<Box<[u8]>>)>;
+type Sets = BTreeMap<SetKey, SetValues>;
+/// Owner and type.
+type SetKey = (Name, u16);
+/// TTL in seconds, and the data of the records.
+type SetValues = (u32, Vec<Box<[u8]>>);
 
 /// The sets of entries. None if an entry is an alias, has a routing policy, or has an error.
 fn sets_of(entries: &[&ResourceRecordSet], zone: &Name) -> Option<Sets> {
@@ -120,7 +124,7 @@ fn sets_of(entries: &[&ResourceRecordSet], zone: &Name) -> Option<Sets> {
         let ttl = entry.ttl.unwrap_or(DEFAULT_TTL);
         let set = sets.entry((owner, rtype)).or_insert((ttl, Vec::new()));
         for text in &entry.records {
-            let value: Box<[u8]> = parse_text(rtype, text, &Name::root()).ok()?.into();
+            let value: Box<[u8]> = parse_text(rtype, text, &Name::root()).ok()?;
             if set.0 != ttl || set.1.contains(&value) {
                 return None;
             }

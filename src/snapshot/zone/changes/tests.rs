@@ -328,6 +328,8 @@ fn copied(zone: &Zone, name: &LookupName) -> Vec<(u16, u32, Vec<Vec<u8>>)> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Each name that has other records in a later version is among those that are told, however aliases lead there.
     #[test]
     fn names_with_other_records_are_known(
@@ -394,6 +396,8 @@ fn only_aliases_that_a_change_may_touch_are_looked_at() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn a_zone_after_incremental_transfers_is_the_zone_that_is_transferred_as_a_whole(
         first in prop_oneof![vec((owner(), contents(0)), 0..8), vec((owner(), contents(12)), 0..8)],
@@ -461,6 +465,8 @@ fn of_resource(source: &Arc<PrivateHostedZone>, base: Option<&Zone>) -> Option<Z
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn a_zone_of_a_changed_resource_is_the_zone_that_is_built_from_it(
         first in vec((owner(), contents(5)), 0..8),
