@@ -15,6 +15,8 @@ use tokio::{
 
 /// Threads.
 const THREADS: usize = 2;
+/// The stack of each, in octets. The search for name servers whose names are in other zones goes deep.
+const STACK_OCTETS: usize = 8 << 20;
 /// Names that are looked for at the same time. The others wait.
 const MAX_AT_ONCE: usize = 512;
 /// Names that are looked for at the same time for one client.
@@ -33,7 +35,12 @@ pub struct Lanes {
 impl Lanes {
     /// Starts the threads.
     pub fn new() -> anyhow::Result<Lanes> {
-        let runtime = Builder::new_multi_thread().worker_threads(THREADS).thread_name("recursion").enable_all().build();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("recursion")
+            .thread_stack_size(STACK_OCTETS)
+            .enable_all()
+            .build();
         Ok(Lanes {
             runtime: Some(runtime.context("the threads of recursion cannot be started")?),
             all: Arc::new(Semaphore::new(MAX_AT_ONCE)),

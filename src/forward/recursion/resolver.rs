@@ -48,6 +48,8 @@ const MAX_ZONES: usize = 2_048;
 const MAX_MOVED: u64 = 4_096;
 /// How long that is remembered.
 const MOVED: Duration = Duration::from_secs(600);
+/// Labels on the way to a name, and to the name servers that it takes. The longest name has 127.
+const MAX_DEPTH: u8 = 160;
 /// How often the recursor begins anew for one name, as it meets cuts that it has not asked for.
 const MAX_ROUNDS: usize = 8;
 
@@ -107,7 +109,7 @@ fn recursor(options: &Options, provider: Provider, zones: usize) -> anyhow::Resu
         // Chains are followed by those who ask.
         recursion_limit: 1,
         // What bounds the work is the budget.
-        ns_recursion_limit: u8::MAX,
+        ns_recursion_limit: MAX_DEPTH,
         allow_server: options.allow_servers.clone(),
         case_randomization: true,
         cache_policy,

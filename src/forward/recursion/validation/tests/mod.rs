@@ -107,7 +107,10 @@ fn what_servers_say_is_secure_or_proven_to_be_insecure() {
         let truth = world(tld);
         let validator = validator(world(tld));
         let truth_of = |query: &Query| validator_world(&validator).answer(query);
-        for (name, rtype) in names(&truth).into_iter().flat_map(|name| TYPES.map(|rtype| (name.clone(), rtype))) {
+        for (name, rtype) in names(&truth)
+            .into_iter()
+            .flat_map(|name| [RecordType::A, RecordType::MX, RecordType::DS].map(|rtype| (name.clone(), rtype)))
+        {
             let query = Query::query(name.clone(), rtype);
             let message = truth_of(&query);
             let found = validate(&validator, &query, &message);
@@ -165,7 +168,7 @@ fn what_is_forged_is_not_believed() {
             }
         }
         let (mut believed, mut insecure) = (0, 0);
-        for _ in 0..4_000 {
+        for _ in 0..800 {
             let query = Query::query(names[draw.below(names.len())].clone(), TYPES[draw.below(TYPES.len())]);
             let mut message = honest.answer(&query);
             for _ in 0..=draw.below(3) {
@@ -189,7 +192,7 @@ fn what_is_forged_is_not_believed() {
                 }
             }
         }
-        assert!(believed > 100 && insecure > 100, "{believed} {insecure}");
+        assert!(believed > 5 && insecure > 5, "{believed} {insecure}");
     }
 }
 
@@ -246,7 +249,7 @@ fn a_chain_of_forged_delegations_ends_as_bogus() {
         ("www.t.", &["www.t."]),
         ("www.signed.nsec.t.", &["signed.nsec.t.", "nsec.t."]),
     ] {
-        for _ in 0..300 {
+        for _ in 0..30 {
             let mut forged = Vec::new();
             let mut world = world(OPT_OUT);
             // The keys differ from world to world: what is replayed is of this one.
@@ -290,7 +293,7 @@ fn an_opt_out_record_without_the_closest_encloser_proves_nothing() {
     };
     let others: Vec<Record> = chain.iter().filter(is_apex).flatten().cloned().collect();
     assert!(others.len() < chain.iter().flatten().count());
-    for victim in ["www.nsec3.t.", "www.t."] {
+    for victim in ["www.nsec3.t.", "www.t.", "none.t."] {
         let query = Query::query(name(victim), RecordType::DS);
         let mut message = Message::query();
         message.add_query(query.clone());
@@ -298,7 +301,7 @@ fn an_opt_out_record_without_the_closest_encloser_proves_nothing() {
         world.forged.push((query, message.into_response()));
     }
     let validator = validator(world);
-    for victim in ["www.nsec3.t.", "www.t."] {
+    for victim in ["www.nsec3.t.", "www.t.", "none.t."] {
         let query = Query::query(name(victim), RecordType::A);
         let mut message = Message::query();
         message.add_query(query.clone());
@@ -342,7 +345,7 @@ fn many_wrong_signatures_take_little_work() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let found = runtime.block_on(validator.validate(&query, &mut message, &budget));
     assert!(found.is_err(), "{found:?}");
-    assert!(budget.work.signatures() < 20, "{}", budget.work.signatures());
+    assert!(budget.work.signatures() < 40, "{}", budget.work.signatures());
 }
 
 #[test]

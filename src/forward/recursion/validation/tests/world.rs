@@ -23,7 +23,7 @@ use hickory_server::proto::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 pub fn name(text: &str) -> Name {
@@ -44,6 +44,7 @@ pub struct Zone {
     key: Ed25519SigningKey,
     dnskey: DNSKEY,
     pub records: BTreeMap<Name, BTreeMap<RecordType, Vec<RData>>>,
+    chain: OnceLock<Vec<Vec<Record>>>,
 }
 
 impl Zone {
@@ -51,7 +52,8 @@ impl Zone {
         let key = Ed25519SigningKey::from_pkcs8(&Ed25519SigningKey::generate_pkcs8().unwrap()).unwrap();
         let dnskey = DNSKEY::new(true, true, false, key.to_public_key().unwrap());
         let apex = name(apex);
-        let mut zone = Zone { apex: apex.clone(), denies, key, dnskey, records: BTreeMap::new() };
+        let mut zone =
+            Zone { apex: apex.clone(), denies, key, dnskey, records: BTreeMap::new(), chain: OnceLock::new() };
         let soa = SOA::new(apex.clone(), apex.clone(), 1, 1, 1, 1, 300);
         zone.add(&apex, RData::SOA(soa));
         zone.add(&apex, RData::NS(NS(apex.clone())));
@@ -137,8 +139,12 @@ impl Zone {
         self.records.get(owner).map(|sets| sets.keys().copied().collect()).unwrap_or_default()
     }
 
-    /// All NSEC or NSEC3 records.
+    /// All NSEC or NSEC3 records, signed once.
     pub fn chain(&self) -> Vec<Vec<Record>> {
+        self.chain.get_or_init(|| self.make_chain()).clone()
+    }
+
+    fn make_chain(&self) -> Vec<Vec<Record>> {
         let is_visible = |owner: &&Name| self.cut(owner).is_none_or(|cut| cut == **owner);
         let owners: Vec<&Name> = self.records.keys().filter(is_visible).collect();
         match self.denies {
