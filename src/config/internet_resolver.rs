@@ -74,9 +74,14 @@ pub enum ForwardTo {
     ResolvConf(PathBuf),
 }
 
+/// The servers that the system's file names.
+fn system_entries() -> Vec<ForwardTo> {
+    vec![ForwardTo::ResolvConf(SYSTEM_FILE.into())]
+}
+
 impl Default for InternetResolver {
     fn default() -> InternetResolver {
-        InternetResolver::ForwardTo { entries: vec![ForwardTo::ResolvConf(SYSTEM_FILE.into())], trust_ad: false }
+        InternetResolver::ForwardTo { entries: system_entries(), trust_ad: false }
     }
 }
 
@@ -228,7 +233,7 @@ impl<'de> Deserialize<'de> for InternetResolver {
                         InternetResolver::Recursive(Recursion { root_hints, trust_anchor, dnssec, allow_servers })
                     }
                     Some(entries) => InternetResolver::ForwardTo { entries, trust_ad },
-                    None => InternetResolver::default(),
+                    None => InternetResolver::ForwardTo { entries: system_entries(), trust_ad },
                 })
             }
         }
