@@ -1,5 +1,5 @@
 use super::*;
-use crate::control_plane::current::empty_snapshot;
+use crate::{control_plane::current::empty_snapshot, manifest::load::Extent};
 use arc_swap::ArcSwap;
 use std::fs;
 

@@ -612,17 +612,16 @@ availability_zones: [a]
         );
         assert_eq!(
             errors::<PrivateHostedZone>(
-                "{name: a..b, vpc_ids: [], records: [{ttl: 5000000000, type: A}, {ttl: '5', weighted_routing_policy: {}, type: A}, \
-                 {alias: {name: a, evaluate_target_health: true}, type: A}]}"
+                "{name: a..b, vpc_ids: [], records: [{ttl: 5000000000, type: A}, {ttl: '5', cidr_routing_policy: {}, type: A}, \
+                 {alias: {name: a, cidr_routing_policy: {}}, type: A}]}"
             ),
             [
                 "1:8: name: the domain name has an empty label: `a..b`",
                 "1:43: records[0].ttl: expected a number from 0 to 4294967295, found `5000000000`",
                 "1:71: records[1].ttl: expected a number from 0 to 4294967295, found `5` in quotes",
-                "1:76: records[1].weighted_routing_policy: `weighted_routing_policy` is not supported by this version \
+                "1:76: records[1].cidr_routing_policy: `cidr_routing_policy` is not supported by this version (remove it)",
+                "1:129: records[2].alias.cidr_routing_policy: `cidr_routing_policy` is not supported by this version \
                  (remove it)",
-                "1:133: records[2].alias.evaluate_target_health: `evaluate_target_health` is not supported by this \
-                 version (remove it)",
             ]
         );
     }

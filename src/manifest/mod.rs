@@ -22,6 +22,7 @@ pub mod decode;
 pub mod digest;
 pub mod document;
 pub mod health_checks;
+pub mod hosted_zones;
 mod kinds;
 pub mod load;
 pub mod master;
@@ -42,6 +43,7 @@ pub(crate) mod words;
 pub mod work;
 
 pub use health_checks::{HealthCheck, HealthCheckType, InterfaceHealthCheck, ProbeType, WhenStale};
+pub use hosted_zones::{Alias, PrivateHostedZone, ResourceRecordSet};
 pub use kinds::{KINDS, Resource, ResourceChange, kind_of};
 pub use load::Loader;
 pub use primaries::{Catalog, NotifySource, Primary};

@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
             (State::Deleted { last, mut content }, None) => {
                 if !content.remove(&record) {
                     let what = type_to_text(record.rtype);
-                    return Err(format!("a difference deletes {} {what}, which is not there", record.owner));
+                    return Err(format!("a difference deletes {} {what}, which does not exist", record.owner));
                 }
                 State::Deleted { last, content }
             }

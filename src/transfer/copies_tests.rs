@@ -96,7 +96,7 @@ fn renames_damaged_copies() {
     assert_eq!(files, ["Z.damaged"]);
     let bad = content("a.example", "@ 60 SOA ns hm 7 60 30 100 4\na 60 CNAME b\na 60 A 10.0.0.1\n");
     let error = decode(&self::whole("Z", &bad, at(1))).map(|_| ()).unwrap_err();
-    assert!(error.contains("CNAME beside other data"), "{error}");
+    assert!(error.contains("has a CNAME record and other records"), "{error}");
 }
 
 /// The next change writes such a copy again, in the present format.

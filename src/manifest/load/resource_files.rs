@@ -1,7 +1,7 @@
 //! The resources of one manifest file, and the union of several files as one manifest.
 
 use crate::manifest::{
-    decode::{decode, suggestion},
+    decode::{decode, nearest},
     digest::Digest,
     document::{Node, Span, Value},
     kinds::{digest_of, with_kinds},
@@ -105,13 +105,18 @@ pub(super) fn read_resources(
                 let message = format!("`{}` is not supported by this version", entry.key);
                 file_error(&entry.key, message).help("remove it").at(location)
             } else {
-                let mut help = suggestion(&entry.key, KINDS.iter().copied());
-                if let (Value::Map(_), Some(help)) = (&entry.node.value, &mut help)
-                    && help.starts_with("expected one of")
-                {
-                    help.push_str("; write a resource below its kind, indented");
+                let help = match (nearest(&entry.key, KINDS.iter().copied()), &entry.node.value) {
+                    (Some(kind), _) => format!("did you mean `{kind}`?"),
+                    // Most likely a resource that is not below its kind.
+                    (None, Value::Map(_)) => {
+                        format!("kinds are {}; write a resource below its kind, indented", KINDS.join(", "))
+                    }
+                    (None, _) => format!("kinds are {}", KINDS.join(", ")),
+                };
+                Problem {
+                    help: Some(help),
+                    ..file_error(&entry.key, format!("there is no kind `{}`", entry.key)).at(location)
                 }
-                Problem { help, ..file_error(&entry.key, format!("there is no kind `{}`", entry.key)).at(location) }
             });
         }
     }

@@ -6,9 +6,8 @@
 use super::{Node, Zone};
 use crate::{
     manifest::{
-        Id,
+        Id, ResourceRecordSet,
         routing_policies::{FailoverType, LocationType},
-        types::ResourceRecordSet,
     },
     snapshot::{
         health::{TargetId, Targets, Verdict},

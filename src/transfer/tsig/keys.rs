@@ -179,7 +179,11 @@ mod tests {
             (bind, Some(TsigAlgorithm::HmacSha512), Ok(TsigAlgorithm::HmacSha512)),
             (bind, Some(TsigAlgorithm::HmacSha256), Err("for hmac-sha512, not for hmac-sha256")),
             ("key other { algorithm hmac-sha256; secret \"c2VjcmV0\"; };", None, Err("the key other., not transfer.")),
-            ("key transfer { algorithm hmac-md5; secret \"c2VjcmV0\"; };", None, Err("`hmac-md5` is not known")),
+            (
+                "key transfer { algorithm hmac-md5; secret \"c2VjcmV0\"; };",
+                None,
+                Err("`hmac-md5` is not a known value"),
+            ),
             ("key transfer { secret; };", None, Err("it is neither base64 nor")),
             ("not base64", None, Err("its secret is not base64")),
             ("", None, Err("its secret is empty")),
