@@ -176,7 +176,8 @@ impl Resolver {
         let recursors = &self.recursors;
         let (name, rtype) = (first.name.clone(), first.rtype);
         let query = Query::query(name.clone(), rtype);
-        let mut is_fresh = self.has_moved(&name);
+        // What is asked aside is needed for a referral that the fresh recursor waits for: that must not wait for it in turn.
+        let mut is_fresh = !first.is_aside && self.has_moved(&name);
         let mut errand = Arc::new(first);
         for _ in 0..MAX_ROUNDS {
             let recursor = if is_fresh { &recursors.fresh } else { &recursors.lasting };
