@@ -9,7 +9,7 @@ use super::{
     failure,
     provider::Provider,
     servers::Servers,
-    validation::Source,
+    validation::{Source, labels},
 };
 use crate::{forward::upstream::Failure, wire::codes::ede};
 use hickory_server::{
@@ -134,8 +134,12 @@ impl Resolver {
         Ok(resolver)
     }
 
-    fn known(&self, key: &(Name, RecordType)) -> Option<Said> {
+    /// What a server said, except those that are avoided.
+    fn known(&self, key: &(Name, RecordType), avoided: &[IpAddr]) -> Option<Said> {
         let kept = self.responses.get(key)?;
+        if kept.said.server.is_some_and(|server| avoided.contains(&server)) {
+            return None;
+        }
         let age = kept.since.elapsed().as_secs() as u32;
         if age >= kept.ttl {
             return None;
@@ -162,7 +166,7 @@ impl Resolver {
     /// Asks for the address of a name server that another errand needs.
     pub async fn ask_aside(&self, name: &Name, rtype: RecordType, budget: &Arc<Budget>) -> Result<Said, Failure> {
         let key = (name.to_lowercase(), rtype);
-        if let Some(said) = self.known(&key) {
+        if let Some(said) = self.known(&key, &[]) {
             return Ok(said);
         }
         let mut errand = Errand::new(name, rtype, budget);
@@ -185,8 +189,12 @@ impl Resolver {
             let resolved = ERRAND.scope(errand.clone(), Box::pin(asking)).await;
             if let Some(said) = errand.take() {
                 if errand.is_second {
-                    self.moved.insert(name.base_name().to_lowercase(), ());
-                    self.moved.insert(name.to_lowercase(), ());
+                    // Names right below a top-level domain have nothing to do with each other.
+                    let siblings = Some(name.base_name()).filter(|above| labels(above) > 1);
+                    siblings
+                        .into_iter()
+                        .chain([name.clone()])
+                        .for_each(|name| self.moved.insert(name.to_lowercase(), ()));
                 }
                 return Ok(said);
             }
@@ -196,15 +204,17 @@ impl Resolver {
                 errand = Arc::new(next);
                 continue;
             }
+            // It may have waited for another errand that asked the same server the same.
+            if !errand.has_begun() {
+                if let Some(said) = self.known(&(name.to_lowercase(), rtype), &errand.avoided) {
+                    return Ok(said);
+                }
+                if resolved.is_ok() {
+                    errand = Arc::new(next);
+                    continue;
+                }
+            }
             let error = match resolved {
-                // It has waited for another errand that asked the same server the same.
-                Ok(_) if !errand.has_begun() => match self.known(&(name.to_lowercase(), rtype)) {
-                    Some(said) => return Ok(said),
-                    None => {
-                        errand = Arc::new(next);
-                        continue;
-                    }
-                },
                 Ok(_) => failure(ede::NO_REACHABLE_AUTHORITY, &"the servers of the zone do not have it"),
                 Err(error) => told(&error),
             };
@@ -235,8 +245,7 @@ impl Source for Arc<Resolver> {
         budget: &Arc<Budget>,
     ) -> Result<Said, Failure> {
         let key = (name.to_lowercase(), rtype);
-        if let Some(said) = self.known(&key).filter(|said| said.server.is_none_or(|server| !avoided.contains(&server)))
-        {
+        if let Some(said) = self.known(&key, avoided) {
             return Ok(said);
         }
         let errand = Errand::new(name, rtype, budget).avoiding(avoided);
