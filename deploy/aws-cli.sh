@@ -1,8 +1,9 @@
 #!/bin/bash
-# DHCP options and Resolver rules by the AWS CLI, for nodes that already run. Put in your identifiers, and run the part that you need:
+# This script points VPCs at zonal nodes that already run. It calls the AWS CLI. Replace the identifiers, addresses and domains in this file by
+# your own, and run the part that you need:
 #
-#   deploy/aws-cli.sh dhcp       # the VPC's DHCP options name the nodes
-#   deploy/aws-cli.sh resolver   # for another VPC, where AmazonProvidedDNS stays: a Route 53 Resolver rule for each name, to the nodes
+#   deploy/aws-cli.sh dhcp       # puts the nodes' addresses into the DHCP options of the nodes' VPC
+#   deploy/aws-cli.sh resolver   # for another VPC, which keeps AmazonProvidedDNS: makes a Route 53 Resolver rule that forwards each domain
 set -euo pipefail
 
 vpc=vpc-0123456789abcdef0              # the nodes' VPC
@@ -10,10 +11,11 @@ forwarding_vpc=vpc-0fedcba9876543210   # the VPC that keeps AmazonProvidedDNS
 node_a=10.2.0.53    # zonal in the first AZ
 node_b=10.2.16.53   # and in the second one
 
-# Clients get at most four addresses by DHCP, when they renew their lease. AmazonProvidedDNS must not be one of them: stub resolvers would
-# ask it too, and get public addresses.
+# A DHCP options set has at most four name servers. Clients get them when they renew their lease. Do not add AmazonProvidedDNS: stub
+# resolvers would ask it too, and get public addresses.
 #
-# To go back: `aws ec2 associate-dhcp-options --vpc-id VPC --dhcp-options-id ID` with the ID of the previous options, or `default`.
+# To undo this, run `aws ec2 associate-dhcp-options --vpc-id VPC --dhcp-options-id ID` with the ID of the VPC's previous options set, or with
+# `default` if it had none.
 dhcp() {
     options=$(aws ec2 create-dhcp-options \
         --dhcp-configurations "Key=domain-name-servers,Values=$node_a,$node_b" \
@@ -22,12 +24,13 @@ dhcp() {
     aws ec2 associate-dhcp-options --vpc-id "$vpc" --dhcp-options-id "$options"
 }
 
-# A Resolver outbound endpoint in the nodes' VPC, with one address in each AZ, and one rule per name.
+# This makes an outbound endpoint of Route 53 Resolver in the nodes' VPC, with one address in each AZ, and one FORWARD rule per domain.
 #
-# Do not associate the nodes' own VPC: nodes that forward to 169.254.169.253 would get their own queries back, and answer SERVFAIL.
+# Do not associate the rules with the nodes' own VPC. Nodes that forward to 169.254.169.253 (AmazonProvidedDNS) would get their own queries
+# back, and answer SERVFAIL.
 resolver() {
     if [[ $forwarding_vpc == "$vpc" ]]; then
-        echo "the nodes are in $vpc: their own queries would come back to them" >&2
+        echo "forwarding_vpc: $vpc is the nodes' own VPC: their own queries would come back to them; choose another VPC" >&2
         exit 1
     fi
     endpoint=$(aws route53resolver create-resolver-endpoint \
