@@ -55,7 +55,7 @@ fn manifest(port: &str, checks: &str) -> String {
          vpc_endpoint_services: {{s: {{owner_id: amazon, region: us-east-1, dns_name: vpce.example, private_dns_names: [svc.example]}}}}\n\
          vpc_endpoints:\n  vpce:\n    {{vpc_endpoint_type: Interface, vpc_id: vpc, state: Available, service_name: s, \
          private_dns_enabled: true,\n     health_check: {{type: TCP, port: {port}, request_interval: 1, failure_threshold: 2, \
-         success_threshold: 1}},\n     network_interfaces: [\n{}]}}\n\
+         success_threshold: 1}},\n     network_interfaces: [\n{}       ]}}\n\
          health_checks:\n  hc-ext: {{type: EXTERNAL}}\n{checks}",
         interfaces.replace("      - ", "       ").replace("}\n", "},\n")
     )
