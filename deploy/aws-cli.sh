@@ -3,7 +3,7 @@
 # your own, and run the part that you need:
 #
 #   deploy/aws-cli.sh dhcp       # puts the nodes' addresses into the DHCP options of the nodes' VPC
-#   deploy/aws-cli.sh resolver   # for another VPC, which keeps AmazonProvidedDNS: makes a Route 53 Resolver rule that forwards each domain
+#   deploy/aws-cli.sh resolver   # for another VPC, which keeps AmazonProvidedDNS: Route 53 Resolver rules forward the domains to the nodes
 set -euo pipefail
 
 vpc=vpc-0123456789abcdef0              # the nodes' VPC
