@@ -631,5 +631,3 @@ fn writes_all_entries_at_the_end() {
     wait_until("the server ends", || server.process.ended());
     assert_eq!(lines(&log_of(&server, "a")).len(), count);
 }
-
-/// The receiver of the reference implementation takes the messages, and BIND's tool reads them.

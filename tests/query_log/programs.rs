@@ -2,6 +2,7 @@
 
 use super::*;
 
+/// The receiver of the reference implementation takes the messages, and BIND's tool reads them.
 #[test]
 fn other_programs_read_the_dnstap_messages() {
     if !can_run(&["setpriv", "fstrm_capture", "dnstap-read"]) {
