@@ -39,7 +39,7 @@ fn update(random: &mut Random) -> String {
             3 => format!("\nupdate delete n{owner}.a.example"),
             4 => format!("\nupdate add deep.er.n{owner}.a.example {last} TXT \"{last}\""),
             5 => format!("\nupdate delete deep.er.n{owner}.a.example"),
-            6 => format!("\nupdate add *.w{owner}.a.example 60 MX {last} n{owner}.a.example."),
+            6 => format!("\nupdate add *.w{owner}.a.example 60 MX {last} mx{owner}.example."),
             7 => format!("\nupdate add d{owner}.a.example 60 NS ns{last}.d{owner}.a.example."),
             _ => format!("\nupdate delete d{owner}.a.example"),
         };
