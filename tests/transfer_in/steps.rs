@@ -40,7 +40,7 @@ fn update(random: &mut Random) -> String {
             4 => format!("\nupdate add deep.er.n{owner}.a.example {last} TXT \"{last}\""),
             5 => format!("\nupdate delete deep.er.n{owner}.a.example"),
             // BIND refuses an MX record whose target in the zone has no address.
-            6 => format!("\nupdate add *.w{owner}.a.example 60 MX {last} ns.a.example."),
+            6 => format!("\nupdate add *.w{owner}.a.example 60 MX {last} mx{owner}.example."),
             7 => format!("\nupdate add d{owner}.a.example 60 NS ns{last}.d{owner}.a.example."),
             _ => format!("\nupdate delete d{owner}.a.example"),
         };
