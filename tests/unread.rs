@@ -24,6 +24,8 @@ use zonal::answer::Transport;
 /// Connections, each from an address of its own, and queries on each.
 const CONNECTIONS: u8 = 36;
 const QUERIES: usize = 128;
+/// The interval in which a QUIC client keeps its connection alive. Between that, the server has nothing to do.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// The approximate size of an answer, in octets.
 const ANSWER_KB: u64 = 59;
 /// The maximum growth of memory, in kB: the limit of each connection, the connections themselves, their waiting queries, and the
@@ -101,8 +103,7 @@ fn growth(server: &SecureServer, work: impl FnOnce()) -> u64 {
     wait_until("the server has nothing more to do", || {
         std::thread::sleep(Duration::from_secs(1));
         let now = ticks();
-        // Hundreds of connections that are kept alive cost a little.
-        let idle = now - last < 15;
+        let idle = now - last < 10;
         last = now;
         idle.then_some(())
     });
@@ -222,6 +223,7 @@ fn unread_quic_answers_take_bounded_memory() {
                     let credit: u32 = if transport == Transport::H3 { 1000 } else { 0 };
                     let connection = client.quic_with(transport, |config| {
                         config.stream_receive_window(credit.into());
+                        config.keep_alive_interval(Some(KEEP_ALIVE));
                     });
                     let connection = connection.await;
                     if transport == Transport::Quic {
@@ -314,6 +316,7 @@ fn transfers_that_are_not_read_take_bounded_memory() {
                 encrypted.push(pipeline(client.tls(Transport::Tls, "").await, queries()).await);
                 let connection = client.quic_with(Transport::Quic, |config| {
                     config.stream_receive_window(1000_u32.into());
+                    config.keep_alive_interval(Some(KEEP_ALIVE));
                 });
                 let connection = connection.await;
                 for query in queries() {
