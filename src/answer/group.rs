@@ -27,8 +27,8 @@ use crate::{
 };
 use std::cell::Cell;
 
-/// Number of record sets that one query reads to determine the health of alias targets. Beyond it,
-/// a target counts as healthy, so that a tree of groups cannot make a query expensive.
+/// Maximum number of record sets that one query reads to determine the health of alias targets.
+/// Beyond it, a target counts as healthy, so that a tree of groups cannot make a query expensive.
 const MAX_LOOKS: u32 = 1000;
 
 /// Health of members and alias targets, for one query.

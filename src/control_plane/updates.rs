@@ -39,8 +39,8 @@ const DIRECTORY: &str = "updates";
 /// Size in octets beyond which a journal is rewritten, if later entries override more than half of
 /// it.
 const MIN_REWRITTEN_OCTETS: u64 = 1 << 20;
-/// Number of spare entries in the file of serials. The file is rewritten if it has more entries
-/// than this plus twice the number of zones.
+/// Maximum number of spare entries in the file of serials. The file is rewritten if it has more
+/// entries than this plus twice the number of zones.
 const MAX_SPARE_SERIALS: usize = 1000;
 
 /// Destination to which the publisher writes dynamic updates.

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Number of intervals for which a state holds at least.
+/// Minimum number of intervals for which a state holds.
 const MIN_HOLD_INTERVALS: u32 = 2;
 /// Number of changes within [`FLAPPING_WINDOW`] beyond which the target is held unhealthy.
 const MAX_CHANGES: usize = 6;

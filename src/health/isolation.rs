@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Share of the healthy targets that must turn unhealthy at once, in percent.
+/// Minimum share of the healthy targets that must turn unhealthy at once, in percent.
 const MIN_SHARE: usize = 80;
-/// Number of targets that must turn unhealthy at once.
+/// Minimum number of targets that must turn unhealthy at once.
 const MIN_TARGETS: usize = 3;
-/// Number of subnets that must contain these targets.
+/// Minimum number of subnets that must contain these targets.
 const MIN_SUBNETS: usize = 2;
 
 /// Detector of isolation.

@@ -37,9 +37,9 @@ use tokio_rustls::TlsConnector;
 /// Time-out for the status of a response after the connection. The same time-out applies again to
 /// the part of the body that is searched.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Size of the part of the body that is searched, in octets.
+/// Maximum size of the part of the body that is searched, in octets.
 const MAX_SEARCHED_OCTETS: usize = 5120;
-/// Size of the response header, in octets.
+/// Maximum size of the response header, in octets. Beyond it, the attempt fails.
 const MAX_HEADER_OCTETS: usize = 16 << 10;
 
 /// Result of an attempt.

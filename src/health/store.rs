@@ -16,7 +16,7 @@ use std::{
 const FILE: &str = "health.json";
 /// Age in seconds beyond which a stored state is ignored.
 pub const MAX_AGE: i64 = 300;
-/// Size of the largest file that is read, in octets.
+/// Maximum size of the file, in octets. A larger file is set aside.
 const MAX_OCTETS: u64 = 256 << 20;
 
 /// Stored data of a target.

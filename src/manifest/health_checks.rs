@@ -91,7 +91,7 @@ words! {
 }
 
 words! {
-    /// What a stale report of an EXTERNAL check counts as.
+    /// Verdict of an EXTERNAL check while its last report is stale.
     #[derive(Default)]
     pub enum WhenStale {
         Healthy = "healthy",

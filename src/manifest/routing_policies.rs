@@ -100,7 +100,7 @@ words! {
 }
 
 words! {
-    /// Which records of a routing policy zone transfers carry.
+    /// The records of a routing policy that zone transfers carry.
     pub enum TransferPolicyRecords {
         First = "first",
     }

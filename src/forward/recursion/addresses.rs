@@ -20,11 +20,12 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 
-/// Number of server names whose addresses are remembered.
+/// Maximum number of server names whose addresses are remembered. Beyond it, the cache drops the
+/// names that are used least.
 const MAX_NAMES: u64 = 8_192;
-/// Number of addresses that are remembered for one name.
+/// Maximum number of addresses that are remembered for one name. A new address replaces the oldest.
 const MAX_ADDRESSES: usize = 4;
-/// Number of names that are looked up for one referral (NXNSAttack).
+/// Maximum number of names that are looked up for one referral (NXNSAttack).
 const MAX_SOUGHT: usize = 3;
 
 /// Remembered IPv4 addresses of name servers. IPv6 addresses come from referrals only.

@@ -21,19 +21,20 @@ use std::{
     },
 };
 
-/// Queries to authoritative servers that one client query may cause.
+/// Maximum number of queries to authoritative servers for one client query. Beyond it, the client
+/// query fails.
 const MAX_SENT: u32 = 64;
-/// Links of a chain that one client query may follow: the number that Unbound follows, plus the
-/// first.
+/// Maximum number of links of a chain that one client query follows: the number that Unbound
+/// follows, plus the first. Beyond it, the client query fails.
 const MAX_LINKS: u32 = 12;
-/// Signatures checked for one client query. A chain of eight zones with a rollover in each takes
-/// 40.
+/// Maximum number of signatures checked for one client query. Beyond it, the answer is bogus. A
+/// chain of eight zones with a rollover in each takes 40.
 const MAX_SIGNATURES: u32 = 64;
-/// Wrong signatures among them (CVE-2023-50387). Two keys with the same tag are rare, and so are
-/// signatures by old keys.
+/// Maximum number of wrong signatures among them (CVE-2023-50387). Beyond it, the answer is bogus.
+/// Two keys with the same tag are rare, and so are signatures by old keys.
 const MAX_BAD_SIGNATURES: u32 = 8;
-/// NSEC3 hashes computed for one client query (CVE-2023-50868). The reverse name of an IPv6 address
-/// has 34 labels.
+/// Maximum number of NSEC3 hashes computed for one client query (CVE-2023-50868). Beyond it, the
+/// answer is bogus. The reverse name of an IPv6 address has 34 labels.
 const MAX_HASHES: u32 = 64;
 
 tokio::task_local! {

@@ -12,11 +12,11 @@ use std::{
     ops::RangeInclusive,
 };
 
-/// Number of NSEC and NSEC3 record sets that remain in a response. A denial takes three.
+/// Maximum number of NSEC and NSEC3 record sets that remain in a response. A denial takes three.
 const MAX_DENIALS: usize = 8;
-/// Number of name servers that remain in a referral. Few zones have more.
+/// Maximum number of name servers that remain in a referral. Few zones have more.
 const MAX_NAME_SERVERS: usize = 13;
-/// Number of addresses that remain for one name server, per address family.
+/// Maximum number of addresses that remain for one name server, per address family.
 const MAX_ADDRESSES: usize = 2;
 
 /// The meaning of a response for its query.

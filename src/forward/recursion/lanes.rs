@@ -18,9 +18,10 @@ use tokio::{
 const THREADS: usize = 2;
 /// Stack size of each thread, in octets. A lookup of name servers in other zones recurses deeply.
 const STACK_OCTETS: usize = 8 << 20;
-/// Number of jobs that run at the same time. Further jobs wait.
+/// Maximum number of jobs that run at the same time. Further jobs wait.
 const MAX_AT_ONCE: usize = 512;
-/// Number of jobs that run at the same time for one client.
+/// Maximum number of jobs that run at the same time for one client. Further jobs of the client
+/// wait.
 const MAX_OF_CLIENT: usize = 64;
 /// Number of clients beyond which clients without jobs are removed from the table.
 const MAX_CLIENTS: usize = 1024;

@@ -33,7 +33,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Size of the response cache, in octets.
+/// Maximum size of the response cache, in octets.
 const MAX_OCTETS: u64 = 32 << 20;
 /// Estimated memory of one cached record without its data, in octets.
 const RECORD_OCTETS: usize = 320;
@@ -43,17 +43,19 @@ const RESPONSE_OCTETS: usize = 600;
 const MAX_TTL: u32 = 86_400;
 /// Shortest and longest time that the servers of a zone stay in the cache, in seconds.
 const SERVERS_TTL: (u32, u32) = (30, 21_600);
-/// Number of zones whose servers are cached. A zone with the maximum number of servers takes 25 kB.
+/// Maximum number of zones whose servers are cached. A zone with the maximum number of servers
+/// takes 25 kB.
 const MAX_ZONES: usize = 2_048;
-/// Number of names that are remembered as moved: the cached servers fail, and the servers that the
-/// parent zone names now answer.
+/// Maximum number of names that are remembered as moved: the cached servers fail, and the servers
+/// that the parent zone names now answer.
 const MAX_MOVED: u64 = 4_096;
 /// Time for which a name counts as moved.
 const MOVED: Duration = Duration::from_secs(600);
-/// Number of labels on the way to a name, including the names of the name servers involved. The
-/// longest name has 127 labels.
+/// Maximum number of labels on the way to a name, including the names of the name servers involved.
+/// The longest name has 127 labels.
 const MAX_DEPTH: u8 = 160;
-/// Number of times that the recursor starts again for one name after an unexpected zone cut.
+/// Maximum number of times that the recursor starts again for one name after an unexpected zone
+/// cut.
 const MAX_ROUNDS: usize = 8;
 
 /// Settings that decide which authoritative servers are asked.

@@ -19,11 +19,11 @@ const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(120), Duration::fr
 const LOST: u32 = 2;
 /// First down time of a server. Each further time-out doubles it.
 const DOWN: Duration = Duration::from_secs(5);
-/// Number of times that the down time doubles.
+/// Maximum number of times that the down time doubles.
 const MAX_DOUBLINGS: u32 = 6;
 /// Time for which a server that refused EDNS is asked without it.
 const PLAIN: Duration = Duration::from_secs(900);
-/// Number of servers whose state is kept. Beyond it, the state of all servers is dropped.
+/// Maximum number of servers whose state is kept. Beyond it, the state of all servers is dropped.
 const MAX_SERVERS: usize = 16_384;
 
 /// State of authoritative servers, by address.

@@ -5,9 +5,9 @@ use crate::manifest::{HealthCheck, HealthCheckType, Id, InterfaceHealthCheck, Pr
 use std::collections::BTreeSet;
 
 const KIND: &str = "health_checks";
-/// Number of children of a CALCULATED check, as in Route 53.
+/// Maximum number of children of a CALCULATED check, as in Route 53.
 const MAX_CHILDREN: usize = 255;
-/// Length of a path and of a search string, in octets, as in Route 53.
+/// Maximum length of a path and of a search string, in octets, as in Route 53.
 const MAX_TEXT_OCTETS: usize = 255;
 
 /// Fields that health checks and checks of interfaces share.

@@ -19,9 +19,9 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Number of record sets in one multivalue answer, as in Route 53.
+/// Maximum number of record sets in one multivalue answer, as in Route 53.
 pub const MAX_ANSWERED: usize = 8;
-/// Number of members of a group, as in Route 53.
+/// Maximum number of members of a group, as in Route 53.
 pub const MAX_MEMBERS: usize = 100;
 
 /// A group of record sets with one name, one type and one routing policy.

@@ -12,7 +12,7 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Number of entries that may differ. Beyond it, the zone is built again.
+/// Maximum number of entries that may differ. Beyond it, the zone is built again.
 const MAX_CHANGES: usize = 10_000;
 
 /// Returns the record sets that differ in a newer version of a zone's resource.

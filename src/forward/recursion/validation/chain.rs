@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Size of the cache of zones, in octets.
+/// Maximum size of the cache of zones, in octets.
 const MAX_OCTETS: u64 = 16 << 20;
 /// Estimated memory of a cached zone without its keys, in octets.
 const STATUS_OCTETS: u32 = 400;
@@ -37,9 +37,9 @@ const STATUS_OCTETS: u32 = 400;
 const MAX_TTL: u32 = 86_400;
 /// Time for which a bogus zone stays in the cache, in seconds (RFC 9520, section 3.2).
 const BOGUS_TTL: u32 = 10;
-/// Number of DS records of one delegation that the validator reads.
+/// Maximum number of DS records of one delegation that the validator reads.
 const MAX_DS: usize = 16;
-/// Number of servers of a zone that are asked until one sends a valid response.
+/// Maximum number of servers of a zone that are asked until one sends a valid response.
 pub const MAX_SERVERS: usize = 4;
 
 /// Source of the records that the validator needs.

@@ -16,11 +16,12 @@ use hickory_server::proto::{
     serialize::binary::{BinEncodable, BinEncoder, NameEncoding},
 };
 
-/// Number of record sets of one section that the validator reads. Answers to ANY have the most.
+/// Maximum number of record sets of one section that the validator reads. Answers to ANY have the
+/// most.
 pub const MAX_SETS: usize = 64;
-/// Number of signatures of one record set that the validator reads.
+/// Maximum number of signatures of one record set that the validator reads.
 pub const MAX_SIGNATURES: usize = 8;
-/// Number of keys of one zone that the validator reads.
+/// Maximum number of keys of one zone that the validator reads.
 pub const MAX_KEYS: usize = 32;
 
 /// A record set of one section, with its signatures.
