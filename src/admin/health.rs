@@ -1,4 +1,4 @@
-//! `/v1/health`: the targets of health checks, and verdicts set by hand.
+//! `/v1/health`: the targets of health checks, and forced verdicts.
 
 use super::{
     Admin,
@@ -19,56 +19,57 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// The targets of a node, and whether it is isolated.
+/// Targets of a node, and the isolation of the node.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct HealthReport {
-    /// Since when the node is isolated, in seconds since 1970.
+    /// Start of the isolation, in seconds since 1970. `None` if the node is not isolated.
     pub isolated_since: Option<i64>,
-    /// The targets, in the order of their identifiers.
+    /// Targets in the order of their identifiers.
     pub targets: Vec<TargetReport>,
 }
 
 /// A target and its verdict.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct TargetReport {
-    /// A health check's ID, or an endpoint's ID and an address: `vpce-0a/10.1.0.4`.
+    /// ID of a health check, or ID of an endpoint with an address: `vpce-0a/10.1.0.4`.
     pub id: String,
-    /// The type of the check.
+    /// Type of the check.
     #[serde(rename = "type")]
     pub check_type: String,
     /// Whether answers use the target.
     pub healthy: bool,
-    /// The result of the check: `unknown`, `healthy` or `unhealthy`; `disabled` for a check that is off.
+    /// State of the target: `unknown`, `healthy` or `unhealthy`; `disabled` if the check is off.
     pub state: String,
-    /// Since when the state holds, in seconds since 1970.
+    /// Time of the last change of the state, in seconds since 1970. `None` before the first change.
     pub since: Option<i64>,
-    /// A verdict set by hand.
+    /// Forced verdict, if there is one.
     pub forced: Option<ForcedReport>,
-    /// Until when the target is held unhealthy because its health changes too often, in seconds since 1970.
+    /// Time until which the target is held unhealthy because its state changes too often, in
+    /// seconds since 1970.
     pub held_until: Option<i64>,
     /// Whether the verdict is frozen because the node is isolated.
     pub frozen: bool,
-    /// The last attempts, the newest first.
+    /// Last attempts, newest first.
     pub attempts: Vec<AttemptReport>,
 }
 
-/// A verdict set by hand.
+/// A forced verdict.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ForcedReport {
-    /// The verdict.
+    /// Whether answers use the target.
     pub healthy: bool,
-    /// The time at which it ends, in seconds since 1970.
+    /// Time at which the forced verdict ends, in seconds since 1970.
     pub until: i64,
 }
 
-/// One attempt.
+/// Result of one attempt.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct AttemptReport {
-    /// The time of its end, in seconds since 1970.
+    /// Time at which the attempt ended, in seconds since 1970.
     pub at: i64,
     /// Whether the attempt counts as a success.
     pub success: bool,
-    /// The answer of the target, or the reason of the failure.
+    /// Answer of the target, or the reason for the failure.
     pub result: String,
 }
 
@@ -99,7 +100,7 @@ fn report(target: &Target) -> TargetReport {
     }
 }
 
-/// `GET /v1/health`
+/// `GET /v1/health`: returns all targets.
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
     let permits = admin.manifests.clone();
     page(&permits, move || {
@@ -114,7 +115,7 @@ fn unknown(id: &TargetId) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, format!("{id}: there is no such health check or checked address"))
 }
 
-/// `GET /v1/health/<target>`
+/// `GET /v1/health/<target>`: returns one target.
 pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
@@ -124,12 +125,13 @@ pub(super) async fn show(
     snapshot.health_targets.get(&id).map(|target| Json(report(target))).ok_or_else(|| unknown(&id))
 }
 
-/// The health to set for a target.
+/// Body of a `PUT` request: the health of a target.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Setting {
     status: Status,
-    /// How long it is forced. Without it, the status is the report of an EXTERNAL check.
+    /// Time for which the verdict is forced, in seconds. Without it, `status` is a report for an
+    /// EXTERNAL check.
     for_seconds: Option<u64>,
 }
 
@@ -140,7 +142,7 @@ enum Status {
     Unhealthy,
 }
 
-/// `PUT /v1/health/<target>`
+/// `PUT /v1/health/<target>`: forces a verdict, or reports the health of an EXTERNAL check.
 pub(super) async fn set(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
@@ -159,7 +161,7 @@ pub(super) async fn set(
     done(&admin, &target, result)
 }
 
-/// `DELETE /v1/health/<target>`
+/// `DELETE /v1/health/<target>`: ends a forced verdict.
 pub(super) async fn clear(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,

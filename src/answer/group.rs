@@ -1,4 +1,4 @@
-//! Answers from a group of record sets, of which a routing policy chooses
+//! Answers from a group of record sets, in which a routing policy chooses
 //! (docs/concepts/which-answer.md, "Routing policies").
 
 use super::{
@@ -27,11 +27,11 @@ use crate::{
 };
 use std::cell::Cell;
 
-/// The largest number of record sets that are looked at to find out whether the targets of aliases are healthy. Beyond it, a
-/// target counts as healthy: a tree of groups must not cost one query more than this.
+/// Maximum number of record sets that one query reads to determine the health of alias targets.
+/// Beyond it, a target counts as healthy, so that a tree of groups cannot make a query expensive.
 const MAX_LOOKS: u32 = 1000;
 
-/// The health of targets, for one query.
+/// Health of members and alias targets, for one query.
 struct Health<'s> {
     snapshot: &'s Snapshot,
     looks: Cell<u32>,
@@ -50,7 +50,7 @@ impl<'s> Health<'s> {
             }
     }
 
-    /// Whether at least one record set or interface that an alias leads to is healthy.
+    /// Whether at least one record set or interface at the target of an alias is healthy.
     fn of_target(&self, zone: &'s Zone, target: &Name, rtype: u16, depth: usize) -> bool {
         let Some(name) = LookupName::new(target.as_wire()) else { return false };
         let public = (0..name.labels()).find_map(|skip| self.snapshot.endpoints.public.find(&name, skip));
@@ -74,7 +74,7 @@ impl<'s> Health<'s> {
 }
 
 impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
-    /// Answers with the record sets of a group that its policy chooses for the client.
+    /// Answers with the record sets that the policy of a group chooses for the client.
     #[cold]
     pub fn group(&mut self, zone: &'s Zone, set: Set<'s>, apex: usize, depth: usize) -> Result<Decision<'s>, Full> {
         let Some(group) = set.group().and_then(|number| zone.group(number)) else {
@@ -117,7 +117,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         Ok(Decision::Answered(rcode::NOERROR))
     }
 
-    /// The place of the client: its own network, or else the VPC whose view it has.
+    /// Returns the location of the client: of its own network, or of the VPC whose view it has.
     fn client_place(&self) -> ClientPlace<'s> {
         let (networks, matched) = (&self.context.snapshot.networks, &self.context.matched);
         let own = matched.network.map(|network| networks.info(network));
@@ -130,7 +130,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     }
 }
 
-/// The lines of `zonal explain` about a group: what the policy chose and why, and then each member.
+/// Returns the lines of `zonal explain` about a group: the choice with its reason, and each member.
 fn explanation(
     group: &Group,
     place: &ClientPlace,

@@ -1,4 +1,5 @@
-//! `zonal health`: the targets of health checks, and verdicts set by hand, through the admin API of a running server.
+//! `zonal health`: shows the targets of health checks and forces verdicts, through the admin API of
+//! a running server.
 
 use super::{
     Format, HealthArguments, HealthCommand, HealthWord, ServerArguments,
@@ -15,7 +16,10 @@ use hyper::Method;
 use serde_json::{Value, json};
 use std::{fmt::Write, process::ExitCode, time::Duration};
 
-/// Runs the command. Exit status 1 if the request fails; for the list, also if a target is unhealthy or the node is isolated.
+/// Runs the command.
+///
+/// The exit status is 1 if the request fails. For the list, it is also 1 if a target is unhealthy
+/// or the node is isolated.
 pub(super) fn run(arguments: &HealthArguments) -> ExitCode {
     let (server, method, target, body) = match &arguments.command {
         None => (&arguments.server, Method::GET, None, None),
@@ -65,7 +69,8 @@ fn connect(arguments: &ServerArguments) -> Result<Server, ExitCode> {
     server.map_err(|error| client::usage_error(&error))
 }
 
-/// Reads a duration such as `90`, `45s`, `30m`, `2h` or `1d`.
+/// Parses a duration such as `90`, `45s`, `30m`, `2h` or `1d`. A number without a unit is in
+/// seconds.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
         Some(at) => text.split_at(at),
@@ -158,7 +163,7 @@ fn line(target: &TargetReport, now: i64) -> String {
     text
 }
 
-/// A time in its largest unit.
+/// Formats a time in seconds in a unit that suits its length.
 fn age(seconds: i64) -> String {
     match seconds.max(0) {
         seconds @ 0..=119 => format!("{seconds} s"),

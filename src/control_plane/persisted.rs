@@ -1,8 +1,8 @@
-//! The state that is written to the state directory: what the source delivered, and what is served
-//! instead of resources that are set aside.
+//! The state in the state directory: the resources that the source delivered, and the versions that
+//! replace resources with errors.
 //!
-//! [`PersistedState`] is the state as a whole. A [`StateEntry`] is one change of it, as it is on disk: applying all entries in
-//! their order leads to the state.
+//! [`PersistedState`] is the whole state. A [`StateEntry`] is one change of it, as it is on disk.
+//! All entries, applied in their order to an empty state, give the state.
 
 use super::{change::Position, guard::HeldDeletions};
 use crate::manifest::{
@@ -14,31 +14,31 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use std::{io, sync::Arc};
 
-/// The maximum number of edits in one entry of a base.
+/// Maximum number of edits in one entry of a base.
 const MAX_EDITS: usize = 1000;
 
 /// One change of a state.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StateEntry {
-    /// The generation that the change is served in.
+    /// Generation in which the change is served.
     generation: u64,
-    /// The position of the source after the change.
+    /// Position of the source after the change.
     position: Position,
-    /// Changes of what was delivered.
+    /// Changes of the delivered resources and master files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     edits: Vec<EditItem>,
-    /// Changes of what is served instead of resources.
+    /// Changes of the versions that replace resources with errors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     aside: Vec<AsideItem>,
-    /// Changes of the deletions that are held.
+    /// Changes of the held deletions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     held: Vec<HeldItem>,
-    /// Earlier entries were lost.
+    /// Whether earlier entries were lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_incomplete: bool,
 }
 
-/// A resource or a master file with its new content; without content, it is deleted.
+/// A resource or a master file with its new content. Without content, it is deleted.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct EditItem {
     kind: String,
@@ -47,7 +47,7 @@ struct EditItem {
     text: Option<Octets>,
 }
 
-/// Octets, as text if they are UTF-8.
+/// Octets, stored as text if they are UTF-8, otherwise as Base64.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Octets {
@@ -55,7 +55,7 @@ enum Octets {
     Base64(String),
 }
 
-/// A change of what is served instead of a resource; none: the resource itself is served again.
+/// A change of the version that replaces a resource. `None`: the resource itself is served again.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct AsideItem {
     kind: String,
@@ -67,7 +67,7 @@ struct AsideItem {
 struct HeldItem {
     kind: String,
     id: String,
-    /// The revision of the deletion; none: the deletion is no longer held.
+    /// Revision of the deletion. `None`: the deletion is no longer held.
     revision: Option<u64>,
 }
 
@@ -104,7 +104,7 @@ impl EditItem {
         EditItem { kind: edit.key.kind.into(), id: edit.key.id.clone(), text }
     }
 
-    /// The edit; none if this version does not know the kind.
+    /// Decodes the edit. `None` if this version of zonal does not know the kind.
     fn edit(&self) -> io::Result<Option<Edit>> {
         let Some(key) = Key::new(&self.kind, &self.id) else { return Ok(None) };
         Ok(Some(Edit { key, value: self.text.as_ref().map(Octets::decode).transpose()? }))
@@ -138,23 +138,24 @@ impl ReplacementItem {
 /// The whole state.
 #[derive(Clone, Debug, Default)]
 pub struct PersistedState {
-    /// The resources that the source delivered.
+    /// Resources that the source delivered.
     pub collection: Collection,
-    /// The versions that are served instead of resources that are set aside.
+    /// Versions that are served instead of resources that are set aside.
     pub aside: Replacements,
-    /// Resources that the source has deleted and that are still served. `aside` has what is served
-    /// of them.
+    /// Resources that the source has deleted and that are still served. `aside` has the served
+    /// versions.
     pub held: HeldDeletions,
-    /// The position of the source.
+    /// Position of the source.
     pub position: Position,
-    /// The generation that was served.
+    /// Generation that was served.
     pub generation: u64,
-    /// The state directory was damaged: the state may be older than what was acknowledged.
+    /// Whether the state directory was damaged. The state may then be older than the last
+    /// acknowledged change.
     pub is_incomplete: bool,
 }
 
 impl PersistedState {
-    /// The entry that makes this state of `old`.
+    /// Returns the entry that turns `old` into this state.
     pub fn entry_since(&self, old: &PersistedState) -> StateEntry {
         let aside = |key: &Key| self.aside.get(key).map(ReplacementItem::new);
         let changed = self.aside.keys().chain(old.aside.keys().filter(|key| !self.aside.contains_key(*key)));
@@ -177,7 +178,8 @@ impl PersistedState {
         }
     }
 
-    /// The entries that make this state of an empty one, with at most [`MAX_EDITS`] edits each.
+    /// Returns entries that turn an empty state into this state, with at most [`MAX_EDITS`] edits
+    /// each.
     pub fn entries(&self) -> impl Iterator<Item = StateEntry> {
         let mut all = self.entry_since(&PersistedState::default());
         let mut edits = std::mem::take(&mut all.edits).into_iter();
@@ -203,7 +205,7 @@ impl PersistedState {
     ///
     /// # Errors
     ///
-    /// The entry has text that is not Base64. The state may hold a part of the entry then.
+    /// The entry has text that is not Base64. The state may then contain a part of the entry.
     pub fn add(&mut self, entry: &StateEntry) -> io::Result<()> {
         let edits: Vec<Option<Edit>> = entry.edits.iter().map(EditItem::edit).collect::<io::Result<_>>()?;
         let edits: Vec<Edit> = edits.into_iter().flatten().collect();

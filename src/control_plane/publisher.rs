@@ -1,11 +1,12 @@
-//! The publisher: the only writer of what is served.
+//! The publisher: the only writer of the published snapshot.
 //!
-//! A directory is loaded as a whole ([`Publisher::load`]); other sources deliver [changes](Change)
-//! ([`Publisher::apply`]). Either way the publisher checks and compiles the manifest, and publishes
-//! it as one generation, or continues to serve the former one. Transferred zones, dynamic updates
-//! and another internet resolver make generations of the same manifest.
+//! The publisher loads a directory as a whole ([`Publisher::load`]). Other sources deliver
+//! [changes](Change) ([`Publisher::apply`]). In both cases the publisher checks and compiles the
+//! manifest. It publishes the result as one generation, or continues to serve the previous
+//! generation. Transferred zones, dynamic updates and a changed internet resolver make new
+//! generations of the same manifest.
 //!
-//! Every new generation goes through `Publisher::publish`. Bad input never empties what is served.
+//! Every new generation goes through `Publisher::publish`. Bad input never removes served data.
 
 use super::{
     change::{AcceptedChange, Change, ChangeError, Position, PreparedChange, ZoneTransfer},
@@ -48,25 +49,25 @@ use tokio::sync::watch;
 
 mod zone_updates;
 
-/// The maximum number of answers that a dry run compares.
+/// Maximum number of answers that a dry run compares.
 const MAX_COMPARED_ANSWERS: usize = 1000;
-/// The time that queries have to finish with the former snapshot.
+/// Time for which the publisher waits until queries release the previous snapshot.
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The result of a load.
+/// Result of a load.
 #[derive(Debug, PartialEq, Eq)]
 pub enum LoadResult {
     /// A new generation is served.
     Changed,
-    /// The manifest is the one that is served already.
+    /// The manifest is already served.
     Unchanged,
-    /// The manifest has errors. The former one is still served.
+    /// The manifest has errors. The previous one is still served.
     Failed(Vec<Problem>),
-    /// The manifest has errors or lacks a resource, and other files may be about to change.
+    /// The manifest has errors or lacks a served resource, and other files may be about to change.
     Incomplete,
 }
 
-/// Publishes what sources deliver.
+/// Publishes the resources that sources deliver.
 pub struct Publisher {
     pub(super) current: Current,
     status: Arc<Status>,
@@ -74,16 +75,16 @@ pub struct Publisher {
     generations: watch::Sender<u64>,
     on_error: OnError,
     store: Option<StateStore>,
-    /// The resources that the source delivered, and its position.
+    /// Resources that the source delivered, and its position.
     pub(super) delivered: (Collection, Position),
     updates: UpdateStorage,
     serials: Option<SerialStore>,
-    /// The copies of damaged journals and serials. While one of them exists, the node is stale.
+    /// Copies of damaged journals and serials. While one of them exists, the node is stale.
     damaged: Vec<PathBuf>,
 }
 
 impl Publisher {
-    /// A publisher that writes to `snapshot` and, if there is one, to the state directory.
+    /// Creates a publisher that writes to `snapshot` and to the state directory, if there is one.
     pub fn new(
         snapshot: Published,
         node: Arc<Node>,
@@ -98,37 +99,37 @@ impl Publisher {
         Publisher { current, status, counters, generations, on_error, store, delivered, updates, serials, damaged }
     }
 
-    /// The counters. A clone counts the same.
+    /// Metrics of the publisher. Clones share their values.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// The generation that is served.
+    /// Generation that is served.
     pub fn generation(&self) -> u64 {
         self.current.snapshot.load().generation
     }
 
-    /// Follows the generations that are served.
+    /// Returns a receiver of the served generations.
     pub fn generations(&self) -> watch::Receiver<u64> {
         self.generations.subscribe()
     }
 
-    /// The manifest that is served.
+    /// Manifest that is served.
     pub fn manifest(&self) -> &Arc<Manifest> {
         &self.current.served.manifest
     }
 
-    /// The position of the source after what it delivered last.
+    /// Position of the source after its last delivery.
     pub fn position(&self) -> &Position {
         &self.delivered.1
     }
 
-    /// Uses copies of transferred zones that an earlier run has written.
+    /// Sets the copies of transferred zones that an earlier process has written.
     pub fn set_transferred(&mut self, transferred: Transferred) {
         self.current.transferred = transferred;
     }
 
-    /// Sets where updates are written, and uses the updates and serials that an earlier run has
+    /// Sets the storage of updates, with the updates and serials that an earlier process has
     /// written.
     pub fn set_updates(&mut self, updates: UpdateStorage, overlays: Overlays, serials: Option<SerialStore>) {
         self.damaged = serials.iter().filter_map(SerialStore::damaged_copy).collect();
@@ -138,19 +139,20 @@ impl Publisher {
         (self.updates, self.current.overlays, self.serials) = (updates, overlays, serials);
     }
 
-    /// Counts generations on from an earlier run whose state is not used.
+    /// Continues the count of generations of an earlier process whose state is not used.
     pub fn count_from(&mut self, generation: u64) {
         self.current.state.generation = generation;
     }
 
     // The state of an earlier run
 
-    /// Publishes the state of an earlier run, with the generation that it had. It is stale if the
-    /// source may have changed since.
+    /// Publishes the state of an earlier process under the generation that it had.
+    ///
+    /// If `is_stale`, the source may have changed since then, and the snapshot is marked as stale.
     ///
     /// # Errors
     ///
-    /// The problems, if the state has errors, as it may have for another version of zonal.
+    /// The problems of the state. Another version of zonal may have accepted it.
     pub fn restore(&mut self, state: PersistedState, is_stale: bool) -> Result<(), Vec<Problem>> {
         let started = Instant::now();
         let (collection, position) = (state.collection.clone(), state.position.clone());
@@ -168,11 +170,11 @@ impl Publisher {
 
     // A directory
 
-    /// Loads a directory, and publishes the manifest. This takes its time, and is not for threads
-    /// that answer queries.
+    /// Loads a directory, and publishes the manifest. This is too slow for threads that answer
+    /// queries.
     ///
-    /// While `is_early`, other files may be about to change: a manifest with errors, or without a
-    /// resource that is served, is not published then.
+    /// While `is_early`, other files may be about to change. The publisher then does not publish a
+    /// manifest that has errors or lacks a served resource.
     pub fn load(&mut self, loader: &mut Loader, scope: &LoadScope, is_early: bool) -> LoadResult {
         let started = Instant::now();
         let result = loader.load_scope(scope);
@@ -187,8 +189,8 @@ impl Publisher {
             Err(_) if is_early => return LoadResult::Incomplete,
             Err(mut problems) => {
                 if self.on_error == OnError::SetAside {
-                    // Errors of resources would not have refused the manifest: the others come
-                    // first.
+                    // `on_error` accepts errors of single resources. The other errors are the
+                    // reason for the refusal, so they come first.
                     problems.sort_by_key(|problem| problem.resource.is_some());
                 }
                 return self.refuse(problems);
@@ -259,7 +261,7 @@ impl Publisher {
         if before == self.generation() { LoadResult::Unchanged } else { LoadResult::Changed }
     }
 
-    /// Goes on serving the former manifest, and reports why.
+    /// Continues to serve the previous manifest, and reports the problems.
     pub fn refuse(&self, problems: Vec<Problem>) -> LoadResult {
         let error = LoadError::new(&problems);
         let generation = self.generation();
@@ -301,14 +303,14 @@ impl Publisher {
         };
         match &error {
             ChangeError::Problems(problems) if change.is_fact => {
-                // Later changes build on it, although it is not served.
+                // Later changes are relative to this change, although it is not served.
                 if let Ok(prepared) = (change.prepare)(&self.delivered.0, &self.delivered.1) {
                     self.delivered.0.apply(&prepared.edits);
                     self.delivered.1 = prepared.position;
                 }
                 self.refuse(problems.clone());
             }
-            // The sender gets the error. The node itself is well.
+            // The sender gets the error, which is no fault of the node.
             ChangeError::Problems(_) => self.counters.reloads.with_label_values(&["failed"]).inc(),
             _ => {}
         }
@@ -333,7 +335,7 @@ impl Publisher {
         Ok(prepared)
     }
 
-    /// The reply to the sender of a change.
+    /// Returns the reply to the sender of a change.
     fn accepted(&self, prepared: &PreparedGeneration) -> AcceptedChange {
         let reasons = prepared.reasons.iter().flat_map(|(_, problems)| problems);
         AcceptedChange {
@@ -345,7 +347,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes a prepared generation, and answers the senders of the changes in it.
+    /// Publishes a prepared generation, and answers the senders of its changes.
     fn settle(&mut self, prepared: PreparedGeneration, changes: Vec<Change>) {
         let started = Instant::now();
         let previous = self.current.snapshot.load_full();
@@ -356,8 +358,9 @@ impl Publisher {
         state.generation = if is_unchanged { previous.generation } else { self.next_generation(&snapshot) };
         accepted.generation = state.generation;
         let before = std::mem::replace(&mut self.current.state, state);
-        // A sender can rely on the reply: the change is on the disk before it is served. A change
-        // without a sender that waits is published at once, as the source has it anyway.
+        // The sender of a change relies on the reply, so the change is on the disk before it is
+        // served. If no sender waits, the change is published at once, because the source still has
+        // it.
         let is_awaited = changes.iter().any(|change| change.reply.is_some());
         if is_awaited
             && let Err(error) = self.write_state(true)
@@ -401,7 +404,7 @@ impl Publisher {
         };
         for transfer in transfers {
             let result = if is_published { Ok(()) } else { self.try_transfers(std::slice::from_ref(&transfer)) };
-            // The receiver is gone if the zone is.
+            // Sending fails if the zone, and with it the receiver, was removed.
             let _ = transfer.reply.send(result);
         }
     }
@@ -425,7 +428,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes the same manifest with another internet resolver, if this one is another.
+    /// Publishes the same manifest with another internet resolver. Does nothing if it has not
+    /// changed.
     pub fn set_internet_resolver(&mut self, route: Option<Arc<Route>>) {
         if self.current.node.internet == route {
             return;
@@ -447,7 +451,7 @@ impl Publisher {
         }
     }
 
-    /// Asks the clients of connections that are left to close them after their answers (RFC 7828,
+    /// Asks the clients of the remaining connections to close them after their answers (RFC 7828,
     /// section 3.4).
     pub fn ask_clients_to_leave(&mut self) {
         let previous = self.current.snapshot.load_full();
@@ -459,7 +463,7 @@ impl Publisher {
 
     // Another process that takes over
 
-    /// Changes nothing until it is decided which process continues.
+    /// Stops all changes until the decision which process continues.
     pub fn freeze(&mut self, request: FreezeRequest) -> Decision {
         let frozen = match &mut self.store {
             Some(store) => store.release().map(Frozen::Directory),
@@ -489,7 +493,7 @@ impl Publisher {
     }
 
     /// Takes the state directory back. The other process may have written to it, but has not
-    /// acknowledged anything.
+    /// acknowledged any change.
     fn resume(&mut self) -> anyhow::Result<()> {
         let Some(store) = &mut self.store else { return Ok(()) };
         store.reopen()?;
@@ -505,23 +509,25 @@ impl Publisher {
 
     // Publishing
 
-    /// The number of a new generation. An earlier run may have counted further than this one.
+    /// Returns the number of a new generation. It exceeds the numbers of this and of earlier
+    /// processes.
     fn next_generation(&self, snapshot: &Snapshot) -> u64 {
         snapshot.generation.max(self.current.state.generation + 1)
     }
 
-    /// Notes the manifest that is served next, and that it is what was delivered.
+    /// Sets the manifest that is served next, and records its state as delivered.
     fn set_manifest(&mut self, state: PersistedState, served: Served, checked: Checked) {
         self.delivered = (state.collection.clone(), state.position.clone());
         self.current.manifest_digest = served.digest();
         (self.current.state, self.current.served, self.current.checked) = (state, served, checked);
     }
 
-    /// Publishes a new generation. `problems` are the warnings of a new manifest; none if the
-    /// manifest is the same.
+    /// Publishes a new generation.
     ///
-    /// `cause` is what made the generation: `load`, `change`, `restart`, `transfer`, `update` or
-    /// `internet_resolver`. `is_written`: the state is in the state directory already.
+    /// - `cause` is the cause of the generation: `load`, `change`, `restart`, `transfer`, `update`
+    ///   or `internet_resolver`.
+    /// - `problems` has the warnings of a new manifest. `None` if the manifest is the same.
+    /// - `is_written` means that the state is already in the state directory.
     fn publish(
         &mut self,
         snapshot: Snapshot,
@@ -541,7 +547,7 @@ impl Publisher {
             status::log_warnings(problems);
         }
         if !is_written {
-            // A failure is logged, and in the status.
+            // `write_state` logs a failure, and adds it to the status.
             let _ = self.write_state(false);
         }
         let (revision, elapsed) = (self.current.state.position.revision, started.elapsed());
@@ -550,26 +556,26 @@ impl Publisher {
         retire(previous);
     }
 
-    /// Whether a journal or the serials were damaged. No source has what they have lost.
+    /// Whether a journal or the serials were damaged. No source can deliver the lost data again.
     fn has_lost_updates(&mut self) -> bool {
         self.damaged.retain(|copy| copy.exists());
         !self.damaged.is_empty()
     }
 
-    /// Replaces the snapshot: the only place that does.
+    /// Replaces the snapshot. No other function does so.
     fn swap(&mut self, mut snapshot: Snapshot) {
         snapshot.is_stale |= self.has_lost_updates();
         let previous = self.current.snapshot.load().serials.clone();
         if let Some(serials) = &mut self.serials
             && !Arc::ptr_eq(&previous, &snapshot.serials)
         {
-            // After a crash, no serial that another server may have seen may be used for another
-            // version of the zone.
+            // The serials are written before the zones are served. So a crash cannot lead to two
+            // versions of a zone with the same serial.
             serials.write(&previous, &snapshot.serials);
         }
         let (generation, is_stale) = (snapshot.generation, snapshot.is_stale);
         self.current.state.generation = generation;
-        // Zones that are no longer in the manifest are gone from the snapshot's.
+        // The snapshot lacks the zones that were removed from the manifest.
         self.current.transferred = snapshot.transferred.clone();
         self.current.snapshot.store(Arc::new(snapshot));
         self.counters.set_published();
@@ -582,8 +588,9 @@ impl Publisher {
         self.generations.send_replace(generation);
     }
 
-    /// Writes the state to the state directory. With `sync` it is on the disk when this returns. A
-    /// failure is logged, and in the status.
+    /// Writes the state to the state directory, and with `sync` waits until it is on the disk.
+    ///
+    /// A failure is logged, and added to the status.
     fn write_state(&mut self, sync: bool) -> io::Result<()> {
         let Some(store) = &mut self.store else { return Ok(()) };
         let result = store.write(&self.current.state, sync);
@@ -597,7 +604,7 @@ impl Publisher {
         result
     }
 
-    /// Counts how long it took from a change until it was served.
+    /// Records the delay from a change until it was served.
     pub fn observe_delay(&self, delay: Duration) {
         self.counters.change_seconds.observe(delay.as_secs_f64());
     }
@@ -610,10 +617,10 @@ impl Publisher {
     }
 }
 
-/// Tells the sender of a change the result, if it waits for one.
+/// Sends the result to the sender of a change, if the sender waits for it.
 fn answer(change: Change, result: Result<AcceptedChange, ChangeError>) {
     if let Some(reply) = change.reply {
-        // A sender that is gone asks for the status.
+        // A sender that no longer waits reads the result from the status.
         let _ = reply.send(result);
     }
 }

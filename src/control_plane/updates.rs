@@ -1,7 +1,9 @@
-//! Storage of dynamic updates: in the resources that were pushed, or in journals of the node beside
-//! the files of a directory, which zonal does not write.
+//! Storage of dynamic updates.
 //!
-//! A journal belongs to one zone. Its entries are lists of record sets; the last set of a name and
+//! Updates go into the resources that were pushed, or into journals of the node. zonal does not
+//! write to the files of a directory, so a journal keeps the updates beside these files.
+//!
+//! A journal belongs to one zone. Its entries are lists of record sets. The last set of a name and
 //! type counts. All sets of a zone are its overlay, which overrides the zone's files.
 
 use super::{
@@ -32,24 +34,24 @@ use std::{
     sync::Arc,
 };
 
-/// The directory of the journals, in the state directory.
+/// Name of the directory of the journals in the state directory.
 const DIRECTORY: &str = "updates";
-/// A journal is written anew when it is longer than this, in octets, and more than half of it is
-/// overridden by later entries.
+/// Size in octets beyond which a journal is rewritten, if later entries override more than half of
+/// it.
 const MIN_REWRITTEN_OCTETS: u64 = 1 << 20;
-/// The file of serials is written anew when it has this many entries more than twice the number of
-/// zones.
+/// Maximum number of spare entries in the file of serials. The file is rewritten if it has more
+/// entries than this plus twice the number of zones.
 const MAX_SPARE_SERIALS: usize = 1000;
 
-/// Where the publisher writes dynamic updates.
+/// Destination to which the publisher writes dynamic updates.
 #[derive(Default)]
 pub enum UpdateStorage {
-    /// Nowhere: zonal refuses updates.
+    /// No destination: zonal refuses updates.
     #[default]
     Nowhere,
-    /// Into the resources that were pushed.
+    /// The resources that were pushed.
     Pushed,
-    /// Into journals.
+    /// The journals of the node.
     Journals(Journals),
 }
 
@@ -57,11 +59,11 @@ pub enum UpdateStorage {
 #[derive(Debug)]
 pub struct Journals {
     directory: PathBuf,
-    /// The journal of each zone, with its number of entries.
+    /// Journal of each zone, with the number of its entries.
     open: BTreeMap<Id, (JournalFile, usize)>,
 }
 
-/// A record set in a journal. Without records, the set is removed.
+/// A record set in a journal. A set without records removes the set from the zone.
 #[derive(Debug, Serialize, Deserialize)]
 struct JournalSet {
     name: String,
@@ -88,8 +90,8 @@ impl JournalSet {
     }
 }
 
-/// The file name of a zone's journal. Other characters of an identifier than letters, digits, `-`
-/// and `_` are escaped.
+/// Returns the file name of a zone's journal. Escapes all characters of the identifier except ASCII
+/// letters, digits, `-` and `_`.
 fn file_of(id: &str) -> String {
     let mut file = String::new();
     for octet in id.bytes() {
@@ -101,7 +103,7 @@ fn file_of(id: &str) -> String {
     file + ".journal"
 }
 
-/// The zone that a journal file belongs to; none if it is another file.
+/// Returns the identifier of the zone to which a journal file belongs. `None` for other files.
 fn id_of(file: &str) -> Option<Id> {
     let mut octets = Vec::new();
     let mut rest = file.strip_suffix(".journal")?.as_bytes();
@@ -121,7 +123,7 @@ fn id_of(file: &str) -> Option<Id> {
 }
 
 impl Journals {
-    /// Opens the journals in a state directory, and reads them.
+    /// Opens and reads the journals in a state directory.
     ///
     /// # Errors
     ///
@@ -150,12 +152,12 @@ impl Journals {
         Ok((Journals { directory, open }, overlays))
     }
 
-    /// The copies of damaged journals.
+    /// Returns the paths of the copies of damaged journals.
     pub(super) fn damaged_copies(&self) -> impl Iterator<Item = PathBuf> {
         self.open.values().filter_map(|(journal, _)| journal.damaged_copy())
     }
 
-    /// Reads the journals in a state directory, and leaves them as they are.
+    /// Reads the journals in a state directory without changing them.
     ///
     /// # Errors
     ///
@@ -180,8 +182,9 @@ impl Journals {
         Ok(overlays)
     }
 
-    /// Removes the journal of a zone, and the copy of a damaged one, from a state directory that no
-    /// server uses.
+    /// Removes the journal of a zone, and its damaged copy, from a state directory.
+    ///
+    /// No server may use the directory.
     ///
     /// # Errors
     ///
@@ -190,17 +193,17 @@ impl Journals {
         remove(&state_directory.join(DIRECTORY).join(file_of(id)))
     }
 
-    /// Removes the journal of a zone, and the copy of a damaged one.
+    /// Removes the journal of a zone, and its damaged copy.
     pub(super) fn remove(&mut self, id: &str) -> io::Result<()> {
         self.open.remove(id);
         remove(&self.directory.join(file_of(id)))
     }
 
-    /// Appends the sets of an update to the journal of a zone. `overlays` already contain them.
+    /// Appends the sets of an update to the journal of a zone. `overlays` already contain the sets.
     pub(super) fn add(&mut self, id: &str, sets: &[EditedSet], overlays: &Overlays) -> anyhow::Result<()> {
         for (id, (journal, count)) in &mut self.open {
             if let Some(overlay) = overlays.get(id).filter(|_| !journal.is_in_place()) {
-                // Someone has removed the file.
+                // The file was removed or replaced outside zonal, so the journal is written again.
                 journal.replace(overlay.sets().map(|set| vec![JournalSet::new(set)]))?;
                 *count = overlay.len();
             }
@@ -225,7 +228,7 @@ impl Journals {
     }
 }
 
-/// Removes a journal, and the copy of a damaged one. They are gone from the disk when this returns.
+/// Removes a journal, and its damaged copy. Returns after the removal is on the disk.
 fn remove(path: &Path) -> io::Result<()> {
     for path in [&copy_of(path), path] {
         match fs::remove_file(path) {
@@ -236,13 +239,13 @@ fn remove(path: &Path) -> io::Result<()> {
     sync_directory(path)
 }
 
-/// A journal as JSON, for the admin API and the command line.
+/// Converts the journal of a zone to JSON, for the admin API and the command line.
 pub fn journal_json(id: &str, name: Option<&Name>, overlay: &Overlay) -> Value {
     let sets: Vec<JournalSet> = overlay.sets().map(JournalSet::new).collect();
     json!({"zone": id, "name": name.map(Name::to_string), "sets": sets})
 }
 
-/// The serials of zones, on disk for the next start.
+/// Serials of zones, stored for the next start.
 #[derive(Debug)]
 pub struct SerialStore {
     file: JournalFile,
@@ -257,7 +260,7 @@ struct SerialItem {
 }
 
 impl SerialStore {
-    /// Opens the file in a state directory, and reads it.
+    /// Opens and reads the file in a state directory.
     ///
     /// # Errors
     ///
@@ -266,21 +269,19 @@ impl SerialStore {
         let (file, entries) = JournalFile::open::<SerialItem>(&state_directory.join("serials"))?;
         let count = entries.len();
         let serials = entries.into_iter().map(|item| {
-            // A digest that cannot be read differs from all others, so that the zone gets the next
-            // serial.
+            // An unreadable digest differs from all others, so the zone gets the next serial.
             let digest = HEXLOWER.decode(item.digest.as_bytes()).unwrap_or_default().try_into().unwrap_or_default();
             (item.zone, Serial { number: item.serial, digest })
         });
         Ok((SerialStore { file, count }, Arc::new(serials.collect())))
     }
 
-    /// The copy of the file, if it was damaged.
+    /// Returns the path of the copy of the file, if the file was damaged.
     pub(super) fn damaged_copy(&self) -> Option<PathBuf> {
         self.file.damaged_copy()
     }
 
-    /// Writes the serials that have changed. They are on the disk when this returns. A failure is
-    /// logged.
+    /// Writes the changed serials, and returns after they are on the disk. Logs a failure.
     pub(super) fn write(&mut self, old: &Serials, new: &Serials) {
         let item = |(id, serial): (&Id, &Serial)| SerialItem {
             zone: id.clone(),
@@ -302,7 +303,7 @@ impl SerialStore {
     }
 }
 
-/// The overlays with the sets of an update.
+/// Returns the overlays with the sets of an update added.
 ///
 /// # Errors
 ///
@@ -318,7 +319,7 @@ pub(super) fn overlays_with(overlays: &Overlays, id: &str, sets: &[EditedSet]) -
     Ok(overlays.update(id.into(), Arc::new(overlay)))
 }
 
-/// The change that an update makes of a zone that was pushed.
+/// Returns the edits with which an update changes a zone that was pushed.
 ///
 /// # Errors
 ///
@@ -340,11 +341,11 @@ pub(super) fn pushed_change(
     edits_of(collection, id, sets).map_err(UpdateError::Refused)
 }
 
-/// The edits that an update makes of a zone and its master file.
+/// Returns the edits with which an update changes a zone and its master file.
 ///
 /// # Errors
 ///
-/// Why the zone or the file cannot be written.
+/// The reason why the zone or the file cannot be written.
 pub fn edits_of(collection: &Collection, id: &str, sets: &[EditedSet]) -> Result<Vec<Edit>, String> {
     let zones = &collection.manifest().private_hosted_zones;
     let zone = zones.get(id).ok_or("the zone is gone")?;
@@ -371,11 +372,11 @@ pub fn edits_of(collection: &Collection, id: &str, sets: &[EditedSet]) -> Result
     Ok(edits)
 }
 
-/// The records of a zone's master file in a collection; none if the zone has no file.
+/// Returns the records of a zone's master file in a collection. `None` if the zone has no file.
 ///
 /// # Errors
 ///
-/// Why the file cannot be read.
+/// The reason why the file cannot be read.
 pub fn master_file(collection: &Collection, id: &str) -> Result<Option<MasterFile>, String> {
     let mut candidate = collection.only_zone(id).candidate(&Replacements::new(), &Served::default());
     if let Some(problem) = candidate.problems.into_iter().find(Problem::is_error) {
@@ -387,7 +388,7 @@ pub fn master_file(collection: &Collection, id: &str) -> Result<Option<MasterFil
     }
 }
 
-/// The refusal of an update whose records have an error.
+/// Returns the refusal of an update whose records have an error.
 pub(super) fn refusal(problems: &[Problem]) -> UpdateError {
     let first = problems.iter().find(|problem| problem.is_error());
     UpdateError::Refused(first.map_or("the records have errors".into(), Problem::to_string))

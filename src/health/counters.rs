@@ -9,10 +9,10 @@ use crate::{
 };
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
-/// What the room counts.
+/// Metrics of the health checks.
 #[derive(Clone, Debug)]
 pub struct Counters {
-    /// Attempts that have begun.
+    /// Number of attempts started.
     pub attempts: IntCounter,
     results: IntCounterVec,
     targets: IntGauge,
@@ -43,17 +43,17 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// An attempt has ended.
+    /// Counts the result of an attempt.
     pub fn ended(&self, is_success: bool) {
         self.results.with_label_values(&[if is_success { "success" } else { "failure" }]).inc();
     }
 
-    /// The number of targets has changed.
+    /// Sets the number of targets.
     pub fn set_targets(&self, count: usize) {
         self.targets.set(count as i64);
     }
 
-    /// Registers the counters, and the targets of the snapshot that are unhealthy.
+    /// Registers the metrics, including the unhealthy targets of the published snapshot.
     pub fn register(&self, registry: &Registry, snapshot: &Published) {
         instruments::register(registry, self.attempts.clone());
         instruments::register(registry, self.results.clone());

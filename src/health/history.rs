@@ -1,5 +1,6 @@
-//! What the attempts at one target come to: thresholds, the shortest time that a verdict holds, and flapping. Pure: time
-//! comes in.
+//! The state of one target, derived from its attempts: thresholds, minimum hold time, and flapping.
+//!
+//! The code never reads the clock. The caller passes the time.
 //!
 //! ```text
 //!             success_threshold successes              failure_threshold failures
@@ -14,15 +15,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The number of intervals that a verdict holds at least.
+/// Minimum number of intervals for which a state holds.
 const MIN_HOLD_INTERVALS: u32 = 2;
-/// More changes than this within [`FLAPPING_WINDOW`] hold the target unhealthy.
+/// Number of changes within [`FLAPPING_WINDOW`] beyond which the target is held unhealthy.
 const MAX_CHANGES: usize = 6;
-/// The time in which changes are counted.
+/// Time window in which changes are counted.
 const FLAPPING_WINDOW: Duration = Duration::from_secs(600);
-/// How long a target is held unhealthy that flaps for the first time. The time doubles with each further time.
+/// First time for which a flapping target is held unhealthy. Each further hold doubles it.
 const FIRST_HOLD: Duration = Duration::from_secs(60);
-/// The longest time that a target is held unhealthy.
+/// Longest time for which a target is held unhealthy.
 const MAX_HOLD: Duration = Duration::from_secs(3600);
 
 /// The history of one target.
@@ -32,43 +33,44 @@ pub struct History {
     successes: u8,
     failures: u8,
     changed: Option<Instant>,
-    /// Changes within the last [`FLAPPING_WINDOW`], oldest first.
+    /// Times of the changes within the last [`FLAPPING_WINDOW`], oldest first.
     changes: VecDeque<Instant>,
-    /// How often in a row the target was held for flapping.
+    /// Number of consecutive holds for flapping.
     holds: u32,
     held_until: Option<Instant>,
 }
 
-/// What an attempt has changed.
+/// The effect of an attempt on the state of its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing that answers see.
+    /// The state stays the same.
     None,
     /// The target has become healthy.
     Healthy,
     /// The target has become unhealthy.
     Unhealthy,
-    /// The target has become unhealthy, and is held so because it changes too often.
+    /// The target has become unhealthy, and stays unhealthy for a time because its state changes
+    /// too often.
     Held,
 }
 
 impl History {
-    /// The history of a target whose state an earlier process has found.
+    /// Creates the history of a target whose state an earlier process stored.
     pub fn restored(state: State) -> History {
         History { state, ..History::default() }
     }
 
-    /// What the attempts have come to.
+    /// State of the target after all attempts.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Until when the target is held unhealthy.
+    /// Time until which the target is held unhealthy.
     pub fn held_until(&self) -> Option<Instant> {
         self.held_until
     }
 
-    /// Takes the result of an attempt that ended at `now`.
+    /// Adds the result of an attempt that ended at `now`.
     pub fn observe(&mut self, is_success: bool, probe: &Probe, now: Instant) -> Change {
         match is_success {
             true => (self.successes, self.failures) = (self.successes.saturating_add(1), 0),
@@ -115,7 +117,8 @@ impl History {
         self.changes.push_back(now);
     }
 
-    /// The time until the next attempt: half of the interval while the next attempts may change the verdict.
+    /// Time until the next attempt. It is half of the interval while the last results contradict
+    /// the state, because the next results may change it.
     pub fn delay(&self, probe: &Probe) -> Duration {
         let is_in_transition = match self.state {
             State::Healthy => self.failures > 0,

@@ -24,7 +24,8 @@ fn probe(failure_threshold: u8, success_threshold: u8) -> Probe {
     }
 }
 
-/// Runs attempts, one in each `every` seconds: `+` for a success, `-` for a failure. Returns the states after each.
+/// Adds one attempt every `every` seconds: `+` is a success, `-` a failure. Returns the state after
+/// each attempt.
 fn run(history: &mut History, probe: &Probe, start: Instant, every: u64, attempts: &str) -> Vec<State> {
     let one = |(n, attempt)| {
         history.observe(attempt == '+', probe, start + Duration::from_secs(every * n));
@@ -54,7 +55,8 @@ fn a_target_that_was_never_healthy_stays_unknown() {
 #[test]
 fn a_verdict_holds_for_two_intervals() {
     let (mut history, start) = (History::restored(Healthy), Instant::now());
-    // One attempt a second, at an interval of ten: unhealthy from the first on, for 20 seconds.
+    // One attempt per second with an interval of 10 s: the target becomes unhealthy at once, and
+    // stays so for 20 s.
     let states = run(&mut history, &probe(1, 1), start, 1, "-++++++++++++++++++++++");
     assert_eq!(states.iter().filter(|state| **state == Unhealthy).count(), 20);
 }
@@ -71,7 +73,7 @@ fn a_target_that_flaps_is_held_unhealthy_for_longer_and_longer() {
     }
     assert!(holds.len() >= 3, "{holds:?}");
     assert_eq!(holds[..3], [60, 120, 240].map(Duration::from_secs));
-    // It stays unhealthy for as long, whatever the attempts say.
+    // The target stays unhealthy for the hold time, whatever the attempts return.
     let mut history = History::restored(Healthy);
     let mut n = 0;
     while history.held_until().is_none() {

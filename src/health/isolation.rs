@@ -1,7 +1,8 @@
-//! Whether the node itself is cut off, rather than its targets down. Pure: time comes in.
+//! Detects that the node is isolated: its own network fails, not its targets.
 //!
-//! A node whose own network fails sees all targets fail at once. If it followed them, its answers would be wrong for clients
-//! that still reach the targets. So it freezes its verdicts until half of the targets are back.
+//! On an isolated node, all targets fail at once. If the verdicts followed, answers would be wrong
+//! for clients that still reach the targets. So the node freezes its verdicts until half of the
+//! targets are healthy again. The code never reads the clock. The caller passes the time.
 
 use ipnet::IpNet;
 use std::{
@@ -10,19 +11,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The share of the healthy targets, in percent, that must turn unhealthy at once.
+/// Minimum share of the healthy targets that must turn unhealthy at once, in percent.
 const MIN_SHARE: usize = 80;
-/// The number of targets that must turn unhealthy at once.
+/// Minimum number of targets that must turn unhealthy at once.
 const MIN_TARGETS: usize = 3;
-/// The number of subnets that these targets must be in.
+/// Minimum number of subnets that must contain these targets.
 const MIN_SUBNETS: usize = 2;
 
-/// What the node knows about itself.
+/// Detector of isolation.
 #[derive(Debug, Default)]
 pub struct Isolation {
-    /// The number of targets that are healthy.
+    /// Number of healthy targets.
     healthy: usize,
-    /// Targets that turned unhealthy, with the time until which that is "at once", in the order of their turning.
+    /// Addresses of targets that turned unhealthy, oldest first. Until the given time, the change
+    /// counts as simultaneous with others.
     turned: VecDeque<(Instant, IpAddr)>,
     frozen: Option<Frozen>,
 }
@@ -30,22 +32,23 @@ pub struct Isolation {
 #[derive(Debug)]
 struct Frozen {
     since: Instant,
-    /// The number of targets that were healthy before.
+    /// Number of targets that were healthy before.
     of: usize,
 }
 
 impl Isolation {
-    /// A target has become healthy.
+    /// Records that a target has become healthy.
     pub fn is_healthy(&mut self) {
         self.healthy += 1;
     }
 
-    /// A healthy target is no longer checked.
+    /// Records that a healthy target is no longer checked.
     pub fn is_gone(&mut self) {
         self.healthy = self.healthy.saturating_sub(1);
     }
 
-    /// A target at `address`, with this interval, has turned unhealthy. True if the node is cut off from now on.
+    /// Records that a healthy target has turned unhealthy. `interval` is the interval of its
+    /// attempts. Returns true if this isolates the node.
     pub fn has_turned(&mut self, address: IpAddr, interval: Duration, now: Instant) -> bool {
         self.healthy = self.healthy.saturating_sub(1);
         self.forget(now);
@@ -63,7 +66,7 @@ impl Isolation {
         true
     }
 
-    /// The node's own timers are late. True if the node is cut off from now on.
+    /// Records that the node's own timers are late. Returns true if this isolates the node.
     pub fn is_late(&mut self, now: Instant) -> bool {
         if self.frozen.is_some() || self.healthy == 0 {
             return false;
@@ -78,12 +81,13 @@ impl Isolation {
         self.frozen.is_some()
     }
 
-    /// Since when verdicts are frozen.
+    /// Start of the freeze.
     pub fn since(&self) -> Option<Instant> {
         self.frozen.as_ref().map(|frozen| frozen.since)
     }
 
-    /// Ends the freeze if half of the targets are back. True if it has ended now.
+    /// Ends the freeze if half of the targets are healthy again. Returns true if the freeze has
+    /// ended.
     pub fn thaw(&mut self) -> bool {
         let is_back = self.frozen.as_ref().is_some_and(|frozen| self.healthy * 2 >= frozen.of);
         if is_back {
@@ -98,7 +102,7 @@ impl Isolation {
     }
 }
 
-/// The subnet that an address counts for: 256 IPv4 addresses, or a /64.
+/// Returns the subnet of an address: a /24 for IPv4, a /64 for IPv6.
 fn subnet(address: IpAddr) -> Option<IpNet> {
     let length = if address.is_ipv4() { 24 } else { 64 };
     IpNet::new(address, length).ok().map(|net| net.trunc())

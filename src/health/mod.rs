@@ -1,7 +1,9 @@
-//! Health checks: asks the targets of the snapshot, and writes the verdicts that answers read.
+//! Health checks: sends requests to the targets of the snapshot, and writes the verdicts for
+//! answers.
 //!
-//! One thread with a runtime of its own does all of it, so that no query waits for a check. Answers read one word for each
-//! target ([`Verdict`](crate::snapshot::health::Verdict)); nothing else is shared with them.
+//! One thread with its own runtime does all the work, so no query waits for a check. Answers read
+//! one [`Verdict`](crate::snapshot::health::Verdict) per target, and share nothing else with this
+//! thread.
 //!
 //! ```text
 //! snapshot --targets--> schedule --due--> probe --outcome--> history --change--> isolation --> verdict --> answers
@@ -9,12 +11,12 @@
 //!            /v1/health: force, report                                               store (state directory)
 //! ```
 //!
-//! - `schedule` decides when each target is asked, and how many at once.
+//! - `schedule` decides when to check each target, and how many at once.
 //! - `probe` makes one attempt: TCP, HTTP or HTTPS.
-//! - `history` makes a state of the attempts at one target: thresholds, flapping.
-//! - `isolation` tells a node that is cut off from targets that are down.
+//! - `history` derives a state from the attempts at one target: thresholds, flapping.
+//! - `isolation` distinguishes an isolated node from unhealthy targets.
 //! - `store` keeps states and forced verdicts over a restart.
-//! - `counters` has the metrics.
+//! - `counters` holds the metrics.
 
 pub mod counters;
 mod history;
@@ -42,19 +44,20 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 
-/// The longest time that a verdict can be forced for.
+/// Longest time for which a verdict can be forced.
 pub const MAX_FORCED: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How the node checks.
+/// Settings of the health checks on this node.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The number of attempts at the same time.
+    /// Maximum number of concurrent attempts.
     pub max_in_flight: usize,
-    /// How long a node that is cut off keeps its verdicts. After that, every target counts as healthy.
+    /// Time for which an isolated node keeps its verdicts. After that, every target counts as
+    /// healthy.
     pub freeze_for: Duration,
-    /// PEM file of authorities that verify targets' certificates, beside those of the system.
+    /// PEM file of certificate authorities, in addition to those of the system.
     pub authorities: Option<PathBuf>,
-    /// Where states and forced verdicts are kept; none: a restart forgets them.
+    /// Directory for states and forced verdicts. Without it, a restart loses them.
     pub state_directory: Option<PathBuf>,
 }
 
@@ -64,44 +67,49 @@ impl Default for Settings {
     }
 }
 
-/// The room's handle: what others ask of it.
+/// Handle of the health check thread.
 #[derive(Debug)]
 pub struct Health {
     commands: mpsc::UnboundedSender<Command>,
-    /// Since when the node is isolated, in seconds since 1970; 0 if it is not.
+    /// Start of the isolation, in seconds since 1970; 0 if the node is not isolated.
     isolated_since: AtomicI64,
-    /// What is counted.
+    /// Metrics of the health checks.
     pub counters: Counters,
 }
 
-/// What somebody wants of a target.
+/// A command to the health check thread.
 #[derive(Debug)]
 enum Command {
-    /// Its verdict is to be this until that time, in seconds since 1970; or no longer a forced one.
+    /// Force a verdict until a time, in seconds since 1970. `None` ends a forced verdict.
     Force { id: TargetId, forced: Option<(bool, i64)>, reply: oneshot::Sender<Result<(), Refused>> },
-    /// An EXTERNAL check is this.
+    /// Report the health of an EXTERNAL check.
     Report { id: TargetId, is_healthy: bool, reply: oneshot::Sender<Result<(), Refused>> },
-    /// All that is known is written down; another process may read it.
+    /// Write all states to the state directory, so that another process can read them.
     Save(oneshot::Sender<()>),
-    /// The room ends. It writes nothing more: another process may have written since.
+    /// End the thread without writing. Another process may have written the file since `Save`.
     Stop,
 }
 
-/// Why a command is not carried out.
+/// Reason why a command fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// There is no such target.
+    /// No target has the identifier.
     Unknown,
-    /// The check is not an EXTERNAL one.
+    /// The check is not of type EXTERNAL.
     NotExternal,
-    /// The verdict cannot be kept in the state directory.
+    /// The verdict cannot be written to the state directory.
     NotKept(String),
-    /// The server is about to end.
+    /// The server is shutting down.
     Ending,
 }
 
 impl Health {
-    /// Starts the room's thread. `generations` tells of each new snapshot; names are resolved on `runtime`.
+    /// Starts the health check thread.
+    ///
+    /// `generations` announces each new snapshot. Names of targets are resolved on `runtime`.
+    ///
+    /// # Errors
+    /// The runtime or the thread cannot be started.
     pub fn start(
         settings: Settings,
         forwarding: &Arc<Forwarding>,
@@ -127,17 +135,23 @@ impl Health {
         Ok(health)
     }
 
-    /// Sets a verdict by hand until `until`, in seconds since 1970, or ends one that was set.
+    /// Forces a verdict until a time, in seconds since 1970. `None` ends a forced verdict.
+    ///
+    /// # Errors
+    /// The target is unknown, the verdict cannot be stored, or the server is shutting down.
     pub async fn force(&self, id: TargetId, forced: Option<(bool, i64)>) -> Result<(), Refused> {
         self.ask(|reply| Command::Force { id, forced, reply }).await
     }
 
     /// Reports the health of an EXTERNAL check.
+    ///
+    /// # Errors
+    /// The target is unknown or not of type EXTERNAL, or the server is shutting down.
     pub async fn report(&self, id: TargetId, is_healthy: bool) -> Result<(), Refused> {
         self.ask(|reply| Command::Report { id, is_healthy, reply }).await
     }
 
-    /// Writes all that is known to the state directory, for a process that takes over.
+    /// Writes all states to the state directory, for a process that takes over.
     pub async fn save(&self) {
         let (reply, done) = oneshot::channel();
         if self.commands.send(Command::Save(reply)).is_ok() {
@@ -145,13 +159,13 @@ impl Health {
         }
     }
 
-    /// Ends all checks. Verdicts stay as they are.
+    /// Ends all checks. The verdicts do not change any more.
     pub fn stop(&self) {
-        // Without a receiver it has ended already.
+        // Sending fails if the thread has already ended.
         let _ = self.commands.send(Command::Stop);
     }
 
-    /// Since when the node is isolated, in seconds since 1970.
+    /// Start of the isolation, in seconds since 1970. `None` if the node is not isolated.
     pub fn isolated_since(&self) -> Option<i64> {
         Some(self.isolated_since.load(Relaxed)).filter(|since| *since > 0)
     }

@@ -1,5 +1,7 @@
-//! One attempt at a target: connect, and for HTTP and HTTPS a request. Time and octets that a target can take are bounded:
-//! it costs no more whether it is silent, sends an octet a second, or sends without end.
+//! One attempt at a target: a connection, and for HTTP and HTTPS a request.
+//!
+//! Time and memory of an attempt are bounded. A target that is silent, sends one octet per second,
+//! or sends without end costs no more than any other.
 
 use crate::{
     manifest::ProbeType,
@@ -32,21 +34,22 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// The time for the status of a response, and again for the part of the body that is searched, after connecting.
+/// Time-out for the status of a response after the connection. The same time-out applies again to
+/// the part of the body that is searched.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The part of the body that is searched, in octets.
+/// Maximum size of the part of the body that is searched, in octets.
 const MAX_SEARCHED_OCTETS: usize = 5120;
-/// The largest header of a response, in octets.
+/// Maximum size of the response header, in octets. Beyond it, the attempt fails.
 const MAX_HEADER_OCTETS: usize = 16 << 10;
 
-/// How an attempt ended.
+/// Result of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// Whether the target did what the check asks for.
+    /// Whether the target passed the check.
     pub is_success: bool,
-    /// What the target answered, or why it did not.
+    /// Answer of the target, or the reason for the failure.
     pub result: Box<str>,
-    /// Whether the attempt took all the time that it had.
+    /// Whether the attempt ended with a time-out.
     pub is_slow: bool,
 }
 
@@ -55,7 +58,7 @@ impl Outcome {
         Outcome { is_success: true, result: result.into(), is_slow: false }
     }
 
-    /// The attempt failed.
+    /// Creates the outcome of a failed attempt that did not time out.
     pub fn failure(result: impl Into<Box<str>>) -> Outcome {
         Outcome { is_success: false, result: result.into(), is_slow: false }
     }
@@ -66,16 +69,19 @@ impl Outcome {
     }
 }
 
-/// Client configurations for HTTPS targets.
+/// TLS client configurations for HTTPS targets.
 pub struct Tls {
-    /// The target's certificate must be valid.
+    /// Requires a valid certificate.
     verifying: Arc<ClientConfig>,
-    /// Any certificate will do, as in Route 53.
+    /// Accepts any certificate, as Route 53 does.
     accepting: Arc<ClientConfig>,
 }
 
 impl Tls {
-    /// Configurations that verify certificates with these authorities, where a check wants that.
+    /// Creates the configurations. `roots` verifies certificates if a check asks for it.
+    ///
+    /// # Errors
+    /// rustls does not accept the protocol versions or the provider.
     pub fn new(roots: RootCertStore) -> Result<Tls, Error> {
         let provider = Arc::new(ring::default_provider());
         let builder = || ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
@@ -86,16 +92,17 @@ impl Tls {
     }
 }
 
-/// Makes the configurations when the first HTTPS target is asked, as reading the system's authorities takes its time.
+/// TLS configurations that are created for the first HTTPS target. Reading the system's certificate
+/// authorities takes time, and many nodes have no HTTPS target.
 #[derive(Default)]
 pub struct LazyTls {
-    /// PEM file of authorities beside those of the system.
+    /// PEM file of certificate authorities, in addition to those of the system.
     pub authorities: Option<std::path::PathBuf>,
     made: OnceLock<Result<Tls, String>>,
 }
 
 impl LazyTls {
-    /// Verifies certificates with the system's authorities and those of the file.
+    /// Sets the file of certificate authorities. Reads nothing yet.
     pub fn new(authorities: Option<std::path::PathBuf>) -> LazyTls {
         LazyTls { authorities, made: OnceLock::new() }
     }
@@ -109,7 +116,7 @@ impl LazyTls {
     }
 }
 
-/// Takes any certificate, but still checks that the target has its key.
+/// Accepts any certificate, but verifies that the target has its private key.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -148,8 +155,10 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// Makes one attempt at a target with this address, from one of `sources` that this node has, or else from any address. It
-/// takes no longer than the interval between two attempts.
+/// Makes one attempt at a target.
+///
+/// The connection leaves from the first address in `sources` that this node has, or else from any
+/// address. The attempt takes no longer than the interval between two attempts.
 pub async fn attempt(probe: &Probe, address: IpAddr, sources: &[IpAddr], tls: &LazyTls) -> Outcome {
     match timeout(probe.interval, ask(probe, address, sources, tls)).await {
         Ok(outcome) => outcome,
@@ -199,7 +208,7 @@ async fn connect(target: SocketAddr, sources: &[IpAddr]) -> io::Result<TcpStream
     socket()?.connect(target).await
 }
 
-/// An error of the system without its number, which says nothing to people.
+/// Returns the text of a system error without its number. The number does not help a reader.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
@@ -232,7 +241,7 @@ where
         Ok(request) => request,
         Err(error) => return Outcome::failure(format!("HTTP: {error}")),
     };
-    // The connection works while it is asked, and ends with the attempt.
+    // The connection must be polled during the request. It closes when the attempt ends.
     let respond = async {
         match timeout(RESPONSE_TIMEOUT, sender.send_request(request)).await {
             Ok(Ok(response)) => judge(question, response).await,

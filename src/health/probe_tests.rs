@@ -27,7 +27,8 @@ fn probe(probe_type: ProbeType, port: u16) -> Probe {
     }
 }
 
-/// A server for one connection, which writes these pieces with a pause between them, once it has read a request.
+/// Starts a server for one connection. It reads a request and then writes `pieces` with a pause
+/// between them.
 fn server(pieces: Vec<Vec<u8>>, pause: Duration) -> (u16, JoinHandle<String>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -51,7 +52,7 @@ fn ask(probe: &Probe) -> Outcome {
     runtime.block_on(attempt(probe, Ipv4Addr::LOCALHOST.into(), &[], &LazyTls::default()))
 }
 
-/// The outcome of an HTTP check whose target answers with `response`.
+/// Returns the outcome of an HTTP check whose target answers with `response`.
 fn answered(response: &str, change: impl FnOnce(&mut Probe)) -> Outcome {
     let (port, _thread) = server(vec![response.as_bytes().to_vec()], Duration::ZERO);
     let mut probe = probe(ProbeType::Http, port);
@@ -99,7 +100,7 @@ fn the_search_string_must_be_in_the_first_5120_octets() {
 fn a_target_costs_bounded_time_and_octets() {
     let refused = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     assert_eq!(&*ask(&probe(ProbeType::Tcp, refused)).result, "connect: connection refused");
-    // Accepts and never answers.
+    // The target accepts the connection and never answers.
     let start = Instant::now();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let silent = ask(&probe(ProbeType::Http, listener.local_addr().unwrap().port()));
@@ -107,29 +108,29 @@ fn a_target_costs_bounded_time_and_octets() {
         (silent.is_success, silent.is_slow, &*silent.result),
         (false, true, "HTTP response: time-out after 2 s")
     );
-    // One octet a second.
+    // The target sends one octet per second.
     let (port, _thread) =
         server(b"HTTP/1.1 200 x\r\n".iter().map(|octet| vec![*octet]).collect(), Duration::from_secs(1));
     assert!(!ask(&probe(ProbeType::Http, port)).is_success);
-    // A header without end.
+    // The target sends a header without end.
     let (port, _thread) = server(vec![b"HTTP/1.1 200 x\r\na: ".to_vec(), vec![b'x'; 1 << 20]], Duration::ZERO);
     assert!(!ask(&probe(ProbeType::Http, port)).is_success);
-    // A body without end.
+    // The target sends a body without end.
     let pieces =
         [b"HTTP/1.1 200 x\r\n\r\n".to_vec()].into_iter().chain((0..1000).map(|_| vec![b'x'; 1 << 20])).collect();
     let (port, _thread) = server(pieces, Duration::ZERO);
     let mut endless = probe(ProbeType::Http, port);
     endless.question.search = Some("y".into());
     assert_eq!(&*ask(&endless).result, "status 200, the body does not have the search string");
-    // No HTTP.
+    // The target does not speak HTTP.
     let (port, _thread) = server(vec![b"SSH-2.0-OpenSSH\r\n".to_vec()], Duration::ZERO);
     let outcome = ask(&probe(ProbeType::Http, port));
     assert!(!outcome.is_success && outcome.result.starts_with("HTTP: "), "{outcome:?}");
-    // Not longer than the interval.
+    // The attempt takes no longer than the interval.
     let mut short = probe(ProbeType::Http, listener.local_addr().unwrap().port());
     short.interval = Duration::from_secs(1);
     assert_eq!(&*ask(&short).result, "the attempt: time-out after 1 s");
-    // These take some 6 s together; the bound is for a machine that is busy.
+    // Together the attempts take about 6 s. The bound allows for a busy machine.
     assert!(start.elapsed() < Duration::from_secs(60));
 }
 

@@ -1,8 +1,12 @@
-//! When each target is asked, and what becomes of the answers. One task: it owns all states, so nothing is locked but the
-//! reports that people read.
+//! Decides when to check each target, and applies the results.
 //!
-//! Invariant: at most one attempt at a target is on its way, at most `max_in_flight` in all, and at most half of these at
-//! targets whose last attempt took all of its time. So targets that never answer do not delay the others.
+//! One task owns all states. So only the reports, which other threads read, need a lock.
+//!
+//! Invariants:
+//!
+//! - At most one attempt per target is in progress, and at most `max_in_flight` in total.
+//! - At most half of `max_in_flight` are attempts at targets whose last attempt timed out. So
+//!   targets that never answer do not delay the others.
 
 use super::{
     Command, Health, Refused, Settings,
@@ -36,54 +40,55 @@ use tokio::{
     time::{sleep_until, timeout},
 };
 
-/// The shortest time between two writes of the file in the state directory.
+/// Shortest time between two writes of the file in the state directory.
 const MIN_STORE_PAUSE: Duration = Duration::from_secs(5);
-/// The longest time between two writes: well below [`store::MAX_AGE`](super::store::MAX_AGE).
+/// Longest time between two writes. It must be well below
+/// [`store::MAX_AGE`](super::store::MAX_AGE).
 const MAX_STORE_PAUSE: Duration = Duration::from_secs(60);
-/// The time limit for resolving a target's name.
+/// Time-out for resolving the name of a target.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The tolerance of the first time in the interval and of each interval, in percent.
+/// Random variation of each delay between attempts, in percent.
 const JITTER_PERCENT: u32 = 10;
-/// The shortest delay of a timer that makes a node doubt itself.
+/// Lateness of a timer that isolates the node, if it is also longer than the target's interval.
 const MIN_LATENESS: Duration = Duration::from_secs(1);
-/// A time that no timer reaches.
+/// A delay that is longer than any timer.
 const NEVER: Duration = Duration::from_secs(86_400);
 
-/// What the schedule works with.
+/// Services that the schedule uses.
 pub(super) struct Context {
     pub health: Arc<Health>,
     pub snapshot: Published,
     pub forwarding: Arc<Forwarding>,
-    /// Where names are resolved.
+    /// Runtime on which names are resolved.
     pub resolving: Handle,
     pub tls: Arc<LazyTls>,
     pub settings: Settings,
 }
 
-/// A target, and what is known of it.
+/// A target and its state.
 struct Tracked {
     target: Arc<Target>,
     history: History,
-    /// An EXTERNAL check's last report: what it said, and when.
+    /// Last report for an EXTERNAL check: the health, and the time of the report.
     reported: Option<(bool, Instant)>,
-    /// The address of the last attempt.
+    /// Address of the last attempt.
     address: Option<IpAddr>,
     is_running: bool,
     is_slow: bool,
 }
 
-/// Something to do at a time.
+/// An action that is due at a time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
-    /// Ask the target.
+    /// Make an attempt at the target.
     Attempt(TargetId),
-    /// Look at what has ended: a forced verdict, a report.
+    /// Update the verdict because a forced verdict, a report or a freeze may have expired.
     Review(TargetId),
     /// Write the file in the state directory.
     Store,
 }
 
-/// The end of an attempt.
+/// The result of a finished attempt.
 struct Done {
     target: Arc<Target>,
     address: Option<IpAddr>,
@@ -95,17 +100,18 @@ pub(super) struct Schedule {
     store: Option<Store>,
     targets: Targets,
     tracked: HashMap<TargetId, Tracked>,
-    /// The CALCULATED checks that count a check.
+    /// CALCULATED checks, by the check that they count.
     parents: HashMap<TargetId, Vec<TargetId>>,
     timers: BinaryHeap<Reverse<(Instant, Due)>>,
-    /// Targets that are due, and wait for one of the others to end: those that answer, and those that do not.
+    /// Targets whose attempt is due and waits for a free slot. The first queue has targets that
+    /// answer in time, the second has targets whose last attempt timed out.
     waiting: [VecDeque<TargetId>; 2],
     in_flight: [usize; 2],
     isolation: Isolation,
     is_changed: bool,
     stored: Option<Instant>,
     ended: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
-    /// Counts up with each use of chance.
+    /// Counter for pseudo-random numbers.
     draw: u32,
 }
 
@@ -128,7 +134,7 @@ impl Schedule {
         }
     }
 
-    /// Checks until nobody has the handle any more.
+    /// Runs the checks until the handle stops them or is dropped, or the control plane ends.
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
@@ -145,7 +151,7 @@ impl Schedule {
                 },
                 changed = generations.changed() => match changed {
                     Ok(()) => self.follow(),
-                    // The control plane has ended, which its own thread tells.
+                    // The control plane has ended. Its own thread logs this.
                     Err(_) => return,
                 },
                 Some(done) = self.ended.1.recv() => self.take(done),
@@ -154,7 +160,7 @@ impl Schedule {
         }
     }
 
-    /// Takes the targets of the snapshot that is served now.
+    /// Applies the targets of the published snapshot.
     fn follow(&mut self) {
         let snapshot = self.context.snapshot.load_full();
         let targets = snapshot.health_targets.clone();
@@ -196,13 +202,13 @@ impl Schedule {
         self.context.health.counters.set_targets(self.tracked.len());
     }
 
-    /// Begins with a target, with what an earlier process knew of it.
+    /// Starts to track a target, with the state that an earlier process stored.
     fn begin(&mut self, target: &Arc<Target>, instant: Instant, time: i64) {
         let kept = self.store.as_mut().and_then(|store| store.found.remove(&target.id)).unwrap_or_default();
         let is_probe = matches!(target.work, Work::Probe(_));
         let state = kept.state_at(time).filter(|_| is_probe).unwrap_or_default();
         let is_external = matches!(target.work, Work::External { .. });
-        // A report does not age while no process runs.
+        // The age of a report starts at zero after a restart.
         let known = State::of_word(&kept.state).filter(|state| is_external && *state != State::Unknown);
         let tracked = Tracked {
             target: target.clone(),
@@ -226,7 +232,8 @@ impl Schedule {
         self.tracked.insert(target.id.clone(), tracked);
     }
 
-    /// Puts the first attempt at some time within the interval, so that many targets are spread evenly.
+    /// Schedules the first attempt at a random time within the interval, so that the attempts at
+    /// many targets are evenly distributed.
     fn start_timer(&mut self, target: &Target, instant: Instant) {
         let Work::Probe(probe) = &target.work else { return };
         if target.disabled {
@@ -236,7 +243,7 @@ impl Schedule {
         self.timers.push(Reverse((instant + first, Due::Attempt(target.id.clone()))));
     }
 
-    /// A number from 0 to 1.
+    /// Returns a pseudo-random number from 0 to 1.
     fn chance(&mut self) -> f64 {
         self.draw = self.draw.wrapping_add(0x9e37_79b9);
         let mut x = self.draw;
@@ -252,7 +259,7 @@ impl Schedule {
         }
     }
 
-    /// Does all that is due.
+    /// Runs all due actions.
     fn work(&mut self, instant: Instant) {
         while let Some(Reverse((at, _))) = self.timers.peek()
             && *at <= instant
@@ -283,7 +290,7 @@ impl Schedule {
         self.start_waiting();
     }
 
-    /// Starts attempts, as many as there may be.
+    /// Starts waiting attempts up to the limits.
     fn start_waiting(&mut self) {
         let limit = self.context.settings.max_in_flight.max(2);
         let limits = [limit, limit / 2];
@@ -307,12 +314,12 @@ impl Schedule {
         tokio::spawn(async move {
             let Work::Probe(probe) = &target.work else { return };
             let (address, outcome) = check(&snapshot, probe, &forwarding, &resolving, &tls).await;
-            // Nobody waits for it when the room ends.
+            // Sending fails if the schedule has ended.
             let _ = ended.send(Done { target, address, outcome });
         });
     }
 
-    /// Takes the outcome of an attempt.
+    /// Applies the outcome of an attempt.
     fn take(&mut self, done: Done) {
         let (instant, time) = (Instant::now(), now());
         let id = done.target.id.clone();
@@ -326,7 +333,7 @@ impl Schedule {
         let Some(tracked) = self.tracked.get_mut(&id) else { return };
         let Work::Probe(probe) = &tracked.target.work.clone() else { return };
         if tracked.target.verdict != done.target.verdict {
-            // Another question is asked under this identifier by now.
+            // The target has changed, so the outcome belongs to the old question.
             return self.next_attempt(&id, probe, instant);
         }
         let is_success = done.outcome.is_success != tracked.target.inverted;
@@ -375,10 +382,10 @@ impl Schedule {
         self.next_attempt(&id, probe, instant);
     }
 
-    /// An attempt has ended, which has begun as one at a target that takes all of its time, or not.
+    /// Frees the slot of a finished attempt. `was_slow` is the class in which the attempt began.
     fn ended_one(&mut self, was_slow: bool) {
         let class = usize::from(was_slow);
-        // A target that is gone, or new, may have begun as the other one.
+        // If the target was removed or replaced, the attempt may have begun in the other class.
         let class = if self.in_flight[class] > 0 { class } else { 1 - class };
         self.in_flight[class] = self.in_flight[class].saturating_sub(1);
         self.start_waiting();
@@ -401,7 +408,7 @@ impl Schedule {
             let Work::Probe(probe) = &tracked.target.work else { continue };
             let mut report = tracked.target.verdict.report();
             report.is_frozen = true;
-            // What has turned at once with the others is as before.
+            // Targets that turned unhealthy together with the others become healthy again.
             let window = 2 * probe.interval.as_secs() as i64 + 1;
             let has_turned = report.state == State::Unhealthy && report.since >= time - window;
             if has_turned && report.forced.is_none() {
@@ -424,7 +431,7 @@ impl Schedule {
         self.settle(all);
     }
 
-    /// Writes the verdict of a target for answers to read.
+    /// Computes the verdict of a target, and writes it for answers.
     fn publish(&mut self, id: &TargetId) {
         let Some(tracked) = self.tracked.get(id) else { return };
         let (instant, time) = (Instant::now(), now());
@@ -475,8 +482,9 @@ impl Schedule {
         target.verdict.set(is_healthy);
     }
 
-    /// Brings the CALCULATED checks up to date that count one of these, and those above them. The manifest's checks have no
-    /// cycle; should one be there, each check is looked at as often as there are checks at most.
+    /// Updates the CALCULATED checks that depend on the changed checks, directly or indirectly.
+    ///
+    /// The manifest check refuses cycles. A budget bounds the work if a cycle occurs nevertheless.
     fn settle(&mut self, changed: Vec<TargetId>) {
         if self.parents.is_empty() {
             return;
@@ -519,7 +527,7 @@ impl Schedule {
         let tracked = self.tracked.get(id).ok_or(Refused::Unknown)?;
         let forced = forced.map(|(is_healthy, until)| Forced { is_healthy, until });
         let before = std::mem::replace(&mut tracked.target.verdict.report().forced, forced);
-        // It is kept before it is acknowledged.
+        // The verdict is written to the file before the command is acknowledged.
         if let Err(error) = self.write() {
             if let Some(tracked) = self.tracked.get(id) {
                 tracked.target.verdict.report().forced = before;
@@ -558,7 +566,7 @@ impl Schedule {
         Ok(())
     }
 
-    /// Writes the file soon, and then from time to time.
+    /// Schedules a write of the file as soon as `MIN_STORE_PAUSE` allows.
     fn store_soon(&mut self, instant: Instant) {
         if self.store.is_none() {
             return;
@@ -609,12 +617,12 @@ fn state_of(is_healthy: bool) -> State {
     if is_healthy { State::Healthy } else { State::Unhealthy }
 }
 
-/// So many seconds after a time.
+/// Returns the time `seconds` after `instant`.
 fn after(instant: Instant, seconds: i64) -> Instant {
     instant + Duration::from_secs(seconds.clamp(0, NEVER.as_secs() as i64) as u64)
 }
 
-/// One attempt, with the target's name resolved first if it has no address.
+/// Makes one attempt. Resolves the name of the target first if the target has no address.
 async fn check(
     snapshot: &Arc<Snapshot>,
     probe: &Probe,
@@ -639,14 +647,14 @@ async fn check(
     (Some(address), attempt(probe, address, &sources, tls).await)
 }
 
-/// The addresses of a VPC's outbound Resolver endpoints.
+/// Returns the addresses of the outbound Resolver endpoints of a VPC.
 fn outbound_addresses(manifest: &Manifest, vpc: &str) -> Vec<IpAddr> {
     let outbound = manifest.resolver_endpoints.values().filter(|endpoint| endpoint.direction == Direction::Outbound);
     let own = outbound.filter(|endpoint| endpoint.vpc_id == vpc);
     own.flat_map(|endpoint| endpoint.ip_addresses.iter().map(|address| address.ip)).collect()
 }
 
-/// The first address of a name, in the view of a VPC.
+/// Resolves a name as a client in the VPC does, and returns the first address.
 async fn resolve(
     snapshot: &Snapshot,
     vpc: Option<&str>,

@@ -1,7 +1,7 @@
-//! States and forced verdicts in the state directory, so that a restart does not forget them.
+//! Stores states and forced verdicts in the state directory, so that they survive a restart.
 //!
-//! One file, written anew as a whole and renamed. A file that cannot be read is set aside with a log line: nothing that it
-//! holds is worth a start that fails.
+//! Each write replaces the whole file with a rename. If the file cannot be read, zonal renames it
+//! and logs a warning, because a lost state is no reason to refuse to start.
 
 use crate::snapshot::health::{Forced, State, TargetId};
 use serde::{Deserialize, Serialize};
@@ -12,49 +12,49 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The name of the file.
+/// Name of the file.
 const FILE: &str = "health.json";
-/// The age in seconds at which a state of an earlier run is no longer believed.
+/// Age in seconds beyond which a stored state is ignored.
 pub const MAX_AGE: i64 = 300;
-/// The largest file that is read, in octets.
+/// Maximum size of the file, in octets. A larger file is set aside.
 const MAX_OCTETS: u64 = 256 << 20;
 
-/// What is kept of a target.
+/// Stored data of a target.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Kept {
-    /// The word of its state.
+    /// Word of the state, such as `unhealthy`.
     pub state: String,
-    /// Since when, in seconds since 1970.
+    /// Time of the last change of the state, in seconds since 1970.
     pub since: i64,
-    /// When the state was still so, in seconds since 1970.
+    /// Time at which the state was last confirmed, in seconds since 1970.
     pub observed: i64,
-    /// A verdict set by hand, and when it ends, in seconds since 1970.
+    /// Forced verdict and its end, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forced: Option<(bool, i64)>,
 }
 
 impl Kept {
-    /// The state, if it is young enough at `now`.
+    /// Returns the state if it is recent enough at `now`, in seconds since 1970.
     pub fn state_at(&self, now: i64) -> Option<State> {
         State::of_word(&self.state).filter(|_| (0..=MAX_AGE).contains(&(now - self.observed)))
     }
 
-    /// The verdict set by hand, if it has not ended at `now`.
+    /// Returns the forced verdict if it has not ended at `now`, in seconds since 1970.
     pub fn forced_at(&self, now: i64) -> Option<Forced> {
         self.forced.map(|(is_healthy, until)| Forced { is_healthy, until }).filter(|forced| now < forced.until)
     }
 }
 
-/// The file.
+/// The file of states in the state directory.
 pub struct Store {
     file: PathBuf,
-    /// What an earlier run left.
+    /// Data that an earlier process stored.
     pub found: BTreeMap<TargetId, Kept>,
 }
 
 impl Store {
-    /// Reads what an earlier run left in the state directory.
+    /// Opens the file in the state directory, and reads the data of an earlier process.
     pub fn open(directory: &Path) -> Store {
         let file = directory.join(FILE);
         let found = match read(&file) {
@@ -70,7 +70,10 @@ impl Store {
         Store { file, found }
     }
 
-    /// Writes what is known, whole or not at all.
+    /// Replaces the file as a whole.
+    ///
+    /// # Errors
+    /// The new file cannot be written or renamed. The old file remains.
     pub fn write(&self, kept: &BTreeMap<String, Kept>) -> io::Result<()> {
         let draft = self.file.with_extension("json.new");
         let mut out = fs::File::create(&draft)?;

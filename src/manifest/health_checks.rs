@@ -1,4 +1,4 @@
-//! Health checks: what zonal asks a target, how often, and how many attempts decide.
+//! Health checks: the request to a target, its timing, and the thresholds for a verdict.
 
 use super::{
     Id,
@@ -91,7 +91,7 @@ words! {
 }
 
 words! {
-    /// What a stale report of an EXTERNAL check counts as.
+    /// Verdict of an EXTERNAL check while its last report is stale.
     #[derive(Default)]
     pub enum WhenStale {
         Healthy = "healthy",
@@ -154,7 +154,7 @@ words! {
 }
 
 impl ProbeType {
-    /// The default port: 80 for HTTP, 443 for HTTPS, none for TCP.
+    /// Returns the default port: 80 for HTTP, 443 for HTTPS, `None` for TCP.
     pub fn default_port(self) -> Option<u16> {
         match self {
             ProbeType::Http => Some(80),
@@ -165,7 +165,7 @@ impl ProbeType {
 }
 
 impl HealthCheckType {
-    /// How a target is asked; none if the type asks no target.
+    /// Returns the kind of request to the target. `None` if the type sends no requests.
     pub fn probe(self) -> Option<ProbeType> {
         match self {
             HealthCheckType::Http => Some(ProbeType::Http),

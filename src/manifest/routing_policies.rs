@@ -1,4 +1,4 @@
-//! Routing policies of record sets: which of several record sets with one name and type answers a query.
+//! Routing policies: they choose among the record sets with one name and type.
 
 use super::words::words;
 use schemars::JsonSchema;
@@ -100,7 +100,7 @@ words! {
 }
 
 words! {
-    /// Which records of a routing policy zone transfers carry.
+    /// The records of a routing policy that zone transfers carry.
     pub enum TransferPolicyRecords {
         First = "first",
     }

@@ -1,4 +1,4 @@
-//! The records of zones that zonal transfers from primaries.
+//! Records of zones that zonal transfers from primaries.
 
 use super::{Id, Record, catalog, digest::Digest, work};
 use crate::wire::{
@@ -13,27 +13,27 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// The copies of zones with `primaries`, by the identifiers of the zones. A zone without a copy was
-/// not transferred yet.
+/// Copies of zones with `primaries`, by the identifiers of the zones. A zone without a copy has not
+/// been transferred yet.
 pub type Transferred = OrdMap<Id, ZoneCopy>;
 
-/// The copy of a transferred zone.
+/// Copy of a transferred zone.
 #[derive(Clone, Debug)]
 pub struct ZoneCopy {
-    /// The records of the zone.
+    /// Records of the zone.
     pub content: Arc<Content>,
-    /// Whether the copy has expired: it was not refreshed for longer than the expire time of its
-    /// SOA record. zonal does not answer from it (RFC 1035, section 3.3.13).
+    /// Whether the copy has expired. It was not refreshed for longer than the expire time of its
+    /// SOA record, so zonal does not answer from it (RFC 1035, section 3.3.13).
     pub is_expired: bool,
 }
 
 impl ZoneCopy {
-    /// Whether both copies have the same allocation of records, and the same state.
+    /// Whether both copies share one allocation of records, and have the same state.
     pub fn is_same(&self, other: &ZoneCopy) -> bool {
         Arc::ptr_eq(&self.content, &other.content) && self.is_expired == other.is_expired
     }
 
-    /// A description of the copy for logs: zone, identifier and serial, or that it has expired.
+    /// Describes the copy for logs: zone, identifier, and serial or expiry.
     pub fn describe(&self, id: &str) -> String {
         let (zone, serial) = (&self.content.zone, self.content.soa.serial);
         match self.is_expired {
@@ -43,23 +43,23 @@ impl ZoneCopy {
     }
 }
 
-/// The numbers of a SOA record (RFC 1035, section 3.3.13). All but the serial are seconds.
+/// Numbers of a SOA record (RFC 1035, section 3.3.13). All except the serial are in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Soa {
-    /// The version of the zone.
+    /// Version of the zone.
     pub serial: u32,
-    /// The interval at which a secondary checks for a newer version.
+    /// Interval at which a secondary checks for a newer version.
     pub refresh: u32,
-    /// The interval at which a secondary retries a failed check.
+    /// Interval at which a secondary retries a failed check.
     pub retry: u32,
-    /// The time after which a secondary stops answering if no check succeeds.
+    /// Time after which a secondary stops answering if no check succeeds.
     pub expire: u32,
-    /// The TTL of negative answers (RFC 2308).
+    /// TTL of negative answers (RFC 2308).
     pub minimum: u32,
 }
 
 impl Soa {
-    /// Reads the numbers from the data of a SOA record. None if the data is too short.
+    /// Reads the numbers from the data of a SOA record. `None` if the data is too short.
     pub fn read(rdata: &[u8]) -> Option<Soa> {
         let numbers: &[u8; 20] = rdata.last_chunk()?;
         let number = |at: usize| u32::from_be_bytes([numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3]]);
@@ -74,15 +74,16 @@ pub fn is_newer(serial: u32, than: u32) -> bool {
     ahead != 0 && ahead < 1 << 31
 }
 
-/// The records of a zone. A copy shares all that does not change with it, so that a version costs what it changes.
+/// Records of a zone. Versions share their unchanged records, so a new version costs only its
+/// changes.
 ///
-/// Record sets are found by owner and type. Owners are in lower case. The records of a set are in the order of their data,
-/// whatever the order in which they came: a zone that came by differences is the zone that came as a whole.
+/// Record sets are indexed by owner, in lower case, and type. The records of a set are in the order
+/// of their data. So a zone from incremental transfers equals the same zone from a full transfer.
 #[derive(Clone, Debug)]
 pub struct Content {
-    /// The apex of the zone.
+    /// Apex of the zone.
     pub zone: Name,
-    /// The numbers of its SOA record; zeros while it has none.
+    /// Numbers of the SOA record. Zeros while the zone has no SOA record.
     pub soa: Soa,
     sets: OrdMap<SetKey, Values>,
     records: usize,
@@ -91,12 +92,12 @@ pub struct Content {
     members: OnceLock<Result<Box<[catalog::Member]>, String>>,
 }
 
-/// What a record takes in memory beside its owner and data, about, in octets.
+/// Estimated memory of a record beside its owner and data, in octets.
 pub const RECORD_OCTETS: usize = 48;
-/// The most octets that the records of a set may have: more do not fit into a message.
+/// Maximum size of a record set, in octets. More octets do not fit into a message.
 const MAX_SET_OCTETS: usize = u16::MAX as usize;
 
-/// Owner, in lower case, and type of a record set. The order is that of the octets.
+/// Owner, in lower case, and type of a record set. Keys are in the order of the owner's octets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SetKey {
     owner: Name,
@@ -122,15 +123,15 @@ impl PartialOrd for SetKey {
     }
 }
 
-/// The records of a set, in the order of their data: TTL u32, length u16 and data of each.
+/// Records of a set, in the order of their data. Each has a TTL (u32), a length (u16) and its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Values(Arc<[u8]>);
 
 impl Values {
-    /// Octets in front of the data of each record.
+    /// Number of octets before the data of each record.
     const HEAD: usize = 6;
 
-    /// TTL and data of each record.
+    /// Iterates over the TTL in seconds and the data of each record.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
         let mut at = 0;
         std::iter::from_fn(move || {
@@ -141,13 +142,15 @@ impl Values {
         })
     }
 
-    /// The TTL of the record at `at`, and where the next one begins.
+    /// Returns the TTL of the record at `at`, and the offset of the next record.
     fn head(&self, at: usize) -> Option<(u32, usize)> {
         let [a, b, c, d, length @ ..]: [u8; Values::HEAD] = *self.0.get(at..)?.first_chunk()?;
         Some((u32::from_be_bytes([a, b, c, d]), at + Values::HEAD + usize::from(u16::from_be_bytes(length))))
     }
 
-    /// Where the record with this data is, and its TTL; or where it would be.
+    /// Finds the record with this data.
+    ///
+    /// Returns its range and TTL. If there is none, returns the offset at which the record belongs.
     fn find(&self, data: &[u8]) -> Result<(Range<usize>, u32), usize> {
         let mut at = 0;
         while let Some((ttl, end)) = self.head(at) {
@@ -160,45 +163,53 @@ impl Values {
         Err(at)
     }
 
-    /// The same set with other octets in this place.
+    /// Returns a copy of the set in which `octets` replace the range `place`.
     fn spliced(&self, place: Range<usize>, octets: &[u8]) -> Values {
         Values([&self.0[..place.start], octets, &self.0[place.end..]].concat().into())
     }
 }
 
-/// A set that is not the same in another version of a zone.
+/// A record set that differs in another version of a zone.
 #[derive(Clone, Debug)]
 pub struct ChangedSet<'a> {
-    /// The owner, in lower case.
+    /// Owner of the set, in lower case.
     pub owner: &'a Name,
-    /// The type.
+    /// Type of the set.
     pub rtype: u16,
-    /// Its records in the other version; none: the set is gone.
+    /// Records in the other version. `None` if the other version lacks the set.
     pub values: Option<&'a Values>,
 }
 
 impl ChangedSet<'_> {
-    /// Its records as octets: TTL u32, length u16 and data of each.
+    /// Returns the records as octets: TTL (u32), length (u16) and data of each.
     pub fn octets(&self) -> &[u8] {
         self.values.map_or(&[], |values| &values.0)
     }
 }
 
 impl Content {
-    /// A zone without records: it needs a SOA record.
+    /// Creates a zone without records. A valid zone also needs a SOA record.
     pub fn new(zone: Name) -> Content {
         let (soa, sets, records, octets, digest) = Default::default();
         Content { zone, soa, sets, records, octets, digest, members: OnceLock::new() }
     }
 
-    /// A zone of these records; or why they are none.
+    /// Creates a zone from its records.
+    ///
+    /// # Errors
+    ///
+    /// The reason why a record does not fit into the zone, or that the zone has no SOA record.
     pub fn of<'a>(zone: Name, records: impl IntoIterator<Item = &'a Record>) -> Result<Content, String> {
         let mut content = Content::new(zone);
         records.into_iter().try_for_each(|record| content.add(record))?;
         content.checked()
     }
 
-    /// The zone, if it has a SOA record.
+    /// Returns the zone if it has a SOA record.
+    ///
+    /// # Errors
+    ///
+    /// The zone has no SOA record.
     pub fn checked(self) -> Result<Content, String> {
         match self.soa_record() {
             Some(_) => Ok(self),
@@ -206,7 +217,13 @@ impl Content {
         }
     }
 
-    /// Adds a record. One with equal data gets its TTL; and a zone has one SOA record, which is the last one.
+    /// Adds a record.
+    ///
+    /// A record with equal data gets the new TTL. A new SOA record replaces the old one.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the record does not fit into the zone.
     pub fn add(&mut self, record: &Record) -> Result<(), String> {
         let key = SetKey::new(&record.owner, record.rtype);
         let what = || format!("{} {}", record.owner, type_to_text(record.rtype));
@@ -244,7 +261,7 @@ impl Content {
         Ok(())
     }
 
-    /// Removes a record, whatever its TTL. False if it is not there.
+    /// Removes a record, whatever its TTL. Returns false if the zone does not have the record.
     pub fn remove(&mut self, record: &Record) -> bool {
         let key = SetKey::new(&record.owner, record.rtype);
         let Some(old) = self.sets.get(&key).cloned() else { return false };
@@ -258,7 +275,7 @@ impl Content {
         true
     }
 
-    /// Removes a set.
+    /// Removes a record set, if the zone has it.
     pub fn remove_set(&mut self, owner: &Name, rtype: u16) {
         let key = SetKey::new(owner, rtype);
         if let Some(values) = self.sets.remove(&key) {
@@ -266,7 +283,7 @@ impl Content {
         }
     }
 
-    /// Counts a record that has come.
+    /// Adds a record to the digest and to the counts.
     fn give(&mut self, key: &SetKey, ttl: u32, data: &[u8]) {
         self.digest.add(&digest_of(key, ttl, data));
         self.records += 1;
@@ -274,7 +291,7 @@ impl Content {
         self.members = OnceLock::new();
     }
 
-    /// Counts a record that has gone.
+    /// Removes a record from the digest and from the counts.
     fn take(&mut self, key: &SetKey, ttl: u32, data: &[u8]) {
         self.digest.remove(&digest_of(key, ttl, data));
         self.records -= 1;
@@ -282,32 +299,33 @@ impl Content {
         self.members = OnceLock::new();
     }
 
-    /// How many records there are.
+    /// Number of records.
     pub fn len(&self) -> usize {
         self.records
     }
 
-    /// Whether there are none.
+    /// Whether the zone has no records.
     pub fn is_empty(&self) -> bool {
         self.records == 0
     }
 
-    /// What the records take in memory, about, in octets.
+    /// Estimated memory of the records, in octets.
     pub fn octets(&self) -> usize {
         self.octets
     }
 
-    /// All record sets: owner in lower case, type, records.
+    /// Iterates over all record sets: owner in lower case, type, records.
     pub fn sets(&self) -> impl Iterator<Item = (&Name, u16, &Values)> {
         self.sets.iter().map(|(key, values)| (&key.owner, key.rtype, values))
     }
 
-    /// TTL and data of the SOA record.
+    /// Returns the TTL in seconds and the data of the SOA record.
     pub fn soa_record(&self) -> Option<(u32, &[u8])> {
         self.sets.get(&SetKey::new(&self.zone, rtype::SOA))?.iter().next()
     }
 
-    /// The sets that are not the same in another version. What the versions share costs nothing.
+    /// Iterates over the record sets that differ in another version. The cost depends on the
+    /// differences only.
     pub fn changed<'a>(&'a self, other: &'a Content) -> impl Iterator<Item = ChangedSet<'a>> {
         self.sets.diff(&other.sets).map(|item| match item {
             DiffItem::Add(key, values) | DiffItem::Update { new: (key, values), .. } => {
@@ -317,12 +335,13 @@ impl Content {
         })
     }
 
-    /// SHA-256 sums of all records, added up: the same for the same records, however they came.
+    /// Returns the sum of the SHA-256 digests of all records. It does not depend on the order in
+    /// which the records were added.
     pub fn digest(&self) -> [u8; 32] {
         self.digest.octets()
     }
 
-    /// The members of the zone as a catalog.
+    /// Returns the members of the zone as a catalog zone.
     ///
     /// # Errors
     ///
@@ -342,8 +361,8 @@ fn digest_of(key: &SetKey, ttl: u32, data: &[u8]) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// The digest of a manifest with the copies of its transferred zones. It is the digest of the
-/// manifest if there are no copies.
+/// Returns the digest of a manifest with the copies of its transferred zones. Without copies, it is
+/// the digest of the manifest.
 pub fn digest_with(manifest: [u8; 32], transferred: &Transferred) -> [u8; 32] {
     if transferred.is_empty() {
         return manifest;
@@ -369,7 +388,7 @@ pub(crate) mod tests {
         path::Path,
     };
 
-    /// The content of a zone, from a master file.
+    /// Reads the content of a zone from a master file.
     pub(crate) fn content(zone: &str, text: &str) -> Content {
         let zone = Name::absolute(zone).unwrap();
         Content::of(zone.clone(), &records(&zone, text)).unwrap()
@@ -452,8 +471,8 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        /// Whatever comes and goes, the content is that of the records that are left; and from any version to another one
-        /// the sets lead that have changed.
+        /// The content does not depend on the history of the zone, only on the records left. The
+        /// changed sets lead from any version to any other version.
         #[test]
         fn versions_are_what_their_records_make_them(
             steps in vec(vec((0..30u8, 0..3u8, any::<bool>(), 1..3u32), 1..10), 1..20),

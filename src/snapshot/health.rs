@@ -1,8 +1,8 @@
-//! Health targets: the addresses that are checked, and the verdicts that answers read.
+//! Health targets: the addresses that zonal checks, and the verdicts that answers read.
 //!
-//! The interfaces of the snapshot share a verdict with the room that checks ([`health`](crate::health)). A change of health
-//! writes the verdict: it compiles nothing, and makes no new generation. A target keeps its verdict in later snapshots as long
-//! as its question is the same.
+//! The snapshot shares each verdict with the health check thread ([`health`](crate::health)). A
+//! change of health writes the verdict. It compiles nothing, and makes no new generation. A target
+//! keeps its verdict in later snapshots as long as its question is the same.
 //!
 //! ```text
 //! manifest --> Targets { id -> Target { work, verdict } }
@@ -31,14 +31,15 @@ use std::{
     time::Duration,
 };
 
-/// The number of attempts that a report remembers.
+/// Number of attempts in a report.
 pub const REMEMBERED_ATTEMPTS: usize = 3;
-/// The highest status of an HTTP response that is a success of a health check, as in Route 53.
+/// Highest HTTP status that passes a health check, as in Route 53.
 const MAX_CHECK_STATUS: u16 = 399;
-/// The same for an endpoint's interface: AWS services answer requests without credentials with 403.
+/// Highest HTTP status that passes the check of an endpoint's interface. AWS services answer
+/// requests without credentials with 403.
 const MAX_INTERFACE_STATUS: u16 = 499;
 
-/// The identifier of a target.
+/// Identifier of a target.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TargetId {
     /// A health check of the manifest.
@@ -71,81 +72,83 @@ impl TargetId {
     }
 }
 
-/// The way in which a verdict is found.
+/// The way in which zonal determines the health of a target.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     /// zonal sends requests to the target.
     Probe(Probe),
-    /// zonal counts the healthy ones of other checks.
+    /// zonal counts the healthy checks among other checks.
     Calculated {
         /// The checks.
         children: Vec<Id>,
-        /// The number of them that must be healthy.
+        /// Number of checks that must be healthy.
         threshold: u16,
     },
     /// Another program reports the health.
     External {
-        /// The age at which a report is stale.
+        /// Age beyond which a report is stale.
         stale_after: Option<Duration>,
-        /// The state that a stale report counts as.
+        /// State of the check while its last report is stale.
         when_stale: WhenStale,
     },
 }
 
-/// The question to a target, and its timing.
+/// Question to a target, with timing and thresholds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
-    /// The question.
+    /// Question that an attempt asks.
     pub question: ProbeQuestion,
-    /// The time between two attempts.
+    /// Time between two attempts.
     pub interval: Duration,
-    /// The time limit for connecting.
+    /// Time-out for connecting, and again for the TLS handshake.
     pub timeout: Duration,
-    /// Consecutive failures that make the target unhealthy.
+    /// Number of consecutive failures that make the target unhealthy.
     pub failure_threshold: u8,
-    /// Consecutive successes that make the target healthy.
+    /// Number of consecutive successes that make the target healthy.
     pub success_threshold: u8,
 }
 
-/// The question to a target. A target with a changed question is a new target.
+/// Question to a target. A target with a changed question is a new target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeQuestion {
-    /// The kind of request.
+    /// Kind of request.
     pub probe_type: ProbeType,
-    /// The address; none if `name` is resolved.
+    /// Address of the target. `None` if each attempt resolves `name`.
     pub address: Option<IpAddr>,
-    /// The name in the Host header and in SNI.
+    /// Name in the Host header and in SNI.
     pub name: Option<Name>,
-    /// The VPC that the attempt leaves from.
+    /// VPC whose outbound addresses are the source of the attempt, and in which `name` is resolved.
     pub vpc: Option<Id>,
     /// The port.
     pub port: u16,
     /// The path of an HTTP request.
     pub path: Box<str>,
-    /// Octets that the body must contain.
+    /// Text that the body must contain.
     pub search: Option<Box<str>>,
-    /// Whether the certificate must be valid.
+    /// Whether the target's certificate must be valid.
     pub verify_certificate: bool,
-    /// The highest status that is a success.
+    /// Highest HTTP status that counts as a success.
     pub max_status: u16,
 }
 
-/// A target that is checked.
+/// A target of health checks.
 #[derive(Debug)]
 pub struct Target {
-    /// Its identifier.
+    /// Identifier of the target.
     pub id: TargetId,
-    /// The way in which its verdict is found.
+    /// The way in which zonal determines the health of the target.
     pub work: Work,
     /// Whether success and failure are swapped.
     pub inverted: bool,
-    /// Whether it counts as healthy without a check.
+    /// Whether the target counts as healthy without a check.
     pub disabled: bool,
-    /// Its verdict.
+    /// Verdict that answers read.
     pub verdict: Verdict,
 }
 
-/// A verdict: whether answers use the target, and how that came about. All copies are one; equality is identity.
+/// Whether answers use a target, with the report behind the decision.
+///
+/// Clones share one value. Two verdicts are equal if they share their value.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict(Arc<Shared>);
 
@@ -162,27 +165,27 @@ impl PartialEq for Verdict {
 }
 
 impl Verdict {
-    /// Whether answers use the target. A target of which nothing is known is used.
+    /// Whether answers use the target. A target with unknown health is used.
     #[inline]
     pub fn is_healthy(&self) -> bool {
         !self.0.is_unhealthy.load(Relaxed)
     }
 
-    /// Sets whether answers use the target from now on.
+    /// Sets whether answers use the target.
     pub fn set(&self, is_healthy: bool) {
         self.0.is_unhealthy.store(!is_healthy, Relaxed);
     }
 
-    /// The report behind the verdict. Answers do not read it.
+    /// Locks the report behind the verdict. Answers do not read the report.
     pub fn report(&self) -> MutexGuard<'_, Report> {
         self.0.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The result of a check.
+/// State of a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// The target has never been healthy since it is known. It counts as healthy.
+    /// The target has had no verdict yet. It counts as healthy.
     #[default]
     Unknown,
     /// The target is healthy.
@@ -192,7 +195,7 @@ pub enum State {
 }
 
 impl State {
-    /// Its word.
+    /// Returns the word for the state, as in `/v1/health`.
     pub fn word(self) -> &'static str {
         match self {
             State::Unknown => "unknown",
@@ -201,51 +204,52 @@ impl State {
         }
     }
 
-    /// The state that a word names.
+    /// Returns the state for a word.
     pub fn of_word(word: &str) -> Option<State> {
         [State::Unknown, State::Healthy, State::Unhealthy].into_iter().find(|state| state.word() == word)
     }
 
-    /// Whether it counts as healthy.
+    /// Whether the state counts as healthy.
     pub fn counts_as_healthy(self) -> bool {
         self != State::Unhealthy
     }
 }
 
-/// The report behind a verdict.
+/// Report behind a verdict.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// The result of the check.
+    /// State of the target.
     pub state: State,
-    /// The time of the last change of `state`, in seconds since 1970; 0 before the first change.
+    /// Time of the last change of `state`, in seconds since 1970; 0 before the first change.
     pub since: i64,
-    /// The last attempts, the newest first; at most [`REMEMBERED_ATTEMPTS`].
+    /// Last attempts, newest first; at most [`REMEMBERED_ATTEMPTS`].
     pub attempts: Vec<Attempt>,
-    /// The verdict that an operator has set; none if the check decides.
+    /// Verdict that an operator has forced. `None` if the check decides.
     pub forced: Option<Forced>,
-    /// The time until which the target counts as unhealthy because its health changes too often, in seconds since 1970.
+    /// Time until which the target is held unhealthy because its state changes too often, in
+    /// seconds since 1970.
     pub held_until: Option<i64>,
-    /// Whether the node is cut off, so that the verdict does not follow the attempts.
+    /// Whether the node is isolated, so that the verdict does not follow the attempts.
     pub is_frozen: bool,
 }
 
-/// One attempt.
+/// Result of one attempt or report.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
-    /// The time at which it ended, in seconds since 1970.
+    /// Time at which the attempt ended, in seconds since 1970.
     pub at: i64,
-    /// Whether it counts as a success.
+    /// Whether the attempt counts as a success.
     pub is_success: bool,
-    /// The answer of the target, or the reason why there was none.
+    /// Answer of the target, or the reason for the failure.
     pub result: Box<str>,
 }
 
-/// A verdict that an operator has set.
+/// Verdict that an operator has forced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forced {
-    /// The verdict.
+    /// Whether answers use the target.
     pub is_healthy: bool,
-    /// The time at which it ends, in seconds since 1970.
+    /// Time at which the forced verdict ends, in seconds since 1970.
     pub until: i64,
 }
 
@@ -254,7 +258,8 @@ pub struct Forced {
 pub struct Targets(OrdMap<TargetId, Arc<Target>>);
 
 impl Targets {
-    /// Compiles the targets of a manifest. These are the targets of `previous`: unchanged ones are shared.
+    /// Compiles the targets of `manifest`. `self` has the targets of `previous`; unchanged targets
+    /// are shared.
     pub(super) fn recompile(&self, previous: &Manifest, manifest: &Manifest) -> Targets {
         let mut this = self.clone();
         for Change { id, old, new } in changes(&previous.health_checks, &manifest.health_checks) {
@@ -297,7 +302,7 @@ impl Targets {
         }
     }
 
-    /// Adds a target. It keeps its verdict if its question has not changed.
+    /// Adds or replaces a target. The target keeps its verdict if its question has not changed.
     fn put(&mut self, id: TargetId, work: Work, inverted: bool, disabled: bool) {
         let old = self.0.get(&id);
         if old.is_some_and(|old| old.work == work && old.inverted == inverted && old.disabled == disabled) {
@@ -315,12 +320,12 @@ impl Targets {
         self.0.insert(id.clone(), Arc::new(Target { id, work, inverted, disabled, verdict }));
     }
 
-    /// The target with an identifier.
+    /// Returns the target with an identifier.
     pub fn get(&self, id: &TargetId) -> Option<&Arc<Target>> {
         self.0.get(id)
     }
 
-    /// The verdict of an interface's address; none if it is not checked.
+    /// Returns the verdict of an interface's address. `None` if the address is not checked.
     pub fn of_interface(&self, endpoint: &str, address: IpAddr) -> Option<Verdict> {
         if self.0.is_empty() {
             return None;
@@ -329,29 +334,31 @@ impl Targets {
         self.0.get(&id).map(|target| target.verdict.clone())
     }
 
-    /// All targets, in the order of their identifiers.
+    /// Iterates over all targets in the order of their identifiers.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Target>> {
         self.0.values()
     }
 
-    /// The number of targets.
+    /// Number of targets.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether the set has no targets.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether these are the same targets in memory as those of another snapshot.
+    /// Whether both sets are the same object in memory.
     pub fn is_same(&self, other: &Targets) -> bool {
         self.0.ptr_eq(&other.0)
     }
 }
 
-/// Whether an address is link-local, multicast or broadcast. Clouds have their metadata services at such addresses, so health
-/// checks ask them only if the node's configuration allows it.
+/// Whether an address is link-local, multicast or broadcast.
+///
+/// Clouds have their metadata services at such addresses. So health checks use them only if the
+/// node's configuration allows it.
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local() || address.is_multicast() || address.is_broadcast(),
@@ -361,14 +368,16 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Whether a health check may ask an address: it is in a network of the manifest, or in `allowed`.
+/// Whether a health check may connect to an address. The address must be in a network of the
+/// manifest, or in `allowed`.
 pub(super) fn may_check(address: IpAddr, networks: &Networks, allowed: &[IpNet]) -> bool {
     let address = address.to_canonical();
     allowed.iter().any(|block| block.contains(&address))
         || (!is_link_local(address) && !networks.holding(address).is_empty())
 }
 
-/// An error for each check of an address that it may not ask: a manifest must not make nodes scan other networks.
+/// Returns an error for each check of an address outside the allowed networks. A manifest must not
+/// make nodes scan other networks.
 pub(super) fn outside(targets: &Targets, networks: &Networks, allowed: &[IpNet]) -> Vec<Problem> {
     let outside = targets.iter().filter_map(|target| {
         let (TargetId::Check(id), Work::Probe(probe)) = (&target.id, &target.work) else { return None };
@@ -383,7 +392,7 @@ pub(super) fn outside(targets: &Targets, networks: &Networks, allowed: &[IpNet])
     outside.collect()
 }
 
-/// All addresses of an endpoint's interfaces.
+/// Returns all addresses of an endpoint's interfaces.
 fn addresses(endpoint: &VpcEndpoint) -> impl Iterator<Item = IpAddr> {
     let both = endpoint.network_interfaces.iter().map(|i| [i.ipv4.map(IpAddr::V4), i.ipv6.map(IpAddr::V6)]);
     both.flatten().flatten()

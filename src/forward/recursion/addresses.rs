@@ -1,8 +1,10 @@
-//! The addresses of name servers that a referral leaves out.
+//! Addresses of name servers that a referral leaves out.
 //!
-//! hickory's recursor asks only the servers whose addresses came with a referral, and looks for others if none came. Where these
-//! have failed, the recursor that begins anew gets referrals with all addresses that can be found: those that other referrals
-//! had, which may be others than the server's own zone has, and those that the servers themselves have.
+//! hickory's recursor asks only the servers whose addresses come with a referral. It looks up other
+//! addresses only if the referral has none. If those servers fail, zonal starts a second recursor,
+//! and completes each referral for it with all addresses that zonal can find. Some come from other
+//! referrals, which may differ from the addresses in the server's own zone. Others come from a
+//! lookup of the server's name.
 
 use super::{
     errand::{Errand, Said},
@@ -18,31 +20,32 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 
-/// Names of servers whose addresses are remembered.
+/// Maximum number of server names whose addresses are remembered. Beyond it, the cache drops the
+/// names that are used least.
 const MAX_NAMES: u64 = 8_192;
-/// Addresses that are remembered of each.
+/// Maximum number of addresses that are remembered for one name. A new address replaces the oldest.
 const MAX_ADDRESSES: usize = 4;
-/// Names that are looked for, for one referral (NXNSAttack).
+/// Maximum number of names that are looked up for one referral (NXNSAttack).
 const MAX_SOUGHT: usize = 3;
 
-/// What is known of name servers' addresses. Those of IPv6 are left to the referrals.
+/// Remembered IPv4 addresses of name servers. IPv6 addresses come from referrals only.
 pub struct Addresses {
     seen: Cache<Name, Vec<Ipv4Addr>>,
     resolver: OnceLock<Weak<Resolver>>,
 }
 
 impl Addresses {
-    /// None is known yet.
+    /// Creates an empty store.
     pub fn new() -> Addresses {
         Addresses { seen: Cache::new(MAX_NAMES), resolver: OnceLock::new() }
     }
 
-    /// Says who looks for addresses.
+    /// Sets the resolver that looks up addresses.
     pub fn set_resolver(&self, resolver: &Arc<Resolver>) {
         let _ = self.resolver.set(Arc::downgrade(resolver));
     }
 
-    /// Remembers the addresses in a referral.
+    /// Remembers the IPv4 addresses in a referral.
     pub fn remember(&self, referral: &Message) {
         for record in &referral.additionals {
             let RData::A(A(address)) = record.data else { continue };
@@ -56,7 +59,7 @@ impl Addresses {
         }
     }
 
-    /// Puts all addresses into a referral that can be found.
+    /// Adds all IPv4 addresses to a referral that are remembered or can be looked up.
     pub async fn complete(&self, referral: &mut Message, errand: &Errand) {
         let names: Vec<(Name, u32)> = referral
             .authorities
@@ -85,7 +88,7 @@ impl Addresses {
 
     async fn seek(&self, name: &Name, errand: &Errand) -> Vec<Ipv4Addr> {
         let Some(resolver) = self.resolver.get().and_then(Weak::upgrade) else { return Vec::new() };
-        // This comes back to where it was called from.
+        // `ask_aside` may call this function again. A boxed future makes the recursion possible.
         let asking: std::pin::Pin<Box<dyn Future<Output = _> + Send + '_>> =
             Box::pin(async move { resolver.ask_aside(name, RecordType::A, &errand.budget).await });
         let Ok(Said { message, .. }) = asking.await else { return Vec::new() };

@@ -1,12 +1,12 @@
-//! What one client query may cause, and what one question to the recursor is about.
+//! The budget of a client query, and the state of one question to the recursor.
 //!
 //! ```text
-//! Budget   one client query: everything that is asked and checked for it, over all links of a chain and all keys
-//! Work     the part of it that is validation
-//! Errand   one question to the recursor: whom it may ask, and what came of it
+//! Budget   one client query: all its queries and checks, over all links of a chain and all keys
+//! Work     the part of the budget for validation
+//! Errand   one question to the recursor: servers to avoid, and the response
 //! ```
-//! hickory's recursor does not pass anything of ours on to its connections. So the errand is in a task-local variable while the
-//! recursor is polled, and the connections find it there.
+//! hickory's recursor passes no caller data to its connections. So the errand is in a task-local
+//! variable while the recursor is polled, and the connections read it there.
 
 use super::validation::proven::{Reason, Unproven};
 use hickory_server::proto::{
@@ -21,32 +21,37 @@ use std::{
     },
 };
 
-/// Queries to authoritative servers that one client query may cause.
+/// Maximum number of queries to authoritative servers for one client query. Beyond it, the client
+/// query fails.
 const MAX_SENT: u32 = 64;
-/// Links of a chain that one client query may lead to: as many as Unbound follows, and the first one.
+/// Maximum number of links of a chain that one client query follows: the number that Unbound
+/// follows, plus the first. Beyond it, the client query fails.
 const MAX_LINKS: u32 = 12;
-/// Signatures that are checked for one client query. A chain of eight zones with a rollover in each takes 40.
+/// Maximum number of signatures checked for one client query. Beyond it, the answer is bogus. A
+/// chain of eight zones with a rollover in each takes 40.
 const MAX_SIGNATURES: u32 = 64;
-/// Signatures among them that may be wrong (CVE-2023-50387). Two keys with one tag are rare, and so are old signatures.
+/// Maximum number of wrong signatures among them (CVE-2023-50387). Beyond it, the answer is bogus.
+/// Two keys with the same tag are rare, and so are signatures by old keys.
 const MAX_BAD_SIGNATURES: u32 = 8;
-/// NSEC3 hashes that are made for one client query (CVE-2023-50868). The reverse name of an IPv6 address has 34 labels.
+/// Maximum number of NSEC3 hashes computed for one client query (CVE-2023-50868). Beyond it, the
+/// answer is bogus. The reverse name of an IPv6 address has 34 labels.
 const MAX_HASHES: u32 = 64;
 
 tokio::task_local! {
-    /// What the task asks the recursor for.
+    /// The errand for which the task polls the recursor.
     pub static ERRAND: Arc<Errand>;
 }
 
-/// What one client query may still cause.
+/// Counts the queries and links of one client query, and holds its validation budget.
 #[derive(Debug, Default)]
 pub struct Budget {
     sent: AtomicU32,
     links: AtomicU32,
-    /// Validation.
+    /// Budget for validation.
     pub work: Work,
 }
 
-/// What validation for one client query may still cost.
+/// Counts the validation work of one client query.
 #[derive(Debug, Default)]
 pub struct Work {
     signatures: AtomicU32,
@@ -54,59 +59,59 @@ pub struct Work {
     hashes: AtomicU32,
 }
 
-/// Takes one of so many; false if there is none left.
+/// Takes one unit; returns false if `most` units are already taken.
 fn take(count: &AtomicU32, most: u32) -> bool {
     count.fetch_update(Relaxed, Relaxed, |count| (count < most).then_some(count + 1)).is_ok()
 }
 
 impl Budget {
-    /// Takes a query to a server.
+    /// Takes one query to a server; returns false if none is left.
     pub fn take_query(&self) -> bool {
         take(&self.sent, MAX_SENT)
     }
 
-    /// Takes a link of a chain.
+    /// Takes one link of a chain; returns false if none is left.
     pub fn take_link(&self) -> bool {
         take(&self.links, MAX_LINKS)
     }
 
-    /// Whether no query may be sent any more.
+    /// Whether no query is left.
     pub fn is_used_up(&self) -> bool {
         self.sent.load(Relaxed) >= MAX_SENT
     }
 
-    /// Queries that were sent.
+    /// Number of queries sent.
     pub fn sent(&self) -> u32 {
         self.sent.load(Relaxed)
     }
 }
 
 impl Work {
-    /// Takes a signature to be checked.
+    /// Takes one signature check.
     ///
     /// # Errors
-    /// There is none left.
+    /// No signature check is left.
     pub fn take_signature(&self) -> Result<(), Unproven> {
         or_too_much(take(&self.signatures, MAX_SIGNATURES), "signatures")
     }
 
-    /// Takes note of a signature that is wrong.
+    /// Counts one wrong signature.
     ///
     /// # Errors
-    /// There were too many.
+    /// Too many signatures were wrong.
     pub fn take_bad_signature(&self) -> Result<(), Unproven> {
         or_too_much(take(&self.bad_signatures, MAX_BAD_SIGNATURES), "wrong signatures")
     }
 
-    /// Takes a hash of a name.
+    /// Takes one NSEC3 hash.
     ///
     /// # Errors
-    /// There is none left.
+    /// No hash is left.
     pub fn take_hash(&self) -> Result<(), Unproven> {
         or_too_much(take(&self.hashes, MAX_HASHES), "NSEC3 hashes")
     }
 
-    /// Signatures that were checked.
+    /// Number of signatures checked.
     pub fn signatures(&self) -> u32 {
         self.signatures.load(Relaxed)
     }
@@ -117,45 +122,46 @@ fn or_too_much(is_taken: bool, of: &str) -> Result<(), Unproven> {
     is_taken.then_some(()).ok_or_else(|| Unproven::new(Reason::TooMuchWork, text()))
 }
 
-/// What a server said of a name.
+/// A filtered response of an authoritative server.
 #[derive(Clone, Debug)]
 pub struct Said {
-    /// The response, without what does not matter.
+    /// The response, without records that cannot matter.
     pub message: Arc<Message>,
-    /// Which server, if that is known.
+    /// Address of the server, if known.
     pub server: Option<IpAddr>,
 }
 
 /// One question to the recursor.
 pub struct Errand {
-    /// What the client query behind it may cause.
+    /// Budget of the client query that caused the question.
     pub budget: Arc<Budget>,
-    /// The name in question.
+    /// Name in question.
     pub name: Name,
-    /// The type in question.
+    /// Type in question.
     pub rtype: RecordType,
-    /// Servers that have answered it, but not well.
+    /// Servers whose answer to the question was not usable.
     pub avoided: Vec<IpAddr>,
-    /// It is the second attempt: servers that seem down are asked as well, and what seems lame is taken.
+    /// Whether this is the second attempt. It also asks servers that seem down, and accepts answers
+    /// from servers that seem lame.
     pub is_second: bool,
-    /// It is about the address of a name server that another errand needs.
+    /// Whether the question is for the address of a name server that another errand needs.
     pub is_aside: bool,
-    /// The names above the one in question that are known to be cuts, by their number of labels: a bit for each.
+    /// Known zone cuts at or above the name: bit n stands for the ancestor with n labels.
     pub cuts: u128,
     said: Mutex<Option<Said>>,
     cut: Mutex<Option<usize>>,
-    /// A name above does not exist: there is nothing to look for in between (RFC 8020).
+    /// Whether an ancestor of the name does not exist, so that no zone cut is below it (RFC 8020).
     is_denied: AtomicBool,
     has_begun: AtomicBool,
 }
 
-/// Names are asked for label by label so far down (RFC 9156, 2.3: MINIMISE_ONE_LAB).
+/// Number of labels up to which each step adds one label (RFC 9156, section 2.3: MINIMISE_ONE_LAB).
 const ONE_BY_ONE: usize = 4;
-/// And in so many steps in all (RFC 9156, 2.3: MAX_MINIMISE_COUNT).
+/// Maximum number of steps to a name (RFC 9156, section 2.3: MAX_MINIMISE_COUNT).
 const MAX_STEPS: usize = 10;
 
 impl Errand {
-    /// A question to the recursor.
+    /// Creates the first attempt of a question.
     pub fn new(name: &Name, rtype: RecordType, budget: &Arc<Budget>) -> Errand {
         Errand {
             budget: budget.clone(),
@@ -172,26 +178,29 @@ impl Errand {
         }
     }
 
-    /// The same, not to be asked of servers that have answered it already.
+    /// Sets the servers that the question must not go to.
     pub fn avoiding(mut self, servers: &[IpAddr]) -> Errand {
         self.avoided = servers.to_vec();
         self
     }
 
-    /// The same question, asked anew.
+    /// Returns the same question, without a response, for another attempt.
     pub fn again(&self) -> Errand {
         let mut again = Errand::new(&self.name, self.rtype, &self.budget).avoiding(&self.avoided);
         (again.is_second, again.is_aside, again.cuts) = (self.is_second, self.is_aside, self.cuts);
         again
     }
 
-    /// Whether a query is the one in question, as against those on the way to it.
+    /// Whether a query is the question itself, and not a step on the way to its name.
     pub fn is_about(&self, query: &Query) -> bool {
         query.query_type == self.rtype && query.name == self.name
     }
 
-    /// Whether the recursor does not have to ask whether a cut is there: the name of the question itself is asked for with its
-    /// type, deep names take few steps, and nothing is below a name that does not exist.
+    /// Whether the recursor may skip the query for a zone cut at this number of labels.
+    ///
+    /// It may skip the query for one of three reasons. The query for the name itself replaces the
+    /// last step. Deep names take few steps. No cut is below a name that does not exist. A known
+    /// cut is never skipped.
     pub fn skips(&self, labels: usize) -> bool {
         let all = self.name.iter().len();
         let is_known_cut = labels < 128 && self.cuts >> labels & 1 != 0;
@@ -199,37 +208,38 @@ impl Errand {
         !is_known_cut && (is_last || self.is_denied.load(Relaxed) || !is_step(labels, all))
     }
 
-    /// Takes note that a name above the one in question does not exist.
+    /// Records that an ancestor of the name does not exist.
     pub fn deny(&self) {
         self.is_denied.store(true, Relaxed);
     }
 
-    /// Takes note that a server is asked for the name in question.
+    /// Records that a server is being asked for the name in question.
     pub fn begin(&self) {
         self.has_begun.store(true, Relaxed);
     }
 
-    /// Whether a server was asked for the name in question: if not, the recursor waited for another errand that did.
+    /// Whether a server was asked for the name in question. If not, the recursor waited for another
+    /// errand with the same query.
     pub fn has_begun(&self) -> bool {
         self.has_begun.load(Relaxed)
     }
 
-    /// Takes what a server said of the name in question.
+    /// Stores the response to the question.
     pub fn put(&self, said: Said) {
         *lock(&self.said) = Some(said);
     }
 
-    /// What a server said of the name in question.
+    /// Takes the response to the question, if there is one.
     pub fn take(&self) -> Option<Said> {
         lock(&self.said).take()
     }
 
-    /// Takes note of a cut that was not asked for.
+    /// Records a zone cut that the recursor did not ask for, by its number of labels.
     pub fn find_cut(&self, labels: usize) {
         *lock(&self.cut) = Some(labels);
     }
 
-    /// The cut that was not asked for.
+    /// The recorded zone cut that the recursor did not ask for, by its number of labels.
     pub fn cut(&self) -> Option<usize> {
         *lock(&self.cut)
     }
@@ -239,12 +249,12 @@ fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
     value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether names of `all` labels are asked for with this number of labels on the way to them.
+/// Whether the way to a name of `all` labels has a step with this number of labels.
 fn is_step(labels: usize, all: usize) -> bool {
     if labels <= ONE_BY_ONE || all <= MAX_STEPS {
         return true;
     }
-    // The rest is spread over the steps that are left.
+    // The remaining steps divide the remaining labels evenly.
     let (rest, steps) = (all - ONE_BY_ONE, MAX_STEPS - ONE_BY_ONE);
     let step = |labels: usize| (labels - ONE_BY_ONE) * steps / rest;
     step(labels) != step(labels - 1)

@@ -1,5 +1,6 @@
-//! What is kept of a response: only what can matter for its question. So what costs memory and validation has a bound, whatever
-//! a server sends.
+//! Classifies responses, and removes records that cannot matter for the question.
+//!
+//! So the memory and the validation work for a response have a bound, whatever a server sends.
 
 use super::validation::{MAX_SETS, MAX_SIGNATURES, labels, signature};
 use hickory_server::proto::{
@@ -11,37 +12,39 @@ use std::{
     ops::RangeInclusive,
 };
 
-/// NSEC and NSEC3 records that are kept. A denial takes three.
+/// Maximum number of NSEC and NSEC3 record sets that remain in a response. A denial takes three.
 const MAX_DENIALS: usize = 8;
-/// Name servers of a referral that are kept. Zones with more have them for show.
+/// Maximum number of name servers that remain in a referral. Few zones have more.
 const MAX_NAME_SERVERS: usize = 13;
-/// Addresses of a name server that are kept, of each family.
+/// Maximum number of addresses that remain for one name server, per address family.
 const MAX_ADDRESSES: usize = 2;
 
-/// What a response is, to who asked the query.
+/// The meaning of a response for its query.
 #[derive(Debug, PartialEq)]
 pub enum Kind {
-    /// It says what is at the name, or that there is nothing.
+    /// The response has records at the name, or denies them.
     Answer,
-    /// It names the servers of the zone that the name is in: the number of labels of that zone's name.
+    /// The response names the servers of a lower zone that contains the name. The value is the
+    /// number of labels of that zone's name.
     Referral(usize),
-    /// The server does not say that it has the zone: it says nothing, or what others may have said.
+    /// The server may not have the zone: the response is empty, or comes from another server's
+    /// data.
     Doubtful,
-    /// It is about something else: the server does not have the zone.
+    /// The response is about another name: the server does not have the zone.
     Lame,
 }
 
-/// The type of a record, or the one that a signature covers.
+/// Returns the type of a record; for a signature, the type that it covers.
 fn covered(record: &Record) -> RecordType {
     signature(record).map_or_else(|| record.record_type(), |signature| signature.input().type_covered)
 }
 
-/// Whether a record is a DNAME above the name, or signs one.
+/// Whether a record is a DNAME above the name, or a signature over one.
 fn is_dname_above(record: &Record, name: &Name) -> bool {
     covered(record) == RecordType::DNAME && record.name.zone_of(name) && record.name != *name
 }
 
-/// What a response is.
+/// Classifies a response.
 pub fn kind(message: &Message, query: &Query) -> Kind {
     let name = &query.name;
     if message.answers.iter().any(|record| record.name == *name || is_dname_above(record, name)) {
@@ -57,7 +60,7 @@ pub fn kind(message: &Message, query: &Query) -> Kind {
     }
     let cut = message.authorities.iter().find(|record| record.record_type() == RecordType::NS);
     match cut {
-        // Servers without a SOA record to show.
+        // Some servers send no SOA record in a negative answer.
         _ if message.authoritative => Kind::Answer,
         Some(cut) if cut.name.zone_of(name) && !cut.name.is_root() => Kind::Referral(labels(&cut.name)),
         Some(_) => Kind::Lame,
@@ -66,8 +69,10 @@ pub fn kind(message: &Message, query: &Query) -> Kind {
     }
 }
 
-/// Leaves what can matter of an answer: what is at the name, of the type or a CNAME; the DNAME above; what denies; with their
-/// signatures.
+/// Removes records from an answer that cannot matter.
+///
+/// These records remain: records of the type or a CNAME at the name, a DNAME above the name,
+/// records that prove a denial, and the signatures of all these.
 pub fn keep_answer(message: &mut Message, query: &Query) {
     let (name, rtype) = (&query.name, query.query_type);
     let has_type = rtype == RecordType::ANY
@@ -93,7 +98,7 @@ pub fn keep_answer(message: &mut Message, query: &Query) {
             bound(&mut message.authorities, MAX_DENIALS + 1);
         }
         false => {
-            // The target of a CNAME is asked for by itself.
+            // The caller asks for the target of a CNAME separately.
             if message.response_code == ResponseCode::NXDomain {
                 message.metadata.response_code = ResponseCode::NoError;
             }
@@ -110,15 +115,19 @@ pub fn keep_answer(message: &mut Message, query: &Query) {
     message.metadata.authoritative = true;
 }
 
-/// Takes the DS records in a referral for an answer: a server that does not know that they are at the zone above the cut has
-/// them all the same.
+/// Moves the DS records of a referral to the answer section.
+///
+/// A server may answer a DS query with a referral because it does not know that DS records belong
+/// to the zone above the cut. It has the records nevertheless.
 pub fn take_ds(message: &mut Message, name: &Name) {
     let is_ds = |record: &mut Record| record.name == *name && covered(record) == RecordType::DS;
     message.answers.extend(message.authorities.extract_if(.., is_ds));
 }
 
-/// Leaves what can matter of a referral: the name servers, and addresses of theirs that can be reached. All hold for a time
-/// within `lifetimes`, in seconds.
+/// Removes records from a referral that cannot matter.
+///
+/// The name servers and their reachable addresses remain. All TTLs are clamped to `lifetimes`, in
+/// seconds.
 pub fn keep_referral(message: &mut Message, cut: &Name, lifetimes: &RangeInclusive<u32>) {
     let mut names: Vec<Name> = Vec::new();
     for records in [&mut message.answers, &mut message.authorities] {
@@ -127,7 +136,7 @@ pub fn keep_referral(message: &mut Message, cut: &Name, lifetimes: &RangeInclusi
                 names.push(ns.0.clone());
                 true
             }
-            // How long it holds that there are none.
+            // The SOA record gives the negative TTL.
             RData::SOA(_) => true,
             _ => false,
         });
@@ -149,7 +158,7 @@ pub fn keep_referral(message: &mut Message, cut: &Name, lifetimes: &RangeInclusi
     }
 }
 
-/// Bounds the record sets, and the signatures of each.
+/// Limits the number of record sets to `most`, and the number of signatures of each set.
 fn bound(section: &mut Vec<Record>, most: usize) {
     let mut sets: Vec<(Name, RecordType, usize)> = Vec::new();
     section.retain(|record| {
@@ -170,7 +179,7 @@ fn bound(section: &mut Vec<Record>, most: usize) {
     });
 }
 
-/// Whether this machine has a way to addresses of IPv6. No packet is sent.
+/// Whether this machine has a route to the IPv6 Internet. Connecting a UDP socket sends no packet.
 pub fn has_ipv6() -> bool {
     let somewhere = SocketAddr::new(IpAddr::from([0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30]), 53);
     UdpSocket::bind("[::]:0").and_then(|socket| socket.connect(somewhere)).is_ok()

@@ -1,4 +1,4 @@
-//! What recursion begins with: the addresses of the root servers, and the keys that are trusted.
+//! The root servers and the trusted root keys: built in, or from files.
 
 use super::validation::Anchors;
 use anyhow::{Context, bail};
@@ -12,7 +12,7 @@ use hickory_server::proto::{
 };
 use std::{fs, net::IpAddr, path::Path};
 
-/// The root servers, as IANA lists them since 2024.
+/// The root servers in IANA's list since 2024.
 const ROOT_SERVERS: [&str; 26] = [
     "198.41.0.4",
     "2001:503:ba3e::2:30",
@@ -42,12 +42,15 @@ const ROOT_SERVERS: [&str; 26] = [
     "2001:dc3::35",
 ];
 
-/// The root servers of the Internet.
+/// Returns the built-in root servers of the Internet.
 pub fn root_servers() -> Vec<IpAddr> {
     ROOT_SERVERS.iter().filter_map(|address| address.parse().ok()).collect()
 }
 
-/// The addresses in a file of root hints.
+/// Reads the addresses from a root hints file.
+///
+/// # Errors
+/// The file cannot be read or parsed, or has no addresses.
 pub fn root_hints(file: &Path) -> anyhow::Result<Vec<IpAddr>> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let parsed = Parser::new(text, None, Some(Name::root())).parse();
@@ -60,13 +63,16 @@ pub fn root_hints(file: &Path) -> anyhow::Result<Vec<IpAddr>> {
     Ok(addresses)
 }
 
-/// The keys of the Internet's root.
+/// Returns the built-in root keys of the Internet.
 pub fn root_keys() -> Anchors {
     let keys = TrustAnchors::default();
     vec![(Name::root(), (0..keys.len()).filter_map(|at| keys.get(at).cloned()).collect())]
 }
 
-/// The keys in a file of DNSKEY records.
+/// Reads the trusted keys from a file of DNSKEY records.
+///
+/// # Errors
+/// The file cannot be read or parsed, or has no DNSKEY records.
 pub fn trust_anchor(file: &Path) -> anyhow::Result<Anchors> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let parsed = trust_anchor::Parser::new(text).parse();

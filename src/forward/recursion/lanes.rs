@@ -1,5 +1,6 @@
-//! Where recursion runs: on threads of its own, so that nothing else waits for what it costs, with a bound on what runs at the
-//! same time, and a queue for each client.
+//! Threads for recursion, with a bound on concurrent jobs and a queue for each client.
+//!
+//! Recursion has its own threads, so that expensive jobs do not delay the rest of zonal.
 
 use anyhow::Context;
 use std::{
@@ -13,20 +14,21 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Threads.
+/// Number of threads.
 const THREADS: usize = 2;
-/// The stack of each, in octets. The search for name servers whose names are in other zones goes deep.
+/// Stack size of each thread, in octets. A lookup of name servers in other zones recurses deeply.
 const STACK_OCTETS: usize = 8 << 20;
-/// Names that are looked for at the same time. The others wait.
+/// Maximum number of jobs that run at the same time. Further jobs wait.
 const MAX_AT_ONCE: usize = 512;
-/// Names that are looked for at the same time for one client.
+/// Maximum number of jobs that run at the same time for one client. Further jobs of the client
+/// wait.
 const MAX_OF_CLIENT: usize = 64;
-/// Clients after which those that wait for nothing are forgotten.
+/// Number of clients beyond which clients without jobs are removed from the table.
 const MAX_CLIENTS: usize = 1024;
 
-/// Threads, and who may use them.
+/// Threads, and the semaphores that limit the jobs.
 pub struct Lanes {
-    /// None while it is dropped.
+    /// `None` while `Lanes` is being dropped.
     runtime: Option<Runtime>,
     all: Arc<Semaphore>,
     clients: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
@@ -34,6 +36,9 @@ pub struct Lanes {
 
 impl Lanes {
     /// Starts the threads.
+    ///
+    /// # Errors
+    /// The threads cannot be started.
     pub fn new() -> anyhow::Result<Lanes> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -61,7 +66,9 @@ impl Lanes {
         lane
     }
 
-    /// Runs a job for a client when it is its turn. The job ends when nobody waits for it any more. None if it panics.
+    /// Runs a job for a client when the client and the threads have a free slot.
+    ///
+    /// Dropping the future aborts the job. Returns `None` if the job panics.
     pub async fn run<T: Send + 'static>(
         &self,
         client: IpAddr,
@@ -69,7 +76,8 @@ impl Lanes {
     ) -> Option<T> {
         let (lane, all) = (self.client(client), self.all.clone());
         let turn = async move {
-            // First its own queue, so that it has few places in that of all.
+            // A job waits in its client's queue first, so that one client fills few places in the
+            // common queue.
             let _of_client = lane.acquire_owned().await.ok()?;
             let _of_all = all.acquire_owned().await.ok()?;
             Some(job.await)
@@ -80,14 +88,14 @@ impl Lanes {
 
 impl Drop for Lanes {
     fn drop(&mut self) {
-        // It may be dropped on a thread that must not wait.
+        // `Lanes` may be dropped on a thread that must not block.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// A task that ends with who waits for it.
+/// A task that is aborted when its handle is dropped.
 struct Task<T>(JoinHandle<Option<T>>);
 
 impl<T> Task<T> {
@@ -135,7 +143,7 @@ mod tests {
         }
         assert_eq!(lanes.run(client(2), async { 7 }).await, Some(7));
         assert_eq!(running.load(SeqCst), MAX_OF_CLIENT);
-        // What nobody waits for any more ends.
+        // A job ends when its caller is dropped.
         jobs.iter().for_each(JoinHandle::abort);
         assert_eq!(lanes.run(client(1), async { 8 }).await, Some(8));
     }

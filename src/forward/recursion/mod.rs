@@ -1,19 +1,21 @@
-//! Recursion: the authoritative servers are asked, from the root on.
+//! Recursion: zonal asks the authoritative servers itself, from the root on.
 //!
-//! hickory's recursor finds the servers of a zone and sends the queries. What goes wrong around that, and what it all may cost,
-//! is dealt with here, between the recursor and its connections. Each link of a chain of CNAMEs is looked for and validated by
-//! itself: [`respond`](super::respond) decides anew what is responsible for each target.
+//! hickory's recursor finds the servers of a zone and sends the queries. The modules here sit
+//! between the recursor and its connections. They bound the cost of a client query, choose servers,
+//! and filter and validate responses. The recursor resolves one link of a CNAME chain at a time.
+//! After each link, [`respond`](super::respond) decides again which route is responsible for the
+//! target.
 //!
 //! ```text
 //! lanes       threads, and a queue for each client
-//! resolver    asks hickory's recursor for one record set, and keeps what servers said
-//! errand      what one client query may cause, and what one question to the recursor is about
-//! provider    the recursor's connections: which server next, and what is believed
-//! filter      what is kept of a response
-//! servers     which servers are down, and how long others take
-//! addresses   the addresses of name servers that referrals leave out
-//! validation  whether what they said is secure
-//! hints       the root servers and their keys
+//! resolver    asks hickory's recursor for one record set, and caches the responses
+//! errand      the budget of a client query, and the state of one question to the recursor
+//! provider    the recursor's connections: selects servers and filters responses
+//! filter      classifies a response, and removes records that cannot matter
+//! servers     round-trip times of servers, and which servers are down
+//! addresses   addresses of name servers that referrals leave out
+//! validation  DNSSEC validation of responses
+//! hints       the root servers and the root keys
 //! ```
 
 mod addresses;
@@ -55,19 +57,19 @@ use validation::{
     proven::{Proof, Reason, Unproven},
 };
 
-/// The longest text of a failure, in octets.
+/// Longest text of a failure, in octets.
 const MAX_TEXT: usize = 200;
 
-/// Asks the authoritative servers.
+/// Resolves names by asking authoritative servers.
 pub struct Recursion {
     lanes: Lanes,
     seeker: ArcSwap<Seeker>,
     options: Options,
-    /// None where answers are not validated.
+    /// Trust anchors. `None` if the configuration turns validation off.
     anchors: Option<Anchors>,
 }
 
-/// Looks for names, and knows what it has found.
+/// A resolver with its caches, and the validator of its responses.
 struct Seeker {
     resolver: Arc<Resolver>,
     validator: Option<Validator<Arc<Resolver>>>,
@@ -80,7 +82,9 @@ impl Seeker {
         Ok(Seeker { resolver, validator })
     }
 
-    /// The first link of what is at a name, and whether it is secure.
+    /// Returns the first link of the chain at a name, and whether that link is secure.
+    ///
+    /// If a response cannot be validated, this asks up to `MAX_SERVERS` servers of the zone.
     async fn seek(
         &self,
         query: &Query,
@@ -104,7 +108,7 @@ impl Seeker {
             let mut message = Message::clone(&said.message);
             match validator.validate(query, &mut message, budget).await {
                 Ok(proof) => return Ok((message, proof == Proof::Secure)),
-                // Another server of the zone may have what this one has not, or has wrong.
+                // Another server of the zone may have the missing or correct records.
                 Err(error) => match said.server {
                     Some(server) if error.reason != Reason::TooMuchWork && avoided.len() + 1 < MAX_SERVERS => {
                         avoided.push(server);
@@ -118,7 +122,10 @@ impl Seeker {
 }
 
 impl Recursion {
-    /// Recursion as the configuration has it; its files are read now.
+    /// Creates recursion from the configuration. Reads the root hints and trust anchor files.
+    ///
+    /// # Errors
+    /// A file cannot be read or has no usable records, or the threads do not start.
     pub fn new(config: &config::Recursion) -> anyhow::Result<Recursion> {
         let roots = match &config.root_hints {
             Some(file) => root_hints(file).context("check `internet_resolver.root_hints`")?,
@@ -134,7 +141,7 @@ impl Recursion {
         Ok(Recursion { lanes: Lanes::new()?, seeker, options, anchors })
     }
 
-    /// Forgets what the servers said.
+    /// Drops all cached responses, servers and keys.
     pub fn forget(&self) {
         match Seeker::new(&self.options, self.anchors.as_ref()) {
             Ok(seeker) => self.seeker.store(Arc::new(seeker)),
@@ -145,8 +152,13 @@ impl Recursion {
         }
     }
 
-    /// Gets the answer to a question of a client: the record set, a CNAME, or that there is nothing. What it takes comes from
-    /// the budget of the client's query.
+    /// Resolves a client's question: a record set, a CNAME, or a negative answer.
+    ///
+    /// All work is charged to the budget of the client's query.
+    ///
+    /// # Errors
+    /// No authoritative server gives a usable answer, the answer is bogus, or the budget is used
+    /// up.
     pub async fn ask(
         &self,
         client: IpAddr,

@@ -1,13 +1,15 @@
-//! The connections of hickory's recursor to authoritative servers. What the recursor does not do is done here, between it and
-//! the packets:
+//! The connections of hickory's recursor to authoritative servers.
 //!
-//! - A budget for each client query, over everything that it causes.
-//! - Which server is asked next: one that is down, lame or avoided fails as one that cannot be reached, so that the recursor
-//!   goes on to the next one. hickory 0.26 fails the query at the first REFUSED or SERVFAIL.
-//! - A second attempt without EDNS at servers that refuse it (RFC 6891, 7).
-//! - Of a response only what can matter is kept ([`filter`]).
-//! - Few steps on the way to deep names (RFC 9156, 2.3), and none below a name that does not exist (RFC 8020).
-//! - The answer to the question itself is kept for [`Errand`], before the recursor follows CNAMEs.
+//! The connections add what the recursor lacks:
+//!
+//! - A budget for each client query. It covers all queries that the client query causes.
+//! - Server selection. A server that is down, lame or avoided fails like an unreachable server, so
+//!   the recursor asks the next one. hickory 0.26 fails the query at the first REFUSED or SERVFAIL.
+//! - A second attempt without EDNS if a server refuses EDNS (RFC 6891, section 7).
+//! - Filtered responses: only records that can matter remain ([`filter`]).
+//! - Few steps on the way to deep names (RFC 9156, section 2.3), and no step below a name that does
+//!   not exist (RFC 8020).
+//! - The answer to the question itself goes to the [`Errand`] before the recursor follows CNAMEs.
 
 use super::{
     addresses::Addresses,
@@ -45,24 +47,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long hickory waits for a connection or an answer; most often we have given up before.
+/// Time for which hickory waits for a connection or an answer. The time-out in [`Connection::once`]
+/// usually ends first.
 const CONNECTION_TIMEOUT: Duration = Duration::from_millis(1500);
-/// How long an answer by TCP is waited for at least.
+/// Shortest time-out for an answer over TCP.
 const TCP_TIMEOUT: Duration = Duration::from_millis(1000);
-/// Where the question is in a message: behind the header.
+/// Offset of the question in a message, in octets: the length of the header.
 const QUESTION: usize = 12;
-/// hickory sends nothing a second time within this: another server is asked instead.
+/// Retry interval for hickory, longer than any time-out. It keeps hickory from sending a packet
+/// twice: zonal asks another server instead.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// Makes connections.
+/// Makes connections to authoritative servers.
 #[derive(Clone)]
 pub struct Provider {
     runtime: TokioRuntimeProvider,
     servers: Arc<Servers>,
-    /// The TTL that name servers may have, in seconds.
+    /// Range to which the TTL of name servers is clamped, in seconds.
     lifetimes: RangeInclusive<u32>,
     addresses: Arc<Addresses>,
-    /// Addresses that referrals leave out are looked for.
+    /// Whether to look up the addresses that referrals leave out.
     completes: bool,
     context: Arc<PoolContext>,
 }
@@ -77,8 +81,10 @@ pub struct Connection {
 }
 
 impl Provider {
-    /// Makes connections to servers of which something may be known. Name servers have a TTL within `lifetimes`, in seconds. With
-    /// `completes`, the addresses that referrals leave out are looked for.
+    /// Creates a provider that shares the state of `servers`.
+    ///
+    /// The TTL of name servers is clamped to `lifetimes`, in seconds. If `completes` is true, the
+    /// provider looks up the addresses that referrals leave out.
     pub fn new(
         servers: Arc<Servers>,
         lifetimes: RangeInclusive<u32>,
@@ -130,7 +136,7 @@ fn next(why: impl ToString) -> NetError {
     NetError::from(io::Error::other(why.to_string()))
 }
 
-/// A response that ends what the recursor is about, and is not held against the server.
+/// A response that ends the current step of the recursor without counting as a fault of the server.
 fn refused(query: &Query) -> Result<DnsResponse, NetError> {
     let mut message = Message::query();
     message.add_query(query.clone());
@@ -148,7 +154,7 @@ impl Connection {
         if is_on_the_way && errand.skips(labels(&query.name)) {
             return refused(&query);
         }
-        // Of name servers only the addresses are looked for that can be reached.
+        // An IPv6 address of a name server is useless without an IPv6 route.
         if !is_asked && query.query_type == RecordType::AAAA && !filter::has_ipv6() {
             return refused(&query);
         }
@@ -176,14 +182,16 @@ impl Connection {
         let mut is_referral = false;
         match filter::kind(&message, &query) {
             Kind::Lame => return Err(next("the server does not have the zone")),
-            // Some have nothing to show where there is nothing, and some do not say that they have the zone.
+            // Some servers send neither records nor a SOA record for a negative answer, and some do
+            // not set AA. The second attempt accepts such responses.
             Kind::Doubtful if !errand.is_second => return Err(next("the server may not have the zone")),
             Kind::Referral(cut) => {
                 let is_here = cut == labels(&query.name);
                 if is_here && query.query_type == RecordType::NS {
                     is_referral = true;
                 } else if query.name.zone_of(&errand.name) && errand.skips(cut) {
-                    // A cut that was not asked for: the recursor has to begin anew, and ask for it.
+                    // The server refers to a zone cut that the recursor did not ask for. The
+                    // recursor has to start again and ask for the cut.
                     errand.find_cut(cut);
                     return refused(&query);
                 } else if is_here && query.query_type == RecordType::DS {
@@ -215,7 +223,7 @@ impl Connection {
         Ok(DnsResponse::from_message(message)?)
     }
 
-    /// Asks, and once more without EDNS if the server refuses that.
+    /// Sends a request, and sends it again without EDNS if the server refuses EDNS.
     async fn exchange(&self, request: DnsRequest, query: &Query, errand: &Errand) -> Result<DnsResponse, NetError> {
         let mut request = request;
         request.options_mut().retry_interval = NEVER;
@@ -266,8 +274,8 @@ impl Connection {
     }
 }
 
-/// A response that tells the recursor that the server has answered, without what there is to follow or to keep. None if there
-/// is nothing of the kind.
+/// Returns a short response that tells the recursor that the server answered. It has one record
+/// that is no CNAME. None if the answer section has no such record.
 fn placeholder(message: &Message) -> Option<Message> {
     let first = message.answers.iter().find(|record| !matches!(record.data, RData::CNAME(_)))?;
     let mut short = Message::query();
@@ -277,7 +285,8 @@ fn placeholder(message: &Message) -> Option<Message> {
     Some(short.into_response())
 }
 
-/// Takes the random case out of the names in a response (draft-vixie-dnsext-dns0x20): what is compressed points to the question.
+/// Restores the letter case of the question (draft-vixie-dnsext-dns0x20). Compressed names in the
+/// response point to the question, so they change with it.
 fn restore(response: DnsResponse, query: &Query) -> Result<DnsResponse, NetError> {
     let mut name = Vec::new();
     let mut encoder = BinEncoder::new(&mut name);

@@ -1,7 +1,8 @@
-//! Asks authoritative servers for one record set, and keeps what they said.
+//! Asks authoritative servers for one record set, and caches their responses.
 //!
-//! hickory's recursor finds the servers of a zone, and keeps these. What they said of names is kept here, by octets: the recursor
-//! would count responses, whatever their size.
+//! hickory's recursor finds the servers of a zone and caches them. This module caches the
+//! responses, with a bound in octets. The recursor's own response cache counts entries, whatever
+//! their size.
 
 use super::{
     addresses::Addresses,
@@ -32,48 +33,53 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is kept of responses, in octets.
+/// Maximum size of the response cache, in octets.
 const MAX_OCTETS: u64 = 32 << 20;
-/// What a record takes where it is kept, in octets, beside its data.
+/// Estimated memory of one cached record without its data, in octets.
 const RECORD_OCTETS: usize = 320;
-/// What a response takes, in octets, beside its records.
+/// Estimated memory of one cached response without its records, in octets.
 const RESPONSE_OCTETS: usize = 600;
-/// How long a response is kept, at most, in seconds.
+/// Longest time that a response stays in the cache, in seconds.
 const MAX_TTL: u32 = 86_400;
-/// How long the servers of a zone are kept, at least and at most, in seconds.
+/// Shortest and longest time that the servers of a zone stay in the cache, in seconds.
 const SERVERS_TTL: (u32, u32) = (30, 21_600);
-/// Zones whose servers are kept. A zone with the most servers takes 25 kB.
+/// Maximum number of zones whose servers are cached. A zone with the maximum number of servers
+/// takes 25 kB.
 const MAX_ZONES: usize = 2_048;
-/// Names whose servers have failed, though those that the zone above names now have not.
+/// Maximum number of names that are remembered as moved: the cached servers fail, and the servers
+/// that the parent zone names now answer.
 const MAX_MOVED: u64 = 4_096;
-/// How long that is remembered.
+/// Time for which a name counts as moved.
 const MOVED: Duration = Duration::from_secs(600);
-/// Labels on the way to a name, and to the name servers that it takes. The longest name has 127.
+/// Maximum number of labels on the way to a name, including the names of the name servers involved.
+/// The longest name has 127 labels.
 const MAX_DEPTH: u8 = 160;
-/// How often the recursor begins anew for one name, as it meets cuts that it has not asked for.
+/// Maximum number of times that the recursor starts again for one name after an unexpected zone
+/// cut.
 const MAX_ROUNDS: usize = 8;
 
-/// How the authoritative servers are found.
+/// Settings that decide which authoritative servers are asked.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The root servers.
+    /// Addresses of the root servers.
     pub roots: Vec<IpAddr>,
-    /// Special addresses that are asked all the same.
+    /// Special-purpose address ranges in which servers may be asked nevertheless.
     pub allow_servers: Vec<IpNet>,
 }
 
-/// Asks authoritative servers.
+/// Asks authoritative servers through hickory's recursor.
 pub struct Resolver {
     recursors: Recursors,
     responses: Cache<(Name, RecordType), Kept>,
-    /// Names whose servers have moved.
+    /// Names whose cached servers are out of date.
     moved: Cache<Name, ()>,
 }
 
 struct Recursors {
-    /// Keeps the servers of zones for their TTL.
+    /// Caches the servers of a zone for the TTL of the NS records.
     lasting: Recursor<Provider>,
-    /// Keeps them as short as may be: for zones that have moved to other servers before that was over.
+    /// Caches the servers of a zone for the shortest allowed time. It resolves names in zones that
+    /// moved to other servers before the TTL ended.
     fresh: Recursor<Provider>,
 }
 
@@ -98,7 +104,7 @@ impl Recursors {
 
 fn recursor(options: &Options, provider: Provider, zones: usize) -> anyhow::Result<Recursor<Provider>> {
     let none = Some(Duration::ZERO);
-    // Only name servers are kept.
+    // The recursor caches NS record sets only.
     let mut nothing = ResolverOpts::default();
     (nothing.positive_max_ttl, nothing.negative_max_ttl) = (none, none);
     let mut cache_policy = TtlConfig::from_opts(&nothing);
@@ -106,14 +112,14 @@ fn recursor(options: &Options, provider: Provider, zones: usize) -> anyhow::Resu
     let recursor_options = RecursorOptions {
         ns_cache_size: zones,
         response_cache_size: zones as u64,
-        // Chains are followed by those who ask.
+        // The caller follows chains of CNAMEs.
         recursion_limit: 1,
-        // What bounds the work is the budget.
+        // The budget bounds the work.
         ns_recursion_limit: MAX_DEPTH,
         allow_server: options.allow_servers.clone(),
         case_randomization: true,
         cache_policy,
-        // Errands know whether a name above does not exist.
+        // Each errand records whether an ancestor of its name does not exist.
         qname_minimization: QNameMinimization::Relaxed,
         ..RecursorOptions::default()
     };
@@ -121,7 +127,7 @@ fn recursor(options: &Options, provider: Provider, zones: usize) -> anyhow::Resu
 }
 
 impl Resolver {
-    /// A resolver that knows nothing yet.
+    /// Creates a resolver with empty caches.
     pub fn new(options: &Options) -> anyhow::Result<Arc<Resolver>> {
         let octets = |_: &(Name, RecordType), kept: &Kept| octets(&kept.said.message);
         let addresses = Arc::new(Addresses::new());
@@ -134,7 +140,8 @@ impl Resolver {
         Ok(resolver)
     }
 
-    /// What a server said, except those that are avoided.
+    /// Returns the cached response, unless a server in `avoided` sent it. TTLs are reduced by the
+    /// age.
     fn known(&self, key: &(Name, RecordType), avoided: &[IpAddr]) -> Option<Said> {
         let kept = self.responses.get(key)?;
         if kept.said.server.is_some_and(|server| avoided.contains(&server)) {
@@ -158,12 +165,12 @@ impl Resolver {
         }
     }
 
-    /// Whether the servers that are kept for a name are not the right ones any more.
+    /// Whether the cached servers of a name are out of date.
     fn has_moved(&self, name: &Name) -> bool {
         self.moved.contains_key(&name.to_lowercase()) || self.moved.contains_key(&name.base_name().to_lowercase())
     }
 
-    /// Asks for the address of a name server that another errand needs.
+    /// Resolves the address of a name server for another errand.
     pub async fn ask_aside(&self, name: &Name, rtype: RecordType, budget: &Arc<Budget>) -> Result<Said, Failure> {
         let key = (name.to_lowercase(), rtype);
         if let Some(said) = self.known(&key, &[]) {
@@ -180,7 +187,8 @@ impl Resolver {
         let recursors = &self.recursors;
         let (name, rtype) = (first.name.clone(), first.rtype);
         let query = Query::query(name.clone(), rtype);
-        // What is asked aside is needed for a referral that the fresh recursor waits for: that must not wait for it in turn.
+        // The fresh recursor may be waiting for this address to complete a referral. So the address
+        // must not wait for the fresh recursor.
         let mut is_fresh = !first.is_aside && self.has_moved(&name);
         let mut errand = Arc::new(first);
         for _ in 0..MAX_ROUNDS {
@@ -189,7 +197,7 @@ impl Resolver {
             let resolved = ERRAND.scope(errand.clone(), Box::pin(asking)).await;
             if let Some(said) = errand.take() {
                 if errand.is_second {
-                    // Names right below a top-level domain have nothing to do with each other.
+                    // Names directly below a top-level domain are unrelated to each other.
                     let siblings = Some(name.base_name()).filter(|above| labels(above) > 1);
                     siblings
                         .into_iter()
@@ -204,7 +212,8 @@ impl Resolver {
                 errand = Arc::new(next);
                 continue;
             }
-            // It may have waited for another errand that asked the same server the same.
+            // The recursor may have waited for another errand with the same query to the same
+            // server.
             if !errand.has_begun() {
                 if let Some(said) = self.known(&(name.to_lowercase(), rtype), &errand.avoided) {
                     return Ok(said);
@@ -227,7 +236,7 @@ impl Resolver {
             if errand.is_second || errand.is_aside {
                 return Err(error);
             }
-            // The servers may be others by now, or may have been down for a moment.
+            // The servers may have changed, or may have been down for a moment.
             is_fresh = true;
             next.is_second = true;
             errand = Arc::new(next);
@@ -255,7 +264,7 @@ impl Source for Arc<Resolver> {
     }
 }
 
-/// What a response takes where it is kept, in octets.
+/// Estimates the memory of a cached response, in octets.
 fn octets(message: &Message) -> u32 {
     let records = message.answers.iter().chain(&message.authorities);
     let octets = |record: &Record| match &record.data {
@@ -267,7 +276,7 @@ fn octets(message: &Message) -> u32 {
     u32::try_from(all).unwrap_or(u32::MAX)
 }
 
-/// How long a response holds, in seconds (RFC 2308, 5).
+/// Returns the lifetime of a response, in seconds (RFC 2308, section 5).
 fn ttl(message: &Message) -> u32 {
     let of = |records: &[Record]| records.iter().map(|record| record.ttl).min();
     match of(&message.answers) {
@@ -282,7 +291,7 @@ fn ttl(message: &Message) -> u32 {
     }
 }
 
-/// What an error of the recursor is to a client.
+/// Converts an error of the recursor into the failure of a client query.
 fn told(error: &RecursorError) -> Failure {
     match error {
         RecursorError::Timeout | RecursorError::Net(NetError::Timeout | NetError::NoConnections) => {

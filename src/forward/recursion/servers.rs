@@ -1,7 +1,8 @@
-//! What is known of authoritative servers: how long they take to answer, whether they are down, and whether they know EDNS.
+//! State of authoritative servers: round-trip time, down time, and EDNS support.
 //!
-//! hickory's recursor orders the servers of a zone itself, but asks one that is down again and again, and takes as bad one that
-//! has said that a name does not exist. Here is what the connections keep it from.
+//! hickory's recursor orders the servers of a zone. But it asks a server that is down again and
+//! again, and counts an NXDOMAIN answer as a fault of the server. The connections use this state to
+//! prevent both.
 
 use std::{
     collections::HashMap,
@@ -10,28 +11,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a server is waited for of which nothing is known.
+/// Time-out for a server without a measured round-trip time.
 const FIRST_TIMEOUT: Duration = Duration::from_millis(400);
-/// How long a server is waited for at least, and at most.
+/// Shortest and longest time-out for a server.
 const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(120), Duration::from_millis(1200));
-/// A server that has not answered so often in a row is down.
+/// Number of consecutive time-outs after which a server is down.
 const LOST: u32 = 2;
-/// How long a server is left alone that is down, the first time; then twice as long each time.
+/// First down time of a server. Each further time-out doubles it.
 const DOWN: Duration = Duration::from_secs(5);
-/// How often that time doubles.
+/// Maximum number of times that the down time doubles.
 const MAX_DOUBLINGS: u32 = 6;
-/// How long a server that refuses EDNS is asked without it.
+/// Time for which a server that refused EDNS is asked without it.
 const PLAIN: Duration = Duration::from_secs(900);
-/// Servers of which something is known.
+/// Maximum number of servers whose state is kept. Beyond it, the state of all servers is dropped.
 const MAX_SERVERS: usize = 16_384;
 
-/// What is known of servers.
+/// State of authoritative servers, by address.
 #[derive(Default)]
 pub struct Servers(Mutex<HashMap<IpAddr, Server>>);
 
 #[derive(Default)]
 struct Server {
-    /// The smoothed round trip time and its deviation (RFC 6298).
+    /// Smoothed round-trip time and its deviation (RFC 6298).
     round_trip: Option<(Duration, Duration)>,
     lost: u32,
     down_until: Option<Instant>,
@@ -51,7 +52,7 @@ impl Servers {
         change(all.entry(ip).or_default());
     }
 
-    /// How long to wait for an answer.
+    /// Time to wait for an answer of a server.
     pub fn timeout(&self, ip: IpAddr) -> Duration {
         let all = self.all();
         let Some(server) = all.get(&ip) else { return FIRST_TIMEOUT };
@@ -59,19 +60,19 @@ impl Servers {
         (time * (1 << server.lost.min(2))).clamp(TIMEOUTS.0, TIMEOUTS.1)
     }
 
-    /// Whether the server is left alone.
+    /// Whether a server is down at the moment.
     pub fn is_down(&self, ip: IpAddr) -> bool {
         let now = Instant::now();
         self.all().get(&ip).is_some_and(|server| server.down_until.is_some_and(|until| now < until))
     }
 
-    /// Whether the server is asked without EDNS.
+    /// Whether a server must be asked without EDNS.
     pub fn is_plain(&self, ip: IpAddr) -> bool {
         let now = Instant::now();
         self.all().get(&ip).is_some_and(|server| server.plain_until.is_some_and(|until| now < until))
     }
 
-    /// Takes note of an answer.
+    /// Records an answer and its round-trip time.
     pub fn note_answer(&self, ip: IpAddr, took: Duration) {
         self.change(ip, |server| {
             server.round_trip = Some(match server.round_trip {
@@ -82,7 +83,7 @@ impl Servers {
         });
     }
 
-    /// Takes note that no answer came in time.
+    /// Records a time-out.
     pub fn note_timeout(&self, ip: IpAddr) {
         self.change(ip, |server| {
             server.lost += 1;
@@ -93,7 +94,7 @@ impl Servers {
         });
     }
 
-    /// Takes note that the server refuses EDNS.
+    /// Records that a server refuses EDNS.
     pub fn note_plain(&self, ip: IpAddr) {
         self.change(ip, |server| server.plain_until = Some(Instant::now() + PLAIN));
     }

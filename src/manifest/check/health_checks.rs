@@ -1,16 +1,16 @@
-//! Health checks: fields that belong to their type, references, cycles, and checks that nothing uses.
+//! Checks of health checks: fields of another type, references, cycles, and unused checks.
 
 use super::Checker;
 use crate::manifest::{HealthCheck, HealthCheckType, Id, InterfaceHealthCheck, ProbeType};
 use std::collections::BTreeSet;
 
 const KIND: &str = "health_checks";
-/// The largest number of children of a CALCULATED check, as in Route 53.
+/// Maximum number of children of a CALCULATED check, as in Route 53.
 const MAX_CHILDREN: usize = 255;
-/// The most octets of a path and of a search string, as in Route 53.
+/// Maximum length of a path and of a search string, in octets, as in Route 53.
 const MAX_TEXT_OCTETS: usize = 255;
 
-/// The fields that all checks of a target share.
+/// Fields that health checks and checks of interfaces share.
 struct Asking<'c> {
     probe_type: ProbeType,
     port: Option<u16>,
@@ -99,7 +99,7 @@ impl Checker<'_> {
                 port: check.port,
                 path: check.resource_path.as_deref(),
                 search: check.search_string.as_deref(),
-                // The service's private names stand in for it.
+                // If the name is missing, a private name of the service replaces it.
                 has_name: true,
                 verifies: check.verify_certificate,
                 interval: check.request_interval,
@@ -155,7 +155,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A check that asks no target: CALCULATED or EXTERNAL.
+    /// Checks a health check that sends no requests: CALCULATED or EXTERNAL.
     fn without_target(&mut self, id: &Id, check: &HealthCheck) {
         let manifest = self.manifest;
         let is_calculated = check.check_type == HealthCheckType::Calculated;
@@ -215,14 +215,14 @@ impl Checker<'_> {
         }
     }
 
-    /// Errors for fields that another type has.
+    /// Reports an error for each field that belongs to another type.
     fn foreign(&mut self, id: &Id, check_type: HealthCheckType, fields: &[(&'static str, bool)]) {
         for (field, _) in fields.iter().filter(|(_, is_given)| *is_given) {
             self.error(KIND, id, *field, format!("a check of type {check_type} does not have it"));
         }
     }
 
-    /// Warnings for checks that decide nothing.
+    /// Warns of health checks that nothing uses.
     fn unused(&mut self) {
         let manifest = self.manifest;
         if manifest.health_checks.is_empty() {
@@ -238,14 +238,15 @@ impl Checker<'_> {
         }
     }
 
-    /// Errors for CALCULATED checks that contain themselves, by whatever way.
+    /// Reports an error for each cycle of CALCULATED checks.
     fn cycles(&mut self) {
         let checks = &self.manifest.health_checks;
-        // A check is done when no cycle goes through it.
+        // No cycle goes through the checks in `done`.
         let mut done: BTreeSet<&Id> = BTreeSet::new();
         let mut cyclic: Vec<(Id, Vec<&str>)> = Vec::new();
         for (start, _) in checks {
-            // The checks on the way from `start`, with the next child to look at.
+            // The checks between `start` and the current check, each with the index of its next
+            // child.
             let mut path: Vec<(&Id, usize)> = vec![(start, 0)];
             let mut on_path: BTreeSet<&Id> = BTreeSet::from([start]);
             while let Some((id, next)) = path.last_mut() {

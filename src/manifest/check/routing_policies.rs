@@ -1,4 +1,6 @@
-//! Checks of record sets with a routing policy. The compilation of a zone checks that the members of a group go together.
+//! Checks of record sets with a routing policy.
+//!
+//! The compilation of a zone checks that all members of a group have the same policy.
 
 use super::{Checker, regions::is_known};
 use crate::{
@@ -14,10 +16,10 @@ use crate::{
 use std::collections::BTreeMap;
 
 const KIND: &str = "private_hosted_zones";
-/// The continents of Route 53.
+/// Continent codes of Route 53.
 const CONTINENTS: [&str; 7] = ["AF", "AN", "AS", "EU", "NA", "OC", "SA"];
 
-/// The policies that a record set has, by the names of their fields.
+/// Returns the names of the policy fields that a record set has.
 fn policies(set: &ResourceRecordSet) -> Vec<&'static str> {
     let all = [
         ("weighted_routing_policy", set.weighted_routing_policy.is_some()),
@@ -97,7 +99,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks places and numbers of a policy.
+    /// Checks the locations and numbers of a policy.
     fn places(&mut self, id: &Id, at: usize, set: &ResourceRecordSet) {
         let field = |name: &str| format!("records[{at}].{name}");
         if let Some(policy) = &set.latency_routing_policy {
@@ -154,7 +156,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Checks what only all members of a group together can show.
+    /// Checks rules that concern all members of a group together.
     fn group(&mut self, id: &Id, name: &str, zone: &PrivateHostedZone, members: &[usize]) {
         let sets = || members.iter().map(|at| (*at, &zone.records[*at]));
         let has_check = |set: &ResourceRecordSet| {
@@ -199,7 +201,7 @@ impl Checker<'_> {
     }
 }
 
-/// Whether coordinates are within their ranges.
+/// Whether latitude and longitude are within their ranges.
 pub(super) fn is_on_earth(place: &Coordinates) -> bool {
     (-90.0..=90.0).contains(&place.latitude) && (-180.0..=180.0).contains(&place.longitude)
 }

@@ -29,7 +29,7 @@ fn snapshot(value: &serde_json::Value, previous: Option<&Snapshot>) -> Result<Sn
     compile(&loaded, &Arc::new(Node::default()), previous).map(|(snapshot, _)| snapshot)
 }
 
-/// An equal resource is the same one, as loading makes it.
+/// Shares equal resources between two manifests, as loading does.
 fn share<T: PartialEq>(new: &mut Resources<T>, old: &Resources<T>) {
     for (id, old) in old {
         if new.get(id) == Some(old) {

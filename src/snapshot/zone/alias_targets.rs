@@ -1,8 +1,8 @@
-//! The aliases of a zone that a change may touch.
+//! Finds the aliases of a zone that a change can affect.
 //!
-//! The records of an alias depend on its target, on the names between the target and the apex, and on the wildcards at
-//! these levels (RFC 4592). The index has each of these names with the alias. So a change looks up its own names, and
-//! does not read all aliases.
+//! The records of an alias depend on its target, on the names between the target and the apex, and
+//! on the wildcards at these levels (RFC 4592). The index maps each of these names to the alias. So
+//! a change looks up its own names, and does not read all aliases.
 
 use super::{FoundNode, Node, NodeAt, Zone};
 use crate::wire::{
@@ -11,12 +11,12 @@ use crate::wire::{
 };
 use std::collections::{BTreeSet, HashSet};
 
-/// The nodes with aliases, by the hashes of the names that the aliases depend on.
+/// Index from the hashes of names to the nodes whose aliases depend on these names.
 #[derive(Debug, Default)]
 pub(super) struct AliasTargets(Box<[(u64, u32)]>);
 
 impl AliasTargets {
-    /// The aliases of a zone that has just been built.
+    /// Creates the index of a zone that has just been built.
     pub fn new(zone: &Zone) -> AliasTargets {
         let mut all = Vec::new();
         if !zone.has_aliases() {
@@ -37,12 +37,12 @@ impl AliasTargets {
         AliasTargets(all.into())
     }
 
-    /// Octets of memory.
+    /// Memory of the index, in octets.
     pub fn memory(&self) -> usize {
         size_of_val(&*self.0)
     }
 
-    /// The nodes with aliases that depend on a name.
+    /// Iterates over the nodes whose aliases depend on a name.
     fn on(&self, hash: u64) -> impl Iterator<Item = u32> {
         let first = self.0.partition_point(|(other, _)| *other < hash);
         self.0[first..].iter().take_while(move |(other, _)| *other == hash).map(|(_, node)| *node)
@@ -50,15 +50,17 @@ impl AliasTargets {
 }
 
 impl Zone {
-    /// The names, without apex, of the aliases that may have other records in a later version of the zone. None if the
-    /// versions do not share a block, so that any alias may.
+    /// Returns the names of the aliases whose records may differ in a later version of the zone.
+    ///
+    /// The names do not include the apex. Returns `None` if the versions do not share a block. Then
+    /// any alias may have changed.
     pub fn aliases_touched_in(&self, later: &Zone) -> Option<BTreeSet<Box<[u8]>>> {
         let changed = self.changed_names(later)?;
         let targets = &later.shape.as_ref()?.aliases;
         if targets.0.is_empty() {
             return Some(BTreeSet::new());
         }
-        // The number of names below a name does not matter to an alias.
+        // An alias does not depend on the number of names below a name.
         let is_other = |(hash, relative): &(u64, Box<[u8]>)| {
             let (old, new) = (self.find_relative(relative, *hash), later.find_relative(relative, *hash));
             let node = |found: Option<FoundNode>| {
@@ -76,7 +78,7 @@ impl Zone {
         while let Some(hash) = due.pop() {
             for at in targets.on(hash).filter(|at| nodes.insert(*at)) {
                 let name: Box<[u8]> = later.node(NodeAt(at)).relative().into();
-                // Other aliases may lead to this alias.
+                // Other aliases may have this alias as their target.
                 due.push(LookupName::new(&[&name, &*self.apex].concat())?.hash(0));
                 names.insert(name);
             }
@@ -85,7 +87,7 @@ impl Zone {
     }
 }
 
-/// Whether two nodes have the same records, the serial aside.
+/// Whether two nodes have the same records. Ignores the SOA record.
 fn has_same_records(one: Node, other: Node) -> bool {
     let sets = |node: Node<'_>| {
         let sets = node.sets().filter(|set| set.rtype() != rtype::SOA);

@@ -1,4 +1,4 @@
-//! Checks which record sets may be together at one name.
+//! Checks which record sets may be at one name together.
 
 use super::{
     GROUP,
@@ -11,7 +11,7 @@ use crate::wire::{
 };
 
 impl Builder<'_> {
-    /// Checks which record sets may be together at one name.
+    /// Checks the record sets of all nodes, and sets the flags for zone cuts, DNAME and CNAME.
     pub fn check_sets(&mut self) {
         for at in 0..self.nodes.len() {
             let owner = Name::from_wire(&self.nodes[at].name).unwrap_or_else(|_| Name::root());
@@ -70,7 +70,8 @@ impl Builder<'_> {
     }
 }
 
-/// Whether a name with a CNAME record may have records of a type (RFC 4035, 2.5; RFC 3007 for KEY).
+/// Whether a name with a CNAME record may have records of a type (RFC 4035, section 2.5; RFC 3007
+/// for KEY).
 fn may_be_beside_cname(other: u16) -> bool {
     matches!(other, rtype::CNAME | rtype::RRSIG | rtype::NSEC | 25)
 }

@@ -16,7 +16,8 @@ use crate::{
 use std::{borrow::Cow, collections::HashSet, net::IpAddr};
 
 impl Builder<'_> {
-    /// Links each node to the wildcard below it, and to the highest zone cut or DNAME above it (RFC 2181, 6; RFC 6672, 2.4).
+    /// Links each node to the wildcard below it, and to the highest zone cut or DNAME above it (RFC
+    /// 2181, section 6; RFC 6672, section 2.4).
     pub(super) fn link_nodes(&mut self) {
         let mut above = Numbering::default();
         let mut is_divided = false;
@@ -36,7 +37,7 @@ impl Builder<'_> {
         let apex_labels = labels(&self.apex).count();
         for at in 1..self.nodes.len() {
             let Some(name) = LookupName::new(&self.nodes[at].name).filter(|_| is_divided) else { continue };
-            // The highest one occludes all names below it.
+            // The highest zone cut or DNAME occludes all names below it.
             let occluder = (1..=name.labels() - apex_labels).rev().find_map(|skip| {
                 above.find(name.hash(skip), |other| *self.nodes[other as usize].name == *name.suffix(skip))
             });
@@ -47,7 +48,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Warns of occluded records that are not glue, and of delegations without necessary glue.
+    /// Warns of occluded records that are not glue, and of delegations that lack glue.
     pub(super) fn check_glue(&mut self) {
         let mut wanted: HashSet<Box<[u8]>> = HashSet::new();
         let mut warnings = Vec::new();
@@ -87,7 +88,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The zone cuts, with their name servers and the addresses that the zone has of these.
+    /// Returns the zone cuts with their name servers, and the addresses of these in the zone.
     pub(super) fn cuts(&self) -> Vec<ZoneCut> {
         let is_cut = |node: &&NodeBuilder| node.flags & node_flag::CUT != 0 && node.occluder.is_none();
         let address = |value: &Cow<[u8]>| match value.len() {

@@ -1,7 +1,9 @@
-//! Groups of record sets with one name and type. A routing policy chooses among them for each query.
+//! Groups of record sets with one name and type. A routing policy chooses among them for each
+//! query.
 //!
-//! The zone has one set without records at the name ([`Set::group`]). The members are nodes of their own in the zone's block,
-//! and no name leads to them. A choice reads verdicts and compares ranks, and does not allocate.
+//! The zone has one set without records at the name ([`Set::group`]). The members are separate
+//! nodes in the zone's block, and no name leads to them. A choice reads verdicts and compares
+//! ranks. It does not allocate.
 
 use super::{Node, Zone};
 use crate::{
@@ -17,70 +19,70 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// The largest number of record sets in one multivalue answer, as in Route 53.
+/// Maximum number of record sets in one multivalue answer, as in Route 53.
 pub const MAX_ANSWERED: usize = 8;
-/// The largest number of members of a group, as in Route 53.
+/// Maximum number of members of a group, as in Route 53.
 pub const MAX_MEMBERS: usize = 100;
 
-/// A group.
+/// A group of record sets with one name, one type and one routing policy.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// The policy of all members.
+    /// Policy of all members.
     pub policy: Policy,
-    /// The members, in the order of the manifest.
+    /// Members in the order of the manifest.
     pub members: Box<[Member]>,
 }
 
 /// A member of a group.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// Its `set_identifier`.
+    /// `set_identifier` of the record set.
     pub identifier: Box<str>,
-    /// Its records or its alias.
+    /// Records or alias of the member.
     pub content: Content,
-    /// The values of its policy.
+    /// Values of the policy for the member.
     pub rule: Rule,
-    /// Its health check.
+    /// Health check of the member.
     pub health_check: Option<Id>,
-    /// The verdict of its health check. None without one: it is healthy.
+    /// Verdict of the health check. A member without a health check is healthy.
     pub verdict: Option<Verdict>,
 }
 
-/// The content of a member.
+/// Content of a member.
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// Records, as the offset of its node in the zone's block.
+    /// Records. The value is the offset of the member's node in the zone's block.
     Records(u32),
-    /// An alias.
+    /// Alias for another name.
     Alias {
-        /// The target.
+        /// Target of the alias.
         target: Name,
-        /// Whether it is healthy only while its target is.
+        /// Whether the member is healthy only while the target is healthy.
         evaluate_target_health: bool,
     },
 }
 
-/// The policies.
+/// Routing policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// A random member, by weight.
+    /// A random member answers; its weight is its share.
     Weighted,
-    /// The primary member if it is healthy, else the secondary one.
+    /// The primary member answers while it is healthy, otherwise the secondary member.
     Failover,
-    /// Several healthy members together.
+    /// Up to [`MAX_ANSWERED`] healthy members answer together.
     Multivalue,
-    /// The member in the nearest Region.
+    /// The member in the nearest Region answers.
     Latency,
-    /// The member with the smallest area that contains the client.
+    /// The member with the smallest area that contains the client answers.
     Geolocation,
-    /// The member with the smallest distance, with a bias.
+    /// The member with the smallest distance answers. A bias changes the distance.
     Geoproximity,
-    /// The member with the smallest location that contains the client.
+    /// The member with the smallest location that contains the client answers.
     AzAffinity,
 }
 
 impl Policy {
-    /// Its name, as in the names of manifest fields.
+    /// Returns the name of the policy for texts, such as `weighted`.
     pub fn word(self) -> &'static str {
         match self {
             Policy::Weighted => "weighted",
@@ -94,31 +96,32 @@ impl Policy {
     }
 }
 
-/// The values of a policy for one member.
+/// Values of a policy for one member.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rule {
-    /// Its weight.
+    /// Weight.
     Weight(u8),
     /// Primary or secondary.
     Failover(FailoverType),
     /// No values.
     Multivalue,
-    /// Its Region; none for an unknown Region, which counts as the farthest one.
+    /// Region, with its data. An unknown Region has no data, and counts as the farthest.
     Latency(Box<str>, Option<&'static Region>),
-    /// Continent, country and subdivision; all empty for `*`.
+    /// Continent, country and subdivision. All are empty for `*`.
     Geolocation([Box<str>; 3]),
-    /// Its coordinates, and the factor of the distance.
+    /// Coordinates in degrees north and degrees east, and the factor by which the bias changes the
+    /// distance.
     Geoproximity(Option<(f32, f32)>, f32),
-    /// The kind of location, and the location.
+    /// Kind of location, and the location.
     AzAffinity(LocationType, Box<str>),
 }
 
-/// The location of a client, as far as routing policies depend on it.
+/// Location of a client, as far as routing policies depend on it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientPlace<'s> {
-    /// The AZ ID; none if it is not known.
+    /// AZ ID, if known.
     pub az: Option<&'s str>,
-    /// The Region of its VPC, or of the VPC whose view it has.
+    /// Region of the client's VPC, or of the VPC whose view the client has. Empty if unknown.
     pub region: &'s str,
     /// Coordinates of an on-premises network, in degrees north and degrees east.
     pub coordinates: Option<(f32, f32)>,
@@ -131,7 +134,7 @@ impl ClientPlace<'_> {
 }
 
 impl Rule {
-    /// The rule of a record set. Its policy is checked before.
+    /// Returns the rule of a record set. The manifest check has already checked the policy.
     pub fn of(set: &ResourceRecordSet) -> Option<Rule> {
         let text = |text: &Option<String>| text.as_deref().unwrap_or_default().into();
         if let Some(policy) = &set.weighted_routing_policy {
@@ -159,7 +162,7 @@ impl Rule {
         Some(Rule::AzAffinity(policy.location_type, policy.location_id.as_str().into()))
     }
 
-    /// The policy that it belongs to.
+    /// Returns the policy of the rule.
     pub fn policy(&self) -> Policy {
         match self {
             Rule::Weight(_) => Policy::Weighted,
@@ -172,8 +175,9 @@ impl Rule {
         }
     }
 
-    /// The rank of the member for a client: the member with the smallest rank answers. None if the member is not for the client.
-    /// Weighted and multivalue members have rank 0.
+    /// Returns the rank of the member for a client, or `None` if the member is not for the client.
+    ///
+    /// The member with the smallest rank answers. Weighted and multivalue members have rank 0.
     pub fn rank(&self, client: &ClientPlace) -> Option<f32> {
         const FAR: f32 = f32::MAX;
         match self {
@@ -202,7 +206,8 @@ impl Rule {
             }
             Rule::AzAffinity(location_type, id) => match location_type {
                 LocationType::AvailabilityZone => client.az.is_some_and(|az| az == &**id).then_some(0.0),
-                // Every AZ of a Region that is not in a Local Zone is in the first group: `us-east-1-zg-1`.
+                // Every AZ of a Region is in the first group, such as `us-east-1-zg-1`. Local Zones
+                // are not.
                 LocationType::AvailabilityZoneGroup => {
                     let group = id.strip_suffix("-zg-1").is_some_and(|region| region == client.region);
                     (group && client.az.is_some()).then_some(1.0)
@@ -215,14 +220,14 @@ impl Rule {
     }
 }
 
-/// The members of a group that answer.
+/// Members of a group that answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// One member.
     One(usize),
     /// Several members, in rotation.
     Several {
-        /// The first one.
+        /// Member that comes first.
         first: usize,
         /// Whether only healthy members answer.
         healthy_only: bool,
@@ -232,7 +237,8 @@ pub enum Choice {
 }
 
 impl Group {
-    /// Chooses for a client. `is_healthy` says whether a member is healthy, and `draw` decides shares.
+    /// Chooses members for a client. `is_healthy` returns the health of a member. `draw` decides
+    /// shares and the rotation.
     pub fn choose(&self, client: &ClientPlace, is_healthy: impl Fn(usize) -> bool, draw: u32) -> Choice {
         match self.policy {
             Policy::Weighted => self.choose_by_weight(is_healthy, draw),
@@ -244,7 +250,7 @@ impl Group {
             _ => {
                 let ranked =
                     || (0..self.members.len()).filter_map(|at| Some((at, self.members[at].rule.rank(client)?)));
-                // Of equal ranks, the first one.
+                // Among equal ranks, the first member wins.
                 let nearest = |best: Option<(usize, f32)>, next: (usize, f32)| match best {
                     Some((_, rank)) if rank <= next.1 => best,
                     _ => Some(next),
@@ -255,8 +261,11 @@ impl Group {
         }
     }
 
-    /// Chooses by weight among the healthy members; if none is healthy, among all. A member of weight 0 answers only if all
-    /// candidates have weight 0. Then each of them has the same chance.
+    /// Chooses a member by weight.
+    ///
+    /// The candidates are the healthy members, or all members if none is healthy. A member of
+    /// weight 0 answers only if all candidates have weight 0. Then all candidates have the same
+    /// chance.
     fn choose_by_weight(&self, is_healthy: impl Fn(usize) -> bool, draw: u32) -> Choice {
         let weight = |at: usize| match self.members[at].rule {
             Rule::Weight(weight) => u32::from(weight),
@@ -266,7 +275,7 @@ impl Group {
         let any_healthy = (0..count).any(&is_healthy);
         let may = |at: &usize| !any_healthy || is_healthy(*at);
         let sum: u32 = (0..count).filter(may).map(weight).sum();
-        // The draws of a worker count up: their order must not show in the choices.
+        // Each worker counts its draws up. The choices must not follow that order.
         let mixed = mix(draw);
         if sum == 0 {
             let candidates = (0..count).filter(may).count() as u64;
@@ -283,7 +292,7 @@ impl Group {
         Choice::None
     }
 
-    /// The values of the policy for a member, as text.
+    /// Describes the values of the policy for a member, for `zonal explain`.
     pub fn described(&self, at: usize, rank: f32) -> String {
         match &self.members[at].rule {
             Rule::Weight(weight) => {
@@ -306,7 +315,7 @@ impl Group {
         }
     }
 
-    /// The members of a choice.
+    /// Iterates over the members of a choice in the order of the answer.
     pub fn chosen(&self, choice: Choice, is_healthy: impl Fn(usize) -> bool) -> impl Iterator<Item = usize> {
         let count = self.members.len();
         let (first, length, healthy_only) = match choice {
@@ -328,22 +337,22 @@ fn mix(draw: u32) -> u32 {
 }
 
 impl Zone {
-    /// The group with a number.
+    /// Returns the group with a number.
     pub fn group(&self, number: usize) -> Option<&Group> {
         self.groups.get(number)
     }
 
-    /// Whether it has groups.
+    /// Whether the zone has groups.
     pub fn has_groups(&self) -> bool {
         !self.groups.is_empty()
     }
 
-    /// The node with the records of a member.
+    /// Returns the node at an offset of the zone's block. `at` comes from [`Content::Records`].
     pub fn member_node(&self, at: u32) -> Node<'_> {
         Node { zone: self, block: &self.block, at: at as usize }
     }
 
-    /// The same zone with the verdicts of these targets; none if it has them already.
+    /// Returns the zone with the verdicts of `targets`. `None` if the zone already has them.
     pub fn with_verdicts(&self, targets: &Targets) -> Option<Zone> {
         let verdict = |member: &Member| {
             let id = TargetId::Check(member.health_check.clone()?);

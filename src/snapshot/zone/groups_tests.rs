@@ -13,7 +13,7 @@ fn group(rules: Vec<Rule>) -> Group {
     Group { policy, members: rules.into_iter().enumerate().map(member).collect() }
 }
 
-/// The choice where these members are healthy.
+/// Returns the chosen member if only the members in `healthy` are healthy.
 fn choose(group: &Group, client: &ClientPlace, healthy: &[usize]) -> Option<usize> {
     match group.choose(client, |at| healthy.contains(&at), 7) {
         Choice::One(at) => Some(at),
@@ -26,7 +26,7 @@ fn client(az: &'static str, region: &'static str) -> ClientPlace<'static> {
     ClientPlace { az: Some(az).filter(|az| !az.is_empty()), region, coordinates: None }
 }
 
-/// How often each member is chosen.
+/// Returns the share of the draws in which each member is chosen.
 fn shares(group: &Group, healthy: &[usize], draws: u32) -> Vec<f64> {
     let mut counts = vec![0_u32; group.members.len()];
     for draw in 0..draws {
@@ -42,7 +42,8 @@ fn shares(group: &Group, healthy: &[usize], draws: u32) -> Vec<f64> {
 fn weights_are_shares() {
     let weighted = group([90, 9, 1, 0].map(Rule::Weight).into());
     let draws = 100_000;
-    // Chi-square with two degrees of freedom: 13.8 is exceeded by chance once in a thousand runs, and the draws are fixed.
+    // Chi-square with two degrees of freedom exceeds 13.8 by chance once in a thousand runs. The
+    // draws are fixed, so the result does not change.
     let found = shares(&weighted, &[0, 1, 2, 3], draws);
     let chi: f64 = [0.9, 0.09, 0.01]
         .iter()
@@ -56,7 +57,7 @@ fn weights_are_shares() {
     };
     near(shares(&weighted, &[1, 2, 3], draws), [0.0, 0.9, 0.1, 0.0]);
     near(shares(&weighted, &[3], draws), [0.0, 0.0, 0.0, 1.0]);
-    // None is healthy: as if all were, and weight 0 is left out.
+    // If no member is healthy, all count as healthy, and weight 0 gets no share.
     near(shares(&weighted, &[], draws), [0.9, 0.09, 0.01, 0.0]);
     let zeros = group([0, 0, 0, 0].map(Rule::Weight).into());
     near(shares(&zeros, &[0, 1, 2, 3], draws), [0.25; 4]);
@@ -100,7 +101,7 @@ fn latency_answers_with_the_own_region_and_else_the_nearest() {
     ] {
         assert_eq!(choose(&latency, &client("", region), healthy), Some(expected), "{region} {healthy:?}");
     }
-    // An on-premises network with coordinates is nearer to what is near to these.
+    // The coordinates of an on-premises network override the distance from its Region.
     let sydney = ClientPlace { az: None, region: "us-east-1", coordinates: Some((-33.0, 151.0)) };
     assert_eq!(choose(&latency, &sydney, &[0, 1, 2, 3]), Some(2));
 }
@@ -157,7 +158,7 @@ fn az_affinity_goes_from_the_zone_to_the_globe() {
         ("use1-az1", "us-east-1", &[0], 0),
         ("use1-az1", "us-east-1", &[], 4),
         ("use1-az2", "us-east-1", &[0, 1, 2, 3, 4], 3),
-        // The AZ is unknown: from the Region on.
+        // If the AZ is unknown, the locations from the Region upwards decide.
         ("", "us-east-1", &[0, 1, 2, 3, 4], 2),
         ("euw1-az1", "eu-west-1", &[0, 1, 2, 3, 4], 1),
         ("cnn1-az1", "cn-north-1", &[0, 1, 2, 3, 4], 0),

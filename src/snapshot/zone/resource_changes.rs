@@ -1,4 +1,6 @@
-//! The record sets in which two versions of a zone's resource differ. With few of them, the zone is not built again.
+//! Finds the record sets that differ between two versions of a zone's resource.
+//!
+//! If few record sets differ, zonal edits the zone and does not build it again.
 
 use super::{Zone, build::DEFAULT_TTL};
 use crate::{
@@ -10,11 +12,13 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The largest number of entries that may differ.
+/// Maximum number of entries that may differ. Beyond it, the zone is built again.
 const MAX_CHANGES: usize = 10_000;
 
-/// The sets that differ in a newer version of a zone's resource. None if the zone has to be built again, because more differs
-/// than a few record sets, or because an alias, a routing policy, or the SOA or NS records of the zone differ.
+/// Returns the record sets that differ in a newer version of a zone's resource.
+///
+/// Returns `None` if the zone must be built again. The reason is that more than a few record sets
+/// differ, or that an alias, a routing policy, or the SOA or NS records of the zone differ.
 pub(super) fn between(zone: &Zone, new: &PrivateHostedZone) -> Option<Vec<EditedSet>> {
     let old = &*zone.source;
     if !zone.shape.as_ref()?.is_plain || zone.overlay.is_some() || old.file.is_some() || !is_same_but_records(old, new)
@@ -25,7 +29,7 @@ pub(super) fn between(zone: &Zone, new: &PrivateHostedZone) -> Option<Vec<Edited
     let was = sets_of(&gone, &old.name)?;
     let mut is = sets_of(&came, &new.name)?;
     for ((owner, rtype), (_, values)) in &was {
-        // No other entry of the resource may have records of this set.
+        // The old entries must contain all records of the set. Otherwise another entry adds to it.
         let node = zone.node_of(owner.as_wire())?;
         let served: BTreeSet<Vec<u8>> = node.set(*rtype)?.values().collect();
         if served.len() != values.len() || !values.iter().all(|value| served.contains(&**value)) {
@@ -49,7 +53,7 @@ fn is_same_but_records(old: &PrivateHostedZone, new: &PrivateHostedZone) -> bool
     rest(old) == rest(new)
 }
 
-/// All of a zone's resource but its records.
+/// Returns all fields of a zone's resource except its records.
 fn rest(zone: &PrivateHostedZone) -> impl PartialEq + '_ {
     let PrivateHostedZone {
         name,
@@ -69,7 +73,10 @@ fn rest(zone: &PrivateHostedZone) -> impl PartialEq + '_ {
     ((name.as_wire(), vpc_ids, file, fallthrough), (primaries, catalog), access)
 }
 
-/// The entries of two versions that differ. Equal entries have to be in the same order. None if too many differ.
+/// Returns the entries that only the old or only the new version has.
+///
+/// Equal entries must have the same order in both versions. Returns `None` if more than
+/// `MAX_CHANGES` entries differ.
 fn differing<'a>(
     old: &'a [ResourceRecordSet],
     new: &'a [ResourceRecordSet],
@@ -103,14 +110,15 @@ fn differing<'a>(
     (gone.len() + came.len() <= MAX_CHANGES).then_some((gone, came))
 }
 
-/// The TTL and the data of sets, by owner and type.
+/// TTL and data of record sets, by owner and type.
 type Sets = BTreeMap<SetKey, SetValues>;
-/// Owner and type.
+/// Owner and type of a record set.
 type SetKey = (Name, u16);
 /// TTL in seconds, and the data of the records.
 type SetValues = (u32, Vec<Box<[u8]>>);
 
-/// The sets of entries. None if an entry is an alias, has a routing policy, or has an error.
+/// Groups entries into record sets. `None` if an entry is an alias, has a routing policy, or has an
+/// error.
 fn sets_of(entries: &[&ResourceRecordSet], zone: &Name) -> Option<Sets> {
     let mut sets = Sets::new();
     for entry in entries {

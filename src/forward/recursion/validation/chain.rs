@@ -1,8 +1,9 @@
-//! The chain of trust: which zone a name is in, and what keys it has (RFC 4035, 5.2).
+//! The chain of trust: the zone of a name, and the keys of that zone (RFC 4035, section 5.2).
 //!
-//! It is followed from the trust anchor down. At each name on the way the zone above is asked for DS records: it has them, or
-//! proves that no zone begins there, or that one begins there that is not signed. Servers of the zone below are not asked
-//! where a cut is: those of load balancers do not know.
+//! The validator follows the chain down from the trust anchor. At each name on the way, it asks the
+//! zone above for DS records. That zone has DS records, or proves that no zone begins at the name,
+//! or proves that an unsigned zone begins there. The validator never asks the servers below for a
+//! zone cut, because load balancers do not know their cut.
 
 use super::{
     super::errand::{Budget, Said, Work},
@@ -28,22 +29,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is known of zones may take so much memory, in octets.
+/// Maximum size of the cache of zones, in octets.
 const MAX_OCTETS: u64 = 16 << 20;
-/// What is known of a zone without its keys takes so much, in octets.
+/// Estimated memory of a cached zone without its keys, in octets.
 const STATUS_OCTETS: u32 = 400;
-/// How long a zone counts as it was found to be, at most.
+/// Longest time that the status of a name stays in the cache, in seconds.
 const MAX_TTL: u32 = 86_400;
-/// How long a zone counts as bogus (RFC 9520, 3.2), in seconds.
+/// Time for which a bogus zone stays in the cache, in seconds (RFC 9520, section 3.2).
 const BOGUS_TTL: u32 = 10;
-/// DS records of one delegation that are looked at.
+/// Maximum number of DS records of one delegation that the validator reads.
 const MAX_DS: usize = 16;
-/// So many servers of a zone are asked for what those before did not have a proof of.
+/// Maximum number of servers of a zone that are asked until one sends a valid response.
 pub const MAX_SERVERS: usize = 4;
 
-/// Where what is validated comes from.
+/// Source of the records that the validator needs.
 pub trait Source: Send + Sync {
-    /// Asks servers for a record set, but not those that are avoided.
+    /// Asks authoritative servers for a record set. Does not use the servers in `avoided`.
     fn ask(
         &self,
         name: &Name,
@@ -53,28 +54,28 @@ pub trait Source: Send + Sync {
     ) -> impl Future<Output = Result<Said, Failure>> + Send;
 }
 
-/// A zone and the keys that it has to have.
+/// Trust anchors: zones, and the keys that each zone must have.
 pub type Anchors = Vec<(Name, Vec<PublicKeyBuf>)>;
 
-/// The zone that a name is in.
+/// Security of the zone that contains a name.
 #[derive(Clone, Debug)]
 pub enum Zone {
-    /// A signed one, with these keys.
+    /// A signed zone with these keys.
     Secure(Arc<ZoneKeys>),
-    /// One that is proven not to be signed, or that no trust anchor leads to.
+    /// A zone that is proven to be unsigned, or that no trust anchor covers.
     Insecure,
 }
 
-/// What is at a name.
+/// Status of a name below a signed zone.
 #[derive(Clone, Debug)]
 enum Status {
-    /// A zone begins.
+    /// A zone begins at the name.
     Zone(Zone),
-    /// It is in the same zone as the one above it.
+    /// The name is in the same zone as its parent.
     Within,
-    /// There is no such name.
+    /// The name does not exist.
     NoName,
-    /// What is there cannot be proven.
+    /// The status of the name cannot be proven.
     Bogus(Unproven),
 }
 
@@ -84,7 +85,7 @@ struct Known {
     until: Instant,
 }
 
-/// The chain of trust from the anchors down.
+/// The chain of trust down from the anchors, with a cache.
 pub struct Chain<S> {
     source: S,
     anchors: Anchors,
@@ -92,7 +93,7 @@ pub struct Chain<S> {
 }
 
 impl<S: Source> Chain<S> {
-    /// A chain of which nothing is known yet.
+    /// Creates a chain with an empty cache.
     pub fn new(source: S, anchors: Anchors) -> Chain<S> {
         let octets = |_: &Name, known: &Known| {
             let keys = match &known.status {
@@ -105,16 +106,16 @@ impl<S: Source> Chain<S> {
         Chain { source, anchors, known: known.time_to_live(Duration::from_secs(MAX_TTL.into())).build() }
     }
 
-    /// Where what is validated comes from.
+    /// Source of the records.
     #[cfg(test)]
     pub fn source(&self) -> &S {
         &self.source
     }
 
-    /// The zone that a name is in.
+    /// Returns the zone that contains a name.
     ///
     /// # Errors
-    /// The chain breaks on the way.
+    /// A link of the chain between the trust anchor and the name cannot be proven.
     pub async fn zone_of(&self, name: &Name, budget: &Arc<Budget>) -> Result<Zone, Unproven> {
         let above = self.anchors.iter().filter(|(anchor, _)| anchor.zone_of(name));
         let Some((anchor, trusted)) = above.max_by_key(|(anchor, _)| labels(anchor)) else { return Ok(Zone::Insecure) };
@@ -143,10 +144,12 @@ impl<S: Source> Chain<S> {
         Ok(Zone::Secure(zone))
     }
 
-    /// Asks for a record set until one server has what `judge` takes. Others may have it where one has it not, or not signed.
+    /// Asks for a record set until `judge` accepts a server's response.
+    ///
+    /// Another server may have records or signatures that the first server lacks.
     ///
     /// # Errors
-    /// What the last one had is not proven.
+    /// No server has an acceptable response.
     pub async fn ask<T>(
         &self,
         name: &Name,
@@ -182,7 +185,7 @@ impl<S: Source> Chain<S> {
         self.known.get(name).filter(|known| Instant::now() < known.until).map(|known| known.status)
     }
 
-    /// Keeps what was found at a name. That servers did not answer is not kept.
+    /// Caches the status of a name. Does not cache a failure to reach the servers.
     async fn settle(
         &self,
         name: &Name,
@@ -198,7 +201,10 @@ impl<S: Source> Chain<S> {
         Ok(status)
     }
 
-    /// RFC 4035, 5.2: the zone's DNSKEY records, signed by one of them that the zone above names, or the anchor is.
+    /// Proves the DNSKEY records of a zone (RFC 4035, section 5.2).
+    ///
+    /// One of the keys must sign them all. The DS records of the zone above or the trust anchor
+    /// must name that key.
     async fn keys(
         &self,
         apex: &Name,
@@ -228,7 +234,7 @@ impl<S: Source> Chain<S> {
         .await
     }
 
-    /// What is at a name below a signed zone, which may be a cut.
+    /// Determines the status of a name below a signed zone. The name may be a zone cut.
     async fn delegation(
         &self,
         name: &Name,
@@ -257,7 +263,7 @@ impl<S: Source> Chain<S> {
                     if signed.labels == name.num_labels() {
                         return Ok((Ok(Status::Within), signed.ttl));
                     }
-                    // Made from a wildcard: there is no such name.
+                    // The CNAME comes from a wildcard, so the name does not exist.
                     let denial = Denial::new(message, zone, &budget.work)?;
                     return match denial.proves_no_closer_name(name, signed.labels)? {
                         Some(_) => Ok((Ok(Status::NoName), signed.ttl.min(denial.ttl))),
@@ -283,7 +289,8 @@ impl<S: Source> Chain<S> {
             .await?;
         match found {
             (Ok(status), ttl) => Ok((status, ttl)),
-            // RFC 4035, 5.2, and RFC 6840, 5.2: algorithms that are not known make the zone an unsigned one.
+            // A zone with only unknown algorithms counts as unsigned (RFC 4035, section 5.2; RFC
+            // 6840, section 5.2).
             (Err(usable), ttl) if usable.is_empty() => Ok((Status::Zone(Zone::Insecure), ttl)),
             (Err(usable), ttl) => {
                 let is_named = |key: &DNSKEY| usable.iter().any(|ds| ds.covers(name, key).unwrap_or(false));
@@ -294,7 +301,8 @@ impl<S: Source> Chain<S> {
     }
 }
 
-/// The DS records whose algorithms are known. Those with SHA-1 do not count beside better ones (RFC 4509, 3).
+/// Returns the DS records with known algorithms. SHA-1 digests do not count if a better digest is
+/// present (RFC 4509, section 3).
 fn usable(set: &SignedSet) -> Vec<DS> {
     let all = set.records.iter().filter_map(|record| match &record.data {
         RData::DNSSEC(DNSSECRData::DS(ds)) => Some(ds),
@@ -313,19 +321,19 @@ fn is_trusted(key: &DNSKEY, trusted: &[PublicKeyBuf]) -> bool {
     trusted.iter().any(|one| one.algorithm() == key.algorithm() && one.public_bytes() == key.public_bytes())
 }
 
-/// What a zone says does not exist: its NSEC or NSEC3 records, with good signatures.
+/// Denial of existence by a zone: its NSEC or NSEC3 records with good signatures.
 pub struct Denial<'m> {
     nsecs: Nsecs<'m>,
     nsec3s: Nsec3s<'m>,
-    /// The shortest TTL of the records, in seconds.
+    /// Shortest TTL of the records, in seconds.
     pub ttl: u32,
 }
 
 impl<'m> Denial<'m> {
-    /// The records of a response that are signed by a zone, and not made from a wildcard.
+    /// Collects the NSEC and NSEC3 records that the zone signed. Skips records from a wildcard.
     ///
     /// # Errors
-    /// To find out would take too much work.
+    /// The work budget is used up, or the NSEC3 records have different parameters.
     pub fn new(message: &'m Message, zone: &'m ZoneKeys, work: &'m Work) -> Result<Denial<'m>, Unproven> {
         let (mut nsecs, mut nsec3s, mut ttl) = (Vec::new(), Vec::new(), MAX_TTL);
         for set in sets(&message.authorities) {
@@ -352,7 +360,7 @@ impl<'m> Denial<'m> {
         Ok(Denial { nsecs, nsec3s: Nsec3s::new(&zone.apex, &nsec3s, work)?, ttl })
     }
 
-    /// Whether the name has no records of the type.
+    /// Whether the zone proves that the name has no records of the type.
     pub fn proves_no_data(&self, name: &Name, rtype: RecordType) -> Result<Option<Proof>, Unproven> {
         match self.nsecs.proves_no_data(name, rtype) {
             true => Ok(Some(Proof::Secure)),
@@ -361,7 +369,7 @@ impl<'m> Denial<'m> {
         }
     }
 
-    /// Whether there is no such name.
+    /// Whether the zone proves that the name does not exist.
     pub fn proves_no_name(&self, name: &Name) -> Result<Option<Proof>, Unproven> {
         match self.nsecs.proves_no_name(name) {
             true => Ok(Some(Proof::Secure)),
@@ -370,7 +378,8 @@ impl<'m> Denial<'m> {
         }
     }
 
-    /// Whether no name is closer than the wildcard that a record was made from.
+    /// Whether the zone proves that no name is closer than the wildcard of an answer. The parent of
+    /// the wildcard has `wildcard_labels` labels.
     pub fn proves_no_closer_name(&self, name: &Name, wildcard_labels: u8) -> Result<Option<Proof>, Unproven> {
         match self.nsecs.proves_no_closer_name(name, wildcard_labels) {
             true => Ok(Some(Proof::Secure)),
@@ -379,7 +388,7 @@ impl<'m> Denial<'m> {
         }
     }
 
-    /// What there is at a name without DS records.
+    /// Returns the meaning of a name without DS records. `None` if the zone proves nothing.
     fn delegation(&self, name: &Name) -> Result<Option<Delegation>, Unproven> {
         match self.nsecs.delegation(name) {
             Some(delegation) => Ok(Some(delegation)),

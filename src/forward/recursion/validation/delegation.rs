@@ -1,21 +1,24 @@
-//! What is at a name that has no DS records.
+//! Meaning of a name without DS records.
 
 use super::nsec::is_delegation;
 use hickory_server::proto::rr::{RecordType, RecordTypeSet};
 
-/// What a zone proves of a name that has no DS records.
+/// Status of a name for which a zone proves that it has no DS records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delegation {
-    /// An unsigned zone begins there, or may begin there.
+    /// An unsigned zone begins or may begin at the name.
     Insecure,
-    /// The name is in the same zone as the one above it.
+    /// The name is in the same zone as its parent.
     None,
-    /// There is no such name, and nothing below it.
+    /// Neither the name nor any name below it exists.
     NoName,
 }
 
 impl Delegation {
-    /// By the types at the name (RFC 6840, 4.4). None if they contradict that there are no DS records, or are from below the cut.
+    /// Derives the status from the types at the name (RFC 6840, section 4.4).
+    ///
+    /// Returns `None` if the types include DS or CNAME, or if a SOA shows that they come from below
+    /// the cut.
     pub fn of(types: &RecordTypeSet) -> Option<Delegation> {
         let contradicts =
             [RecordType::DS, RecordType::SOA, RecordType::CNAME].iter().any(|rtype| types.contains(*rtype));

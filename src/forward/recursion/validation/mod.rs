@@ -1,21 +1,27 @@
-//! Validation (RFC 4035, 5): whether what authoritative servers said is proven from the trust anchor on, or proven to need no
-//! proof, or neither.
+//! DNSSEC validation (RFC 4035, section 5): decides whether a response is secure, insecure or
+//! bogus.
 //!
-//! hickory has a validator too. It takes an opt-out NSEC3 record that covers a name as proof that a zone below is not signed,
-//! without the closest encloser (RFC 5155, 8.6), which lets anybody on the path forge signed names. It finds zone cuts by
-//! asking the servers below the cut. And the work that it does for one response has no bound. Its proofs cannot be checked
-//! from the outside, as they are made on the way down the chain of trust. So of hickory only the primitives are used here:
-//! records, keys, digests and signatures.
+//! hickory also has a validator, but zonal does not use it, for four reasons:
+//!
+//! - It accepts an opt-out NSEC3 record that covers a name as proof that a zone below is unsigned.
+//!   It does not require the closest encloser (RFC 5155, section 8.6). So an attacker on the path
+//!   can forge names in signed zones.
+//! - It finds zone cuts by asking the servers below the cut.
+//! - Its work for one response has no bound.
+//! - Its proofs cannot be checked from outside, because it makes them on the way down the chain of
+//!   trust.
+//!
+//! From hickory, this module uses only the primitives: records, keys, digests and signatures.
 //!
 //! ```text
-//! proven      what comes of a proof, and why there is none
-//! signatures  record sets, and whether the keys of a zone have signed them (RFC 4035, 5.3)
-//! nsec        what NSEC records prove (RFC 4035, 5.4)
-//! nsec3       what NSEC3 records prove (RFC 5155, 8)
-//! delegation  what is at a name without DS records
-//! chain       from the trust anchor to the zone that a name is in (RFC 4035, 5.2)
+//! proven      results of a proof, and reasons for a failure
+//! signatures  record sets, and their signatures by the keys of a zone (RFC 4035, section 5.3)
+//! nsec        proofs by NSEC records (RFC 4035, section 5.4)
+//! nsec3       proofs by NSEC3 records (RFC 5155, section 8)
+//! delegation  meaning of a name without DS records
+//! chain       from the trust anchor to the zone of a name (RFC 4035, section 5.2)
 //! ```
-//! All work is taken from the [`Budget`] of the client query.
+//! All work is charged to the [`Budget`] of the client query.
 
 mod chain;
 mod delegation;
@@ -38,25 +44,30 @@ pub use signatures::{MAX_SETS, MAX_SIGNATURES, labels, signature};
 use signatures::{SignedSet, ZoneKeys, sets};
 use std::sync::Arc;
 
-/// Validates what is said of one name.
+/// Validates responses about one name.
 pub struct Validator<S> {
     chain: Chain<S>,
 }
 
-/// A record set that was made from a wildcard: of which zone, and how many labels the wildcard's parent has.
+/// A record set with a good signature: its zone, and the number of labels in the signature. Fewer
+/// labels than the owner has mean that the records come from a wildcard.
 type Expanded = (Arc<ZoneKeys>, u8);
 
 impl<S: Source> Validator<S> {
-    /// A validator that trusts these keys, and gets all others from a source.
+    /// Creates a validator that trusts the keys in `anchors`, and gets all other keys from
+    /// `source`.
     pub fn new(source: S, anchors: Anchors) -> Validator<S> {
         Validator { chain: Chain::new(source, anchors) }
     }
 
-    /// Whether a response is secure or insecure. It has only what is said of the name in question; of a chain, the first link.
-    /// TTLs in it become what the signatures allow (RFC 4035, 5.3.3).
+    /// Decides whether a response is secure or insecure.
+    ///
+    /// The response must contain only records about the name in question, and only the first link
+    /// of a chain. The validator reduces TTLs to the limit that the signatures allow (RFC 4035,
+    /// section 5.3.3).
     ///
     /// # Errors
-    /// The response is neither.
+    /// The response is neither secure nor insecure.
     pub async fn validate(
         &self,
         query: &Query,
@@ -64,7 +75,7 @@ impl<S: Source> Validator<S> {
         budget: &Arc<Budget>,
     ) -> Result<Proof, Unproven> {
         let (mut ttls, mut exists) = (Vec::new(), false);
-        // Signatures without what they are over say nothing, except where they are what was asked for.
+        // A signature without its records proves nothing, unless the query asks for RRSIG.
         let is_record = |record: &Record| query.query_type == RecordType::RRSIG || signature(record).is_none();
         let proof = match message.answers.iter().any(is_record) {
             true => self.answer(query, message, budget, &mut ttls).await?,
@@ -82,7 +93,7 @@ impl<S: Source> Validator<S> {
         Ok(proof)
     }
 
-    /// What is there.
+    /// Validates the records of an answer.
     async fn answer(
         &self,
         query: &Query,
@@ -97,12 +108,12 @@ impl<S: Source> Validator<S> {
         for set in &sets {
             let is_made = |dname: &&SignedSet| set.rtype == RecordType::CNAME && is_made_from(set, dname);
             if set.records.is_empty() {
-                // Nothing signs signatures.
+                // No signature covers signatures.
                 proof = Proof::Insecure;
                 continue;
             }
             if set.signatures.is_empty() && dname.filter(is_made).is_some() {
-                // It has no signature of its own: the DNAME has (RFC 6672, 5.3.1).
+                // The signature of the DNAME covers this CNAME too (RFC 6672, section 5.3.1).
                 continue;
             }
             match self.set(set, budget, ttls).await? {
@@ -115,7 +126,7 @@ impl<S: Source> Validator<S> {
         {
             return Err(Unproven::new(Reason::Bogus, format!("{} would not become too long", query.name)));
         }
-        // That there is no CNAME is not signed.
+        // No signature proves that the CNAME is absent.
         let proof = if message.response_code == ResponseCode::YXDomain { Proof::Insecure } else { proof };
         let Some((zone, wildcard_labels)) = expanded else { return Ok(proof) };
         let denial = Denial::new(message, &zone, &budget.work)?;
@@ -129,7 +140,8 @@ impl<S: Source> Validator<S> {
         }
     }
 
-    /// A record set: its zone and the labels in its signature; none if it is insecure.
+    /// Validates a record set. Returns its zone and the number of labels in its signature, or
+    /// `None` if the record set is insecure.
     async fn set(
         &self,
         set: &SignedSet<'_>,
@@ -139,7 +151,7 @@ impl<S: Source> Validator<S> {
         let mut unproven = set.unproven(Reason::SignaturesMissing);
         for signer in set.signers() {
             let zone = match self.chain.zone_of(signer, budget).await? {
-                // What is below an insecure zone is insecure.
+                // All names below an insecure zone are insecure.
                 Zone::Insecure => return Ok(None),
                 Zone::Secure(zone) => zone,
             };
@@ -153,14 +165,15 @@ impl<S: Source> Validator<S> {
                 Err(_) => {}
             }
         }
-        // It may be in a zone further down that is not signed.
+        // The records may be in a lower zone that is unsigned.
         match self.chain.zone_of(&zone_name(set.owner, set.rtype), budget).await? {
             Zone::Insecure => Ok(None),
             Zone::Secure(_) => Err(unproven),
         }
     }
 
-    /// What is not there.
+    /// Validates a negative answer. Sets `exists` if the response code is NXDOMAIN but the name
+    /// exists.
     async fn nothing(
         &self,
         query: &Query,
@@ -192,12 +205,12 @@ impl<S: Source> Validator<S> {
                 true => denial.proves_no_name(name)?,
                 false => denial.proves_no_data(name, rtype)?,
             };
-            // Some servers say NXDOMAIN of a name that has only names below it. What is signed counts.
+            // Some servers answer NXDOMAIN for an empty non-terminal. The signed proof decides.
             let is_there = proof.is_none() && is_no_name;
             let proof = if is_there { denial.proves_no_data(name, rtype)? } else { proof };
             *exists |= is_there && proof.is_some();
             if let Some(proof) = proof {
-                // What is denied lasts no longer than what denies it (RFC 9077).
+                // A negative answer lives no longer than the records that prove it (RFC 9077).
                 ttls.extend(sets.iter().map(|set| (set.owner.clone(), set.rtype, denial.ttl)));
                 for soa in sets.iter().filter(|set| set.rtype == RecordType::SOA) {
                     self.set(soa, budget, ttls).await?;
@@ -214,7 +227,7 @@ impl<S: Source> Validator<S> {
     }
 }
 
-/// The name whose zone has the records of a type at a name: DS records are above the cut.
+/// Returns a name in the zone that owns the records: for DS records, the zone above the cut.
 fn zone_name(name: &Name, rtype: RecordType) -> Name {
     match rtype {
         RecordType::DS => name.base_name(),
@@ -222,7 +235,7 @@ fn zone_name(name: &Name, rtype: RecordType) -> Name {
     }
 }
 
-/// The target of a DNAME record. hickory has no type for it.
+/// Returns the target of a DNAME record. hickory has no type for DNAME.
 fn dname_target(record: &Record) -> Option<Name> {
     use hickory_server::proto::serialize::binary::BinDecodable;
     match &record.data {
@@ -233,21 +246,21 @@ fn dname_target(record: &Record) -> Option<Name> {
     }
 }
 
-/// The name that a DNAME record makes of one below it. None if that would be too long.
+/// Substitutes a DNAME in a name below its owner. Returns `None` if the result is too long.
 fn substitute(name: &Name, dname: &Record) -> Option<Name> {
     let kept = labels(name).checked_sub(labels(&dname.name))?;
     let target = dname_target(dname)?;
     Name::from_labels(name.iter().take(kept).chain(target.iter())).ok()
 }
 
-/// Whether a CNAME is the one that a DNAME above it makes.
+/// Whether a CNAME is the result of a DNAME above it.
 fn is_made_from(cname: &SignedSet, dname: &SignedSet) -> bool {
     let ([cname], [record]) = (&cname.records[..], &dname.records[..]) else { return false };
     let RData::CNAME(target) = &cname.data else { return false };
     nsec::is_below(dname.owner, &cname.name) && substitute(&cname.name, record).is_some_and(|made| made == target.0)
 }
 
-/// Whether a name below a DNAME becomes too long by it (RFC 6672, 2.2).
+/// Whether the substitution of a DNAME makes a name too long (RFC 6672, section 2.2).
 fn is_too_long(name: &Name, dname: &SignedSet) -> bool {
     let [record] = &dname.records[..] else { return false };
     nsec::is_below(dname.owner, name) && dname_target(record).is_some() && substitute(name, record).is_none()

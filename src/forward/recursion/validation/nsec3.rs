@@ -1,4 +1,6 @@
-//! What NSEC3 records prove (RFC 5155, 8). All records that come here are signed by the zone, and not made from a wildcard.
+//! Proofs by NSEC3 records (RFC 5155, section 8).
+//!
+//! The caller has verified that the zone signed all records, and that none comes from a wildcard.
 
 use super::{
     super::errand::Work,
@@ -13,7 +15,8 @@ use hickory_server::proto::{
     rr::{Name, RecordType, RecordTypeSet},
 };
 
-/// Beyond so many iterations, what a zone denies is insecure (RFC 9276, 3.2). Unbound and BIND have the same bound.
+/// Number of iterations beyond which a denial counts as insecure (RFC 9276, section 3.2). Unbound
+/// and BIND have the same bound.
 pub const MAX_ITERATIONS: u16 = 150;
 
 /// The NSEC3 records of a zone.
@@ -28,16 +31,21 @@ pub struct Nsec3s<'m> {
 struct Closest {
     /// Its name.
     name: Name,
-    /// Whether unsigned delegations may be in the span of the name below it.
+    /// Whether the span that covers the next closer name has the opt-out flag. Such a span may
+    /// contain unsigned delegations.
     opts_out: bool,
 }
 
 impl<'m> Nsec3s<'m> {
-    /// RFC 5155, 8.1 and 8.2: records with flags that are not known are left out, and all have the same parameters.
+    /// Collects the usable records (RFC 5155, sections 8.1 and 8.2): no unknown flags, same
+    /// parameters.
+    ///
+    /// # Errors
+    /// The records have different parameters.
     pub fn new(apex: &'m Name, records: &[(&'m Name, &'m NSEC3)], work: &'m Work) -> Result<Nsec3s<'m>, Unproven> {
         let mut found: Vec<(Vec<u8>, &NSEC3)> = Vec::new();
         for (owner, nsec3) in records {
-            // Opt-out is the only flag that is known.
+            // Opt-out is the only known flag.
             let is_usable = nsec3.flags() & !1 == 0 && labels(owner) == labels(apex) + 1;
             let hash = owner.iter().next().map(<[u8]>::to_ascii_uppercase);
             let hash = hash.and_then(|label| BASE32HEX_NOPAD.decode(&label).ok());
@@ -53,17 +61,17 @@ impl<'m> Nsec3s<'m> {
         Ok(Nsec3s { apex, records: found, work })
     }
 
-    /// Whether there are none.
+    /// Whether no usable record is present.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Whether to hash names would take too many iterations (RFC 9276).
+    /// Whether hashing names would take too many iterations (RFC 9276).
     pub fn are_costly(&self) -> bool {
         self.records.first().is_some_and(|(_, nsec3)| nsec3.iterations() > MAX_ITERATIONS)
     }
 
-    /// RFC 5155, 5.
+    /// Hashes a name with the parameters of the records (RFC 5155, section 5).
     fn hash(&self, name: &Name) -> Result<Vec<u8>, Unproven> {
         let Some((_, nsec3)) = self.records.first() else { return Ok(Vec::new()) };
         self.work.take_hash()?;
@@ -72,25 +80,27 @@ impl<'m> Nsec3s<'m> {
         Ok(hash.as_ref().to_vec())
     }
 
-    /// The types at a name that exists.
+    /// The types in the record that matches a hash.
     fn at(&self, hash: &[u8]) -> Option<&'m RecordTypeSet> {
         self.records.iter().find(|(owner, _)| owner == hash).map(|(_, nsec3)| nsec3.type_set())
     }
 
-    /// The record whose span a hash is in.
+    /// The record whose span contains a hash.
     fn over(&self, hash: &[u8]) -> Option<&'m NSEC3> {
         let spans = |(owner, nsec3): &&(Vec<u8>, &NSEC3)| {
             let (owner, next) = (owner.as_slice(), nsec3.next_hashed_owner_name());
             match owner < next {
                 true => owner < hash && hash < next,
-                // The last record of the zone leads back to the first. A zone with one record has it alone.
+                // The last record of the zone points to the first. If the zone has only one record,
+                // its span contains all other hashes.
                 false => owner < hash || hash < next,
             }
         };
         self.records.iter().find(spans).map(|(_, nsec3)| *nsec3)
     }
 
-    /// RFC 5155, 8.3: the closest encloser matches a record, and the next closer name is in the span of one.
+    /// Returns the closest encloser (RFC 5155, section 8.3): a record matches it, and a span covers
+    /// the next closer name.
     fn closest_encloser(&self, name: &Name) -> Result<Option<Closest>, Unproven> {
         let (longest, shortest) = (labels(name), labels(self.apex));
         if !self.apex.zone_of(name) {
@@ -101,7 +111,7 @@ impl<'m> Nsec3s<'m> {
             let candidate = name.trim_to(count);
             let hash = self.hash(&candidate)?;
             if let Some(types) = self.at(&hash) {
-                // What is below a delegation or a DNAME is not for this zone to deny.
+                // This zone cannot deny names below a delegation or a DNAME.
                 let ends_here = has_dname(types) || is_delegation(types);
                 let span = self.over(&next_closer).filter(|_| !ends_here);
                 return Ok(span.map(|span| Closest { name: candidate, opts_out: span.opt_out() }));
@@ -111,8 +121,10 @@ impl<'m> Nsec3s<'m> {
         Ok(None)
     }
 
-    /// RFC 5155, 8.4: neither the name exists nor the wildcard that it would be made from. Where the next closer name is in an
-    /// opt-out span, there may be an unsigned delegation (RFC 5155, 9.2).
+    /// Whether neither the name nor its wildcard exists (RFC 5155, section 8.4).
+    ///
+    /// If the next closer name is in an opt-out span, an unsigned delegation may exist. Then the
+    /// result is insecure (RFC 5155, section 9.2).
     pub fn proves_no_name(&self, name: &Name) -> Result<Option<Proof>, Unproven> {
         if self.at(&self.hash(name)?).is_some() {
             return Ok(None);
@@ -122,24 +134,25 @@ impl<'m> Nsec3s<'m> {
         Ok(self.over(&self.hash(&wildcard)?).map(|_| closest.proof()))
     }
 
-    /// RFC 5155, 8.5 to 8.7.
+    /// Whether the name has no records of the type (RFC 5155, sections 8.5 to 8.7).
     pub fn proves_no_data(&self, name: &Name, rtype: RecordType) -> Result<Option<Proof>, Unproven> {
-        // 8.5, 8.6: a record matches the name.
+        // Sections 8.5 and 8.6: a record matches the name.
         if let Some(types) = self.at(&self.hash(name)?) {
             return Ok(lacks(types, name, rtype).then_some(Proof::Secure));
         }
         let Some(closest) = self.closest_encloser(name)? else { return Ok(None) };
-        // 8.7: a record matches the wildcard.
+        // Section 8.7: a record matches the wildcard.
         let wildcard = wildcard(&closest.name);
         let types = wildcard.as_ref().map(|wildcard| self.hash(wildcard)).transpose()?.and_then(|hash| self.at(&hash));
         if let (Some(types), Some(wildcard)) = (types, &wildcard) {
             return Ok(lacks(types, wildcard, rtype).then_some(closest.proof()));
         }
-        // 8.6, and for other types erratum 3441: an unsigned delegation may be there.
+        // Section 8.6, and erratum 3441 for other types: an unsigned delegation may exist.
         Ok(closest.opts_out.then_some(Proof::Insecure))
     }
 
-    /// RFC 5155, 8.8: the next closer name below the wildcard's parent, which has so many labels, does not exist.
+    /// Whether the next closer name below the wildcard's parent does not exist (RFC 5155, section
+    /// 8.8). The parent has `wildcard_labels` labels.
     pub fn proves_no_closer_name(&self, name: &Name, wildcard_labels: u8) -> Result<Option<Proof>, Unproven> {
         let next_closer = name.trim_to(usize::from(wildcard_labels) + 1);
         if !is_below(self.apex, &next_closer) {
@@ -149,7 +162,7 @@ impl<'m> Nsec3s<'m> {
         Ok(span.map(|span| if span.opt_out() { Proof::Insecure } else { Proof::Secure }))
     }
 
-    /// RFC 5155, 8.6 and 8.9: what there is at a name that has no DS records.
+    /// Returns the meaning of a name without DS records (RFC 5155, sections 8.6 and 8.9).
     pub fn delegation(&self, name: &Name) -> Result<Option<Delegation>, Unproven> {
         if let Some(types) = self.at(&self.hash(name)?) {
             return Ok(Delegation::of(types));

@@ -1,24 +1,24 @@
-//! What comes of a proof.
+//! Results of a proof, and reasons for its failure.
 
 use crate::{forward::upstream::Failure, wire::codes::ede};
 use std::fmt;
 
-/// What is wrong with what is not proven; a later one says more than an earlier one.
+/// Reason why a record set or a negative answer is not proven. Later reasons are more specific.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// There are no signatures by the zone.
+    /// No signature by the zone is present.
     SignaturesMissing,
-    /// The zone does not have the keys that signatures are by.
+    /// The zone does not have the keys that made the signatures.
     KeyMissing,
-    /// Signatures are not valid yet.
+    /// The signatures are not valid yet.
     NotYetValid,
-    /// Signatures have expired.
+    /// The signatures have expired.
     Expired,
-    /// Nothing proves that records do not exist.
+    /// No record proves that the records do not exist.
     DenialMissing,
-    /// Signatures are wrong, or records contradict each other.
+    /// The signatures are wrong, or records contradict each other.
     Bogus,
-    /// To find out would take too much work.
+    /// The proof takes more work than the budget allows.
     TooMuchWork,
 }
 
@@ -50,19 +50,19 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Something that is not proven.
+/// A failed proof.
 #[derive(Clone, Debug)]
 pub struct Unproven {
-    /// What is wrong.
+    /// Reason of the failure.
     pub reason: Reason,
-    /// The same for people.
+    /// Text of the failure, for EDE.
     pub text: String,
-    /// What came of a question to other servers that the proof takes, if that is the cause.
+    /// Failure of a query to other servers that the proof needed, if that caused the failed proof.
     pub failure: Option<Failure>,
 }
 
 impl Unproven {
-    /// Something that is not proven for this reason.
+    /// Creates a failed proof without a failed query.
     pub fn new(reason: Reason, text: impl Into<String>) -> Unproven {
         Unproven { reason, text: text.into(), failure: None }
     }
@@ -79,11 +79,11 @@ impl From<Unproven> for Failure {
     }
 }
 
-/// How far something is proven.
+/// Result of a successful proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// By signatures from the trust anchor on.
+    /// Signatures prove the records, from the trust anchor down.
     Secure,
-    /// It is proven that it need not be signed.
+    /// The zone above proves that the records need no signature.
     Insecure,
 }

@@ -1,4 +1,6 @@
-//! Record sets and the signatures over them (RFC 4035, 5.3). What keys a zone has is known here; how they are found is not.
+//! Record sets and the signatures over them (RFC 4035, section 5.3).
+//!
+//! This module takes the keys of a zone as given. `chain` finds and proves them.
 
 use super::{
     super::errand::Work,
@@ -14,26 +16,27 @@ use hickory_server::proto::{
     serialize::binary::{BinEncodable, BinEncoder, NameEncoding},
 };
 
-/// Record sets of one section that are looked at. An answer to ANY has the most.
+/// Maximum number of record sets of one section that the validator reads. Answers to ANY have the
+/// most.
 pub const MAX_SETS: usize = 64;
-/// Signatures of one record set that are looked at.
+/// Maximum number of signatures of one record set that the validator reads.
 pub const MAX_SIGNATURES: usize = 8;
-/// Keys of one zone that are looked at.
+/// Maximum number of keys of one zone that the validator reads.
 pub const MAX_KEYS: usize = 32;
 
-/// A record set with its signatures, as it is in a section.
+/// A record set of one section, with its signatures.
 pub struct SignedSet<'m> {
-    /// The name that the records are at.
+    /// The owner name of the records.
     pub owner: &'m Name,
     /// The type of the records.
     pub rtype: RecordType,
-    /// The records; empty where signatures came without them.
+    /// The records. Empty if only signatures are present.
     pub records: Vec<&'m Record>,
     /// The first [`MAX_SIGNATURES`] signatures.
     pub signatures: Vec<&'m RRSIG>,
 }
 
-/// The keys of a signed zone that are known to be its own.
+/// The proven keys of a signed zone.
 #[derive(Clone, Debug)]
 pub struct ZoneKeys {
     /// The name of the zone.
@@ -42,21 +45,22 @@ pub struct ZoneKeys {
     pub keys: Vec<(u16, DNSKEY)>,
 }
 
-/// What a good signature says of a record set.
+/// Properties of a record set with a good signature.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed {
-    /// The labels of the name in the zone that the records are from: fewer than the owner's if they were made from a wildcard.
+    /// Number of labels of the original owner name in the zone. Fewer labels than the owner has
+    /// mean that the records come from a wildcard.
     pub labels: u8,
-    /// The TTL that the records may have at most, in seconds (RFC 4035, 5.3.3).
+    /// Longest TTL that the records may have, in seconds (RFC 4035, section 5.3.3).
     pub ttl: u32,
 }
 
-/// The number of labels of a name, with a leading asterisk, without the root.
+/// Number of labels of a name. A leading asterisk counts; the root does not.
 pub fn labels(name: &Name) -> usize {
     name.iter().len()
 }
 
-/// The signature in a record.
+/// Returns the signature in an RRSIG record.
 pub fn signature(record: &Record) -> Option<&RRSIG> {
     match &record.data {
         RData::DNSSEC(DNSSECRData::RRSIG(signature)) => Some(signature),
@@ -64,7 +68,7 @@ pub fn signature(record: &Record) -> Option<&RRSIG> {
     }
 }
 
-/// The record sets of a section, the first [`MAX_SETS`].
+/// Groups the records of a section into record sets. Ignores sets beyond [`MAX_SETS`].
 pub fn sets(section: &[Record]) -> Vec<SignedSet<'_>> {
     let mut sets: Vec<SignedSet> = Vec::new();
     for record in section.iter().filter(|record| record.dns_class == DNSClass::IN) {
@@ -88,10 +92,10 @@ pub fn sets(section: &[Record]) -> Vec<SignedSet<'_>> {
 }
 
 impl SignedSet<'_> {
-    /// The zones that the signatures say to be of, and that the owner can be in: the lowest first.
+    /// Returns the signer names that may own the record set, the lowest zone first.
     pub fn signers(&self) -> Vec<&Name> {
         let may_sign = |signer: &&Name| {
-            // A DS record is in the zone above the cut.
+            // DS records belong to the zone above the cut.
             signer.zone_of(self.owner) && !(self.rtype == RecordType::DS && *signer == self.owner)
         };
         let mut signers: Vec<&Name> =
@@ -101,10 +105,11 @@ impl SignedSet<'_> {
         signers
     }
 
-    /// Checks the signatures with the keys of a zone until one is good (RFC 4035, 5.3.1 to 5.3.3).
+    /// Checks the signatures with the keys of a zone until one is good (RFC 4035, sections 5.3.1 to
+    /// 5.3.3).
     ///
     /// # Errors
-    /// None is good, or the work for a client's query is used up.
+    /// No signature is good, or the work budget of the client query is used up.
     pub fn verify(&self, zone: &ZoneKeys, work: &Work) -> Result<Signed, Unproven> {
         let mut reason = Reason::SignaturesMissing;
         let now = now() as u32;
@@ -117,7 +122,7 @@ impl SignedSet<'_> {
                 reason = reason.max(Reason::Bogus);
                 continue;
             }
-            // Serial number arithmetic (RFC 4034, 3.1.5).
+            // Serial number arithmetic (RFC 4034, section 3.1.5).
             let is_past = |time: u32| (now.wrapping_sub(time) as i32) > 0;
             if is_past(input.sig_expiration.get()) {
                 reason = reason.max(Reason::Expired);
@@ -147,12 +152,13 @@ impl SignedSet<'_> {
         Err(self.unproven(reason))
     }
 
-    /// A failure that names this record set.
+    /// Creates a failed proof whose text names this record set.
     pub fn unproven(&self, reason: Reason) -> Unproven {
         Unproven::new(reason, format!("{} {} {reason}", self.owner, self.rtype))
     }
 
-    /// The octets that a signature is made over (RFC 4035, 5.3.2). None if the records cannot be written.
+    /// Returns the octets that a signature covers (RFC 4035, section 5.3.2). `None` if a record
+    /// cannot be encoded.
     fn signed_data(&self, signature: &RRSIG) -> Option<Vec<u8>> {
         let input = signature.input();
         let mut data = canonical(input)?;
@@ -169,7 +175,7 @@ impl SignedSet<'_> {
         head.extend_from_slice(&u16::from(self.rtype).to_be_bytes());
         head.extend_from_slice(&u16::from(DNSClass::IN).to_be_bytes());
         head.extend_from_slice(&input.original_ttl.to_be_bytes());
-        // In canonical order and without duplicates (RFC 4034, 6.3).
+        // Canonical order without duplicates (RFC 4034, section 6.3).
         let mut all = self.records.iter().map(|record| rdata(record)).collect::<Option<Vec<_>>>()?;
         all.sort_unstable();
         all.dedup();
@@ -182,10 +188,11 @@ impl SignedSet<'_> {
     }
 }
 
-/// The data of a record in canonical form (RFC 4034, 6.2).
+/// Encodes the data of a record in canonical form (RFC 4034, section 6.2).
 fn rdata(record: &Record) -> Option<Vec<u8>> {
     match &record.data {
-        // The name in a DNAME record is in lower case. Its length octets are no letters.
+        // The canonical form of a DNAME target is lower case. The change does not affect the length
+        // octets, because they are below the range of letters.
         RData::Unknown { rdata, .. } if record.record_type() == RecordType::DNAME => {
             Some(rdata.anything.to_ascii_lowercase())
         }

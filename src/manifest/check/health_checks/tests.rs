@@ -1,6 +1,6 @@
 use crate::manifest::check::tests::problems;
 
-/// The problems of some health checks, without those of the VPC.
+/// Returns the problems of a manifest with these health checks, without those of its VPC.
 fn check(checks: &str) -> Vec<String> {
     let text =
         format!("vpcs: {{vpc-a: {{region: us-east-1, cidr_blocks: [10.1.0.0/16]}}}}\nhealth_checks: {{{checks}}}\n");
@@ -73,7 +73,7 @@ fn finds_checks_that_contain_themselves() {
     assert!(found[0].contains("the check contains itself: a -> b -> c -> a"), "{found:?}");
     let found = check(&format!("a: {}", calculated("a")));
     assert!(found[0].contains("a -> a"), "{found:?}");
-    // Diamonds are fine, however many.
+    // A check that two paths reach is no cycle. Many such diamonds do not make the check slow.
     let mut checks = vec!["n0: {type: EXTERNAL}".to_string()];
     checks.extend((1..200).map(|n| format!("n{n}: {}", calculated(&format!("n{}, n{}", n - 1, n / 2)))));
     let found = check(&checks.join(", "));

@@ -1,6 +1,6 @@
 use crate::manifest::check::tests::problems;
 
-/// The problems of some record sets.
+/// Returns the problems of a zone with these record sets.
 fn check(records: &str) -> Vec<String> {
     let text = format!(
         "vpcs: {{vpc-a: {{region: us-east-1, cidr_blocks: [10.1.0.0/16]}}}}\n\

@@ -14,7 +14,7 @@ use hickory_server::proto::{
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 use world::{Denies, World, Zone, name};
 
-/// Numbers that look random and are the same in each run.
+/// A pseudo-random number generator with the same numbers in each run.
 struct Draw(u64);
 
 impl Draw {
@@ -29,7 +29,7 @@ impl Draw {
 const NSEC3: Denies = Denies::Nsec3 { opt_out: false, iterations: 1 };
 const OPT_OUT: Denies = Denies::Nsec3 { opt_out: true, iterations: 0 };
 
-/// The root, `t.`, and below that zones of a kind each.
+/// The root, `t.`, and one zone of each kind below `t.`.
 fn world(tld: Denies) -> World {
     let mut zones = Vec::new();
     let mut parent = Zone::new("t.", tld);
@@ -65,7 +65,7 @@ fn validator(world: World) -> Validator<Arc<World>> {
     Validator::new(Arc::new(world), anchors)
 }
 
-/// What comes of a message, and the message as it is passed on.
+/// Returns the result of the validation, and the validated message.
 fn validated(validator: &Validator<Arc<World>>, query: &Query, message: &Message) -> Result<(Proof, Message), Reason> {
     let mut message = message.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -77,7 +77,7 @@ fn validate(validator: &Validator<Arc<World>>, query: &Query, message: &Message)
     validated(validator, query, message).map(|(proof, _)| proof)
 }
 
-/// The names that questions are about: those of all zones, some above and below, and some that do not exist.
+/// Names for queries: the names of all zones, their ancestors, and some names that do not exist.
 fn names(world: &World) -> Vec<Name> {
     let mut names = BTreeSet::new();
     for owner in world.zones.iter().flat_map(|zone| zone.records.keys()) {
@@ -94,7 +94,7 @@ fn names(world: &World) -> Vec<Name> {
 const TYPES: [RecordType; 6] =
     [RecordType::A, RecordType::MX, RecordType::DS, RecordType::NS, RecordType::CNAME, RecordType::DNSKEY];
 
-/// Whether all zones down to the one that has the records are signed.
+/// Whether all zones from the root down to the owner of the records are signed.
 fn is_signed(world: &World, name: &Name, rtype: RecordType) -> bool {
     let apex = &world.zone(name, rtype).apex;
     let above = world.zones.iter().filter(|zone| zone.apex.zone_of(apex));
@@ -117,7 +117,7 @@ fn what_servers_say_is_secure_or_proven_to_be_insecure() {
             let zone = truth.zone(&name, rtype);
             let expected = match is_signed(&truth, &name, rtype) {
                 false => Proof::Insecure,
-                // What may be a delegation that is not signed.
+                // An opt-out span may contain an unsigned delegation.
                 true if zone.denies == OPT_OUT && (message.answers.is_empty() || !zone.has(&name)) => match found {
                     Ok(Proof::Insecure) if !zone.has(&name) || zone.cut(&name).is_some() => Proof::Insecure,
                     _ => Proof::Secure,
@@ -129,12 +129,12 @@ fn what_servers_say_is_secure_or_proven_to_be_insecure() {
     }
 }
 
-/// The zones that a validator gets its keys from.
+/// The zones from which a validator gets its keys.
 fn validator_world(validator: &Validator<Arc<World>>) -> &World {
     validator.chain.source()
 }
 
-/// Whether a message about a name is true.
+/// Whether the content of a message is true.
 fn is_true(world: &World, query: &Query, message: &Message) -> bool {
     let truth = world.answer(query);
     let data = |message: &Message| -> BTreeSet<String> {
@@ -149,15 +149,18 @@ fn is_true(world: &World, query: &Query, message: &Message) -> bool {
     }
 }
 
-/// Whoever is on the path leaves out records, changes them, and puts in others that servers have sent for other questions. What is
-/// believed all the same is true; and what counts as insecure need not be signed.
+/// The validator accepts no forged records.
+///
+/// The attacker on the path removes records, changes records, and adds records from other
+/// responses. If the validator accepts a message as secure, the message is true. If it accepts a
+/// message as insecure, the zone is unsigned or the name is in an opt-out span.
 #[test]
 fn what_is_forged_is_not_believed() {
     let mut draw = Draw(0x9e37_79b9_7f4a_7c15);
     for tld in [Denies::Nsec, NSEC3, OPT_OUT] {
         let truth = world(tld);
         let names = names(&truth);
-        // Everything that servers ever say.
+        // All records that the servers ever send.
         let validator = validator(world(tld));
         let honest = validator_world(&validator);
         let mut pool: Vec<Vec<Record>> = honest.zones.iter().flat_map(Zone::chain).collect();
@@ -185,7 +188,7 @@ fn what_is_forged_is_not_believed() {
                 }
                 Proof::Insecure => {
                     insecure += 1;
-                    // Opt-out spans say nothing of names that the zone does not have signed.
+                    // Opt-out spans prove nothing about names without NSEC3 records.
                     let is_in_span =
                         zone.denies == OPT_OUT && (!zone.has(&query.name) || zone.cut(&query.name).is_some());
                     assert!(!is_signed || is_in_span, "{query} below {tld:?}\n{message}");
@@ -196,7 +199,7 @@ fn what_is_forged_is_not_believed() {
     }
 }
 
-/// Changes something in a message.
+/// Makes one random change to a message.
 fn forge(message: &mut Message, query: &Query, pool: &[Vec<Record>], draw: &mut Draw) {
     let forged = || Record::from_rdata(query.name.clone(), 300, RData::A(A(Ipv4Addr::new(6, 6, 6, 6))));
     match draw.below(9) {
@@ -208,7 +211,7 @@ fn forge(message: &mut Message, query: &Query, pool: &[Vec<Record>], draw: &mut 
         }
         2 => message.authorities.extend(pool[draw.below(pool.len())].iter().cloned()),
         3 => message.answers.push(forged()),
-        // Nothing is there.
+        // Replace the answer with a negative answer.
         4 => {
             message.answers.clear();
             let codes = [ResponseCode::NoError, ResponseCode::NXDomain];
@@ -220,7 +223,7 @@ fn forge(message: &mut Message, query: &Query, pool: &[Vec<Record>], draw: &mut 
                 message.authorities.extend(pool[draw.below(pool.len())].iter().cloned());
             }
         }
-        // Somebody else's records, at this name.
+        // Copy the records of another name to this name.
         5 => {
             message.answers = pool[draw.below(pool.len())].clone();
             message.answers.iter_mut().for_each(|record| record.name = query.name.clone());
@@ -228,7 +231,7 @@ fn forge(message: &mut Message, query: &Query, pool: &[Vec<Record>], draw: &mut 
         6 => message.answers.retain(|record| super::signature(record).is_none()),
         7 => message.authorities.retain(|record| super::signature(record).is_none()),
         _ => {
-            // A signature by a zone that is not signed, or that has nothing to do with it.
+            // Add a signature by an unsigned or unrelated zone.
             let Some(set) = pool.get(draw.below(pool.len())) else { return };
             message.answers = vec![forged()];
             message.answers.extend(set.iter().filter(|record| super::signature(record).is_some()).cloned());
@@ -237,7 +240,7 @@ fn forge(message: &mut Message, query: &Query, pool: &[Vec<Record>], draw: &mut 
     }
 }
 
-/// Who answers in place of a zone's servers on the whole way down, with records of theirs, cannot make a signed name an unsigned one.
+/// Replayed delegations cannot turn a signed name into an unsigned name.
 #[test]
 fn a_chain_of_forged_delegations_ends_as_bogus() {
     let mut draw = Draw(0x2545_f491_4f6c_dd1d);
@@ -252,7 +255,8 @@ fn a_chain_of_forged_delegations_ends_as_bogus() {
         for _ in 0..30 {
             let mut forged = Vec::new();
             let mut world = world(OPT_OUT);
-            // The keys differ from world to world: what is replayed is of this one.
+            // Each world has its own keys. Half of the replayed records come from the attacked
+            // world.
             let pool: Vec<Vec<Record>> = match draw.below(2) {
                 0 => pool.clone(),
                 _ => world.zones.iter().flat_map(Zone::chain).collect(),
@@ -280,11 +284,12 @@ fn a_chain_of_forged_delegations_ends_as_bogus() {
     }
 }
 
-/// RFC 5155, 8.6: an opt-out record that covers the hash of a name proves nothing without the closest encloser.
+/// An opt-out record that covers the hash of a name proves nothing without the closest encloser
+/// (RFC 5155, section 8.6).
 #[test]
 fn an_opt_out_record_without_the_closest_encloser_proves_nothing() {
     let mut world = world(OPT_OUT);
-    // Of the zone above, the apex's own record, which is the closest encloser, is left out.
+    // The forged responses lack the record of the apex, which is the closest encloser.
     let tld = world.zones.iter().find(|zone| zone.apex == name("t.")).unwrap();
     let chain = tld.chain();
     let is_apex = |set: &&Vec<Record>| {
@@ -311,7 +316,7 @@ fn an_opt_out_record_without_the_closest_encloser_proves_nothing() {
     }
 }
 
-/// RFC 9276, 3.2: above the bound insecure, not bogus.
+/// A denial with too many iterations is insecure, not bogus (RFC 9276, section 3.2).
 #[test]
 fn zones_with_many_iterations_are_insecure() {
     let truth = world(Denies::Nsec3 { opt_out: false, iterations: 151 });
@@ -329,7 +334,7 @@ fn zones_with_many_iterations_are_insecure() {
     }
 }
 
-/// CVE-2023-50387: wrong signatures cost little, however many there are.
+/// Wrong signatures take little work, however many a response has (CVE-2023-50387).
 #[test]
 fn many_wrong_signatures_take_little_work() {
     let validator = validator(world(Denies::Nsec));
@@ -338,7 +343,7 @@ fn many_wrong_signatures_take_little_work() {
     let mut message = world.answer(&query);
     let signature = message.answers.iter().find(|record| super::signature(record).is_some()).cloned().unwrap();
     message.answers.retain(|record| super::signature(record).is_none());
-    // One that is right is not looked for among thousands that are wrong.
+    // The validator does not search thousands of wrong signatures for a right one.
     message.add_answer(Record::from_rdata(query.name.clone(), 300, RData::A(A(Ipv4Addr::new(6, 6, 6, 6)))));
     message.add_answers((0..3_000).map(|_| signature.clone()));
     let budget = Arc::new(Budget::default());

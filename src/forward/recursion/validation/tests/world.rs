@@ -1,4 +1,4 @@
-//! Signed zones in memory, and the answers that their servers give.
+//! Signed zones in memory, and the answers of their servers.
 
 use super::super::{
     super::errand::{Budget, Said},
@@ -30,7 +30,7 @@ pub fn name(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
 }
 
-/// How a zone denies.
+/// The way in which a zone proves denials.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Denies {
     Unsigned,
@@ -76,7 +76,7 @@ impl Zone {
         self.add(&name(owner), RData::CNAME(CNAME(name(target))));
     }
 
-    /// Delegates to another zone.
+    /// Adds the delegation to a child zone.
     pub fn delegate(&mut self, child: &Zone) {
         self.add(&child.apex, RData::NS(NS(child.apex.clone())));
         if child.denies != Denies::Unsigned {
@@ -91,18 +91,18 @@ impl Zone {
         &self.dnskey
     }
 
-    /// The cut at or above a name, below the apex.
+    /// The zone cut at or above a name, below the apex.
     pub fn cut(&self, name: &Name) -> Option<Name> {
         let above = (labels(&self.apex) + 1..=labels(name)).map(|count| name.trim_to(count));
         above.into_iter().find(|name| self.records.get(name).is_some_and(|sets| sets.contains_key(&RecordType::NS)))
     }
 
-    /// Whether the zone has a name, even if only because of those below it.
+    /// Whether the zone has a name, including empty non-terminals.
     pub fn has(&self, name: &Name) -> bool {
         self.records.keys().any(|owner| owner == name || is_below(name, owner))
     }
 
-    /// A record set with its signature, at a name that it may have been made for.
+    /// A record set with its signature. `from` is the name in the zone from which the records come.
     fn signed(&self, owner: &Name, from: &Name, data: &[RData]) -> Vec<Record> {
         let mut records: Vec<Record> =
             data.iter().map(|data| Record::from_rdata(owner.clone(), 300, data.clone())).collect();
@@ -139,7 +139,7 @@ impl Zone {
         self.records.get(owner).map(|sets| sets.keys().copied().collect()).unwrap_or_default()
     }
 
-    /// All NSEC or NSEC3 records, signed once.
+    /// All NSEC or NSEC3 records. They are signed once.
     pub fn chain(&self) -> Vec<Vec<Record>> {
         self.chain.get_or_init(|| self.make_chain()).clone()
     }
@@ -185,7 +185,8 @@ impl Zone {
         }
     }
 
-    /// The answer of a server that has the zone. All of the chain proves what is not there: nothing in it is wrong.
+    /// The answer of a server of the zone. A negative answer has the whole chain of NSEC or NSEC3
+    /// records, because none of them is wrong.
     pub fn answer(&self, query: &Query) -> Message {
         let (name, rtype) = (&query.name, query.query_type);
         let mut message = Message::query();
@@ -228,12 +229,12 @@ impl Zone {
 /// Zones from the root down.
 pub struct World {
     pub zones: Vec<Zone>,
-    /// What is said in place of the servers, for some questions.
+    /// Forged responses, which replace the servers' responses to some queries.
     pub forged: Vec<(Query, Message)>,
 }
 
 impl World {
-    /// The zone that has the records of a type at a name.
+    /// The zone that owns the records of a type at a name.
     pub fn zone(&self, name: &Name, rtype: RecordType) -> &Zone {
         let has = |zone: &&Zone| {
             zone.apex.zone_of(name) && !(rtype == RecordType::DS && zone.apex == *name && !name.is_root())
@@ -241,7 +242,7 @@ impl World {
         self.zones.iter().filter(has).max_by_key(|zone| labels(&zone.apex)).unwrap()
     }
 
-    /// What the servers say.
+    /// The servers' true response.
     pub fn answer(&self, query: &Query) -> Message {
         self.zone(&query.name, query.query_type).answer(query)
     }
