@@ -1,4 +1,5 @@
-//! Restarts under load: no query is lost, no acknowledged change is lost, and a failed takeover changes nothing.
+//! Restarts under load: no query is lost, no acknowledged change is lost, and a failed takeover has
+//! no effect.
 
 use crate::harness::{
     Process, Scratch, Server, ZONAL, can_run, http_get, http_send,
@@ -42,7 +43,7 @@ fn manifest(n: u64) -> String {
     )
 }
 
-/// The number that is served; none without one.
+/// The number in the current answer; `None` without an answer.
 fn number(port: u16) -> Option<u64> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -63,7 +64,7 @@ fn site() -> (Scratch, Certificate) {
     (scratch, certificate)
 }
 
-/// zonal with all transports, and the processes that take over from it.
+/// zonal with all transports, and the processes that replace it.
 fn server(more: &str) -> (SecureServer, Succession) {
     let (scratch, certificate) = site();
     let directory = scratch.path().join("zones");
@@ -79,7 +80,7 @@ fn change(server: &SecureServer, n: u64) {
     wait_until("the change is served", || (number(server.do53) == Some(n)).then_some(()));
 }
 
-/// Waits until each transport has had a query, also on a busy machine.
+/// Checks that each transport had at least 10 answers.
 fn is_a_load(answers: &std::collections::BTreeMap<&'static str, u64>) {
     assert!(answers.len() == 7 && answers.values().all(|count| *count >= 10), "{answers:?} are no load");
 }
@@ -116,8 +117,8 @@ fn takeover_under_load_loses_no_query() {
     assert_eq!(number(server.do53), Some(3));
 }
 
-/// The old process does not reset them, even if they had no request yet. Only GOAWAY tells an HTTP/2 client that its last
-/// requests were not processed (RFC 9113, 6.8).
+/// The old process does not reset new connections, even before their first request. Only GOAWAY
+/// tells an HTTP/2 client that its last requests were not processed (RFC 9113, section 6.8).
 #[test]
 fn takeover_resets_no_new_connection() {
     const GOAWAY: u8 = 7;
@@ -163,7 +164,8 @@ fn restart_by_systemd_under_load_loses_no_query() {
     let mut succession = Succession::new(&server.scratch, server.process.id());
     let cores = std::thread::available_parallelism().unwrap().get();
     let kept = systemd.kept();
-    // The sockets: Do53 by TCP, and by UDP for each core; DoT; DoH by TCP and UDP; DoQ; and the admin API.
+    // The sockets: Do53 over TCP, and over UDP for each core; DoT; DoH over TCP and UDP; DoQ; the
+    // HTTP API.
     assert_eq!(kept.len(), 1 + cores + 1 + 2 + 1 + 1, "{kept:?}");
     assert!(
         kept.contains(&format!("udp-0.0.0.0-{}", server.do53)) && kept.contains(&format!("tcp-0.0.0.0-{}", server.dot))
@@ -186,7 +188,8 @@ fn restart_by_systemd_under_load_loses_no_query() {
             change(&server, round);
             assert_eq!(http_get(server.admin, "/ready").unwrap().0, 200);
         }
-        // A new process takes over. It is the service then, and systemd restarts it.
+        // A new process takes over and becomes the service's main process, which systemd then
+        // restarts.
         succession.current = systemd.main();
         succession.renew();
         assert_eq!(systemd.main(), succession.current);

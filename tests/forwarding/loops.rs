@@ -17,8 +17,7 @@ resolver_rules:
     )
 }
 
-/// A question into the loop fails soon with a reason, and causes few queries by the measure of
-/// `count`.
+/// A query into the loop fails soon with a reason, and causes few queries, as counted by `count`.
 fn ends(stub: &Stub, count: impl Fn() -> f64, what: &str) {
     for (n, way) in ["", " +tcp", " +dnssec", " +cd"].into_iter().enumerate() {
         let before = count();
@@ -27,7 +26,7 @@ fn ends(stub: &Stub, count: impl Fn() -> f64, what: &str) {
         assert_eq!(said.reply.status, "SERVFAIL", "{text}");
         assert!(!said.reply.ede.is_empty() && !said.why.is_empty(), "{text}");
         assert!(said.took < Duration::from_secs(5), "{text}");
-        // The loop does not go on after the answer.
+        // The loop ends with the answer.
         wait_until("the loop is still", || {
             let now = count();
             std::thread::sleep(Duration::from_millis(300));

@@ -551,7 +551,7 @@ fn any_ask(dice: &mut Dice, world: &World, pool: &[N]) -> Ask {
     let mut asked = dice.pick(pool).clone();
     let mut types = vec![A, A, A, AAAA, AAAA, CNAME, NS, SOA, MX, TXT, DS, ANY, PTR, SRV, DNAME];
     if dice.percent(50) {
-        // what is there
+        // Types that the name has.
         let here = world.data.values().flatten().filter(|rr| rr.owner == asked).map(|rr| rr.rtype);
         types.truncate(4);
         types.extend(here.flat_map(|rtype| [rtype; 4]));

@@ -4,7 +4,8 @@ use super::*;
 use crate::harness::{can_run, free_port};
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt};
 
-/// All records of the zone at a server, as lines of text; none if the server refuses the transfer.
+/// All records of the zone at a server, as lines of text; `None` if the server refuses the
+/// transfer.
 fn records(port: u16) -> Option<BTreeSet<String>> {
     let output = Command::new("dig")
         .args(["@127.0.0.1", "-p", &port.to_string(), "+tries=1", "+onesoa", "+noall", "+answer"])
