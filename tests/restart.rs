@@ -197,7 +197,7 @@ fn restart_by_systemd_under_load_loses_no_query() {
         assert_eq!(systemd.kept(), kept);
     });
     is_a_load(&answers);
-    // A process that systemd kills leaves its sockets too. Queries wait in them meanwhile.
+    // If systemd kills the process, the stored sockets remain, and queries wait in them.
     let old = systemd.main();
     kill_process(Pid::from_raw(old as i32).unwrap(), Signal::KILL).unwrap();
     wait_until("it has ended", || has_ended(old).then_some(()));
@@ -214,7 +214,7 @@ fn restart_by_systemd_under_load_loses_no_query() {
             .any(|line| line.starts_with("STATUS=") && line.contains("serving private_hosted_zones 2, vpcs 1 on ")),
         "{said:?}"
     );
-    // systemd drops the socket of an address that is not configured any more.
+    // zonal makes systemd drop the socket of an address that is no longer configured.
     let text = fs::read_to_string(&config).unwrap();
     let lines = text.lines().filter(|line| !line.contains("protocol: DoT"));
     server.scratch.write("zonal.yaml", lines.map(|line| format!("{line}\n")).collect::<String>());
@@ -275,7 +275,7 @@ fn a_failed_takeover_changes_nothing() {
     server.process.assert_alive();
 }
 
-/// A client of the takeover socket that stops at some step.
+/// A client of the takeover socket that stops after one of the protocol's steps.
 struct Caller(OwnedFd);
 
 impl Caller {
@@ -344,7 +344,8 @@ fn a_process_that_ends_during_the_takeover_changes_nothing() {
             drop(caller);
             changes();
         }
-        // A real process that fails before it calls, and one that fails when it has everything but a certificate.
+        // A real process that fails before it connects, and a process that fails when only its
+        // certificate is missing.
         for (config, is_frozen) in [
             (format!("{text}cookie_secret_file: fifo\n"), false),
             (text.replace("certificate: tls.crt", "certificate: fifo"), true),
@@ -354,7 +355,7 @@ fn a_process_that_ends_during_the_takeover_changes_nothing() {
             let called = format!("takeover started process={}", other.id());
             if is_frozen {
                 wait_until("it takes over", || succession.logs().contains(&called).then_some(()));
-                // A change that arrives now is made after the failure.
+                // zonal applies a change that arrives now after the failure.
                 scratch.write("zones/manifest.yaml", manifest(1000));
             }
             sleep(Duration::from_millis(300));
@@ -411,7 +412,7 @@ fn takeover_during_reloads_loses_no_change() {
     is_a_load(&answers);
 }
 
-/// Pushes one number after the other, while processes take over. An acknowledged number is never lost.
+/// Pushes growing numbers while processes take over. No acknowledged number is lost.
 fn what_was_acknowledged_survives(state: &str) -> (Succession, Server, u64) {
     let server = Server::start_from("{push: {}}", &format!("takeover_socket: takeover\n{state}"));
     let mut succession = Succession::new(&server.scratch, server.process.id());
@@ -432,7 +433,7 @@ fn what_was_acknowledged_survives(state: &str) -> (Succession, Server, u64) {
                         n += 1;
                         acknowledged.store(n, Relaxed);
                     }
-                    // The change may be made or not: it is sent again.
+                    // The change may have been applied or not, so the client repeats it.
                     Some(503) | None => refused += 1,
                     Some(status) => panic!("{status}"),
                 }
@@ -453,7 +454,8 @@ fn what_was_acknowledged_survives(state: &str) -> (Succession, Server, u64) {
         stop.store(true, Relaxed);
         pusher.join().unwrap()
     });
-    // At each takeover, few changes are on their way: the one that is being made, and later ones until the new process answers.
+    // Each takeover interrupts few changes: the change in progress, and later changes until the new
+    // process answers.
     assert!(refused <= 18, "{refused}");
     let last = acknowledged.load(Relaxed);
     assert!(number(server.port).is_some_and(|n| n >= last), "{last} is lost");
@@ -486,7 +488,8 @@ fn acknowledged_changes_survive_a_takeover_on_disk() {
     assert!(number(server.port).is_some_and(|n| n >= last), "{last} is lost");
 }
 
-/// A process that is about to end closes the connection of a new process. The new process waits, and then starts as usual.
+/// A process that is ending closes the connection of a new process. The new process waits, and then
+/// starts as usual.
 #[test]
 fn a_new_process_waits_for_one_that_ends() {
     let scratch = Scratch::new();
@@ -543,7 +546,7 @@ fn systemd_accepts_the_unit() {
     let (head, service) = text.split_once("[Service]").unwrap();
     assert!(head.contains("\nStartLimitIntervalSec=0\n"), "systemd would give up, and close the sockets");
     assert!(service.contains("\nRestartSec=1\n"), "a permanent failure would be a busy loop");
-    // The path of the program is that of this build.
+    // The unit runs the program of this build.
     let scratch = Scratch::new();
     let text = text.replace("/usr/bin/zonal", ZONAL);
     let unit = scratch.write("zonal.service", text);

@@ -98,7 +98,7 @@ impl Schema {
         }
         for key in ["anyOf", "oneOf", "allOf"] {
             if let Some(several) = field[key].as_array() {
-                // Words in any case have a pattern beside them; null is for what may be left out.
+                // Enumerated words have a pattern beside them for other cases; null marks an optional field.
                 let has_words = several.iter().any(|one| one["enum"].is_array());
                 let is_shown = |one: &&Value| one["type"] != "null" && !(has_words && one["pattern"].is_string());
                 let several: Vec<String> =
