@@ -146,7 +146,7 @@ fn query(name: &str, rtype: u16, edns: bool) -> Vec<u8> {
     packet
 }
 
-/// A source with one address for every name of more than two labels.
+/// A cache with one address for every name of more than two labels.
 struct Cached(Entry);
 
 impl KnownAnswers for Cached {
@@ -184,7 +184,7 @@ fn snapshot() -> Snapshot {
     harness::snapshot(scratch.path())
 }
 
-/// An entry with one record.
+/// A cache entry with one record.
 fn entry(rdata: &[u8], rtype: u8) -> Entry {
     let mut octets = Vec::with_capacity(12 + rdata.len());
     octets.extend([0x80, 0, 0, rtype, 0, 1, 0, 0, 0, 0]);
@@ -335,7 +335,8 @@ fn logging_a_query_does_not_allocate() {
     }
 }
 
-/// The zones changed after they were built: one by a dynamic update, one by an incremental transfer.
+/// The zones changed after they were built: one by a dynamic update, the other by an incremental
+/// transfer.
 #[test]
 fn an_answer_from_a_changed_zone_does_not_allocate() {
     let scratch = harness::Scratch::new();

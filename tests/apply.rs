@@ -59,7 +59,7 @@ fn applies_and_reverts(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn
     let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
     assert_eq!((code, told.as_str()), (Some(0), "No difference.\n"));
 
-    // The same change of several resources is one line with all of them. The counts come last.
+    // The diff combines the same change of several resources in one line. The counts come last.
     write(scratch, "127.0.0.8", 12);
     let (code, told) = run(&["diff", "--directory", &directory]);
     assert_eq!(code, Some(1), "{told}");

@@ -61,7 +61,7 @@ type Case = (&'static str, &'static str, &'static str, &'static str);
 
 const MX: &str = "- {name: mail, type: MX, records: [\"10 www.acme.test\"]}";
 
-/// Errors and warnings, one for each case.
+/// Errors and warnings: one per case.
 const MISTAKES: &[Case] = &[
     // AZ names instead of AZ IDs.
     (

@@ -198,7 +198,7 @@ internet_resolver: {recursive: true, root_hints: none, trust_anchor: bad}
         ],
         "{text}"
     );
-    // `serve` reports a missing file too, although it needs the file only later.
+    // `serve` reports a missing file at the start too, although it uses the file only later.
     let (code, text) = zonal(&scratch, "serve");
     assert!(code == Some(1) && text.contains(" certificate_authority: there is no file none.crt"), "{text}");
 
@@ -350,7 +350,8 @@ fn commands_recognise_servers_that_are_not_zonal() {
     }
 }
 
-/// The example of `init` has no problems, is served, and answers. `init` overwrites nothing.
+/// The example of `init` has no problems, zonal serves it, and it answers. `init` overwrites
+/// nothing.
 #[test]
 fn init_writes_an_example_that_answers() {
     if !can_run(&["setpriv", "dig"]) {

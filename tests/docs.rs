@@ -45,7 +45,7 @@ fn pages() -> Vec<(String, String)> {
     paths.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// The sessions on a page. A block in a list is indented: the indentation is not part of it.
+/// The sessions on a page. The indentation of a block in a list is removed.
 fn sessions(page: &str, text: &str) -> Vec<Session> {
     let mut all: Vec<Session> = Vec::new();
     let mut indentation = None;
@@ -135,7 +135,7 @@ fn every_command_prints_what_its_page_shows() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The anchors of a page's headings, as GitHub makes them.
+/// The anchors of a page's headings, as GitHub generates them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     let anchor = |heading: &str| {
@@ -209,7 +209,7 @@ fn every_page_that_is_cited_is_in_the_tree() {
     assert!(wrong.is_empty(), "pages that are cited and are not in the tree: {wrong:#?}");
 }
 
-/// The front page is short: it leads to the other pages.
+/// The front page is short, because it only leads to the other pages.
 #[test]
 fn the_readme_has_at_most_250_lines() {
     let lines = fs::read_to_string(tree("README.md")).unwrap().lines().count();

@@ -125,7 +125,8 @@ fn follows_etcd_with_certificates_and_passwords() {
     etcd.put("second");
     is("second");
 
-    // A node with a wrong password, no user name, a wrong certificate or a wrong authority serves nothing, and logs the reason.
+    // A node with a wrong password, without a user name, with a wrong certificate or with a wrong
+    // authority serves nothing, and logs the reason.
     for (user, password, authority, of, why) in [
         ("zonal", "wrong", "ca.crt", "of-ca", "authentication failed"),
         ("", "", "ca.crt", "of-ca", "permission denied"),

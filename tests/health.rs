@@ -44,7 +44,8 @@ impl Drop for Target {
     }
 }
 
-/// An endpoint with two interfaces in each of two subnets, checked every second on `port`, and some health checks.
+/// An endpoint with two interfaces in each of two subnets, checked every second on `port`, and more
+/// health checks.
 fn manifest(port: &str, checks: &str) -> String {
     let interface = |n: u8, address: &str| format!("      - {{availability_zone_id: az{n}, ipv4: {address}}}\n");
     let interfaces: String = [(1, "127.81.0.4"), (2, "127.81.0.5"), (3, "127.81.1.4"), (4, "127.81.1.5")]
@@ -175,7 +176,7 @@ fn verdicts_are_set_by_hand_for_a_time_and_survive_a_restart() {
     assert!(is_done, "{text}");
     wait_for_answer(&server, &ALL);
 
-    // An EXTERNAL check takes reports, and a CALCULATED one counts them.
+    // An EXTERNAL check accepts reports, and a CALCULATED check counts other checks.
     let healthy = |id: &str| target(&server, id)["healthy"].as_bool().unwrap();
     assert!(healthy("hc-ext") && healthy("hc-any") && target(&server, "hc-off")["state"] == "disabled");
     let (text, is_done) = zonal(&server, &["health", "set", "hc-ext", "unhealthy"]);

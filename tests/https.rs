@@ -30,7 +30,7 @@ use zonal::answer::Transport;
 
 const SQS: &[u8] = b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x03sqs\x09us-east-1\x09amazonaws\x03com\0\0\x01\0\x01";
 
-/// dnsperf 2.10 reads one response from each TLS record.
+/// Each response has its own TLS record, because dnsperf 2.10 reads one response from each record.
 #[test]
 fn each_http2_response_has_a_tls_record_of_its_own() {
     let server = SecureServer::start(&tree("zones"), "");

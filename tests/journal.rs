@@ -47,7 +47,7 @@ fn dig(server: &Server, name: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().into()
 }
 
-/// Runs zonal with a configuration. Returns its output, and whether it succeeds.
+/// Runs zonal with the configuration in a directory. Returns its output, and whether it succeeded.
 fn zonal(server: &Scratch, arguments: &[&str]) -> (String, bool) {
     let output =
         Command::new(ZONAL).args(arguments).args(["--config", "zonal.yaml"]).current_dir(server.path()).output();
@@ -83,7 +83,8 @@ fn reports_shows_and_drops_journals() {
             "inline.example",
             "update delete www.inline.example A\nupdate add www.inline.example 60 A 10.9.0.5\n",
         );
-        // An edited file is served, except for the record sets that updates override, which are logged.
+        // zonal serves an edited file, except for the record sets that updates override. It logs
+        // those record sets.
         write("10.1.0.2");
         let told = "the A records of www.corp.example. are not served: a dynamic update has replaced them";
         for text in [

@@ -15,9 +15,11 @@
 //! `+proxy=SOURCE-DESTINATION`, `+proxy=local` and `+vpce=ID` put a PROXY header before the query.
 //!
 //! After the header come `EDE: code`, `OPT: names of other options` (`subnet=address/source/scope`
-//! for a client subnet), and the lines of the sections, in any order. The clock and counters of a
-//! running server cannot be set. So queries after `now` or `draw` go only to the function, and so do
-//! queries with an address outside loopback. `UPDATE=1` rewrites the expected replies.
+//! for a client subnet), and the lines of the sections, in any order.
+//!
+//! The clock and counters of a running server cannot be set. So queries after `now` or `draw` go
+//! only to the function. Queries with an address outside loopback go only to the function, too.
+//! `UPDATE=1` rewrites the expected replies.
 
 use crate::harness::{
     Scratch, Server,

@@ -85,7 +85,8 @@ private_hosted_zones:
       - {name: queue, type: CNAME, ttl: 60, records: [vpce-0sqs.sqs.us-east-1.vpce.amazonaws.com]}
 "#;
 
-/// Two servers, one in each AZ, which listen on all addresses. The routers are the two gateways and the data centre's edge.
+/// Two servers, one in each AZ, which listen on all addresses. The routers are the two transit
+/// gateways and the data centre's edge.
 fn cloud(lab: &mut Lab) -> [Process; 2] {
     lab.router("tgw-us");
     lab.router("tgw-eu");

@@ -148,7 +148,7 @@ impl Primary<'_> {
         self.wait(process)
     }
 
-    /// Starts Knot with these zones, and more lines of configuration for each.
+    /// Starts Knot with these zones. Each zone has additional lines of configuration.
     fn knot(&self, zones: &[(&str, &str)]) -> Process {
         let directory = self.scratch.path().display();
         let key = if self.signed { "    key: transfer\n" } else { "" };
@@ -191,7 +191,7 @@ impl Primary<'_> {
     }
 }
 
-/// Writes a zone of one address, with these SOA numbers.
+/// Writes a zone with one address and these SOA numbers.
 fn write_zone(directory: &Scratch, zone: &str, numbers: &str, more: &str) {
     let text = format!("$TTL 60\n@ SOA ns hostmaster {numbers} 60\n@ NS ns\nns A 127.0.0.1\n{more}\n");
     directory.write(&format!("{zone}.zone"), text);

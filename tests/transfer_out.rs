@@ -1,4 +1,5 @@
-//! Outgoing transfers and dynamic updates, with BIND and Knot as secondaries, and dig, nsupdate, external-dns and certbot as clients.
+//! Outgoing transfers and dynamic updates, with BIND and Knot as secondaries. The clients are dig,
+//! nsupdate, external-dns and certbot.
 
 use crate::harness::{
     Process, Scratch, ZONAL, can_run, http_get,

@@ -309,7 +309,7 @@ private_hosted_zones:
     }
 }
 
-/// Answers each query with one address, after a second, until the test ends.
+/// Answers each query with the same address after a second, until the test ends.
 fn slow_target() -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -597,7 +597,7 @@ fn reads_changed_certificates() {
     std::fs::remove_file(path.join("..data")).unwrap();
     server.process.wait_for_log(&format!("certificate {at}/tls.crt: cannot be read"));
 
-    // The certificate file and the key file change one after the other; then a signal comes.
+    // The certificate file changes before the key file; then a signal arrives.
     std::fs::create_dir(path.join("..7")).unwrap();
     std::fs::write(path.join("..7/tls.crt"), &third.certificate).unwrap();
     std::fs::write(path.join("..7/tls.key"), &third.private_key).unwrap();

@@ -12,7 +12,7 @@ fn wait_for_output(server: &Server, words: &[&str], code: i32) {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let missing: Vec<&str> = words.iter().copied().filter(|word| !text.contains(word)).collect();
         let is_right = missing.is_empty() && output.status.code() == Some(code);
-        // A wrong output is part of the value, so that a time-out shows it.
+        // The compared value contains a wrong output, so that a time-out shows it.
         (missing, output.status.code(), if is_right { String::new() } else { text })
     });
 }

@@ -19,7 +19,7 @@ struct Event {
     fields: BTreeSet<String>,
 }
 
-/// The event of a macro call. The error says how the call differs from an event with fields.
+/// The event of a macro call. An error says how the call differs from an event with fields.
 fn parse(room: &str, level: &str, arguments: TokenStream) -> Result<Event, String> {
     let call = format!("{level}!({arguments})");
     let arguments: Vec<TokenTree> = arguments.into_iter().collect();

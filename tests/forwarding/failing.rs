@@ -104,7 +104,8 @@ fn asks_targets_again_that_are_back() {
     });
 }
 
-/// A single target that loses three of ten datagrams is asked until it answers.
+/// zonal repeats a query to a single target that loses three of ten datagrams until the target
+/// answers.
 #[test]
 fn answers_despite_packet_loss() {
     let fake = Fake::start("127.72.22.2:0", lossy(FIRST));

@@ -25,10 +25,10 @@ const FORGED_ADDRESS: &str = "192.0.2.66";
 const SOON: Duration = Duration::from_millis(60);
 /// The longest time that a client waits, with a margin for a busy machine.
 const MAX_CLIENT_WAIT: Duration = Duration::from_millis(5_000);
-/// The maximum number of queries for one name; more are a storm.
+/// The maximum number of queries for one name. A larger number indicates a flood.
 const MAX_QUERIES_PER_NAME: usize = 25;
 
-/// Sends the right response a while after wrong ones.
+/// Sends the right response shortly after wrong responses.
 fn after(asked: &Asked, first: Vec<Say>) -> Vec<Say> {
     first.into_iter().chain([Say::Later(SOON, asked.address(RIGHT_ADDRESS))]).collect()
 }

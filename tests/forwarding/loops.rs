@@ -1,4 +1,4 @@
-//! Forwarding loops: servers that send a query to each other until one of them ends it.
+//! Forwarding loops: servers that forward a query to each other until one of them stops.
 
 use super::Resolver;
 use crate::harness::{Process, Scratch, free_port, stub::Stub, wait_until};
@@ -61,7 +61,7 @@ fn detects_two_nodes_that_forward_to_each_other() {
     ends(&Stub::new("127.0.0.1", ("127.0.0.1", first.server.port)), answers, "one another");
 }
 
-/// A loop through another kind of forwarder, which does not detect loops.
+/// A loop through another vendor's forwarder, which does not detect loops.
 #[test]
 fn detects_a_loop_through_another_forwarder() {
     let scratch = Scratch::new();

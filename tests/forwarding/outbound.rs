@@ -23,7 +23,7 @@ const RULES: [(&str, &str); 10] = [
     ("wrong-name-doh.example", "protocol: DoH, port: 443, server_name_indication: other.onprem.test"),
     ("expired.example", "protocol: DoT, port: 8853, server_name_indication: dns.onprem.test"),
     ("untrusted.example", "protocol: DoT, port: 8854, server_name_indication: dns.onprem.test"),
-    // Ports without TLS: one sends other data, one sends nothing.
+    // Ports without TLS: the first sends other data, the second sends nothing.
     ("garbage.example", "protocol: DoT, port: 8855, server_name_indication: dns.onprem.test"),
     ("no-tls.example", "protocol: DoT, port: 53, server_name_indication: dns.onprem.test"),
 ];

@@ -9,7 +9,7 @@ use hickory_proto::{
 };
 use std::time::Duration;
 
-/// Below the forwarded domain there is a private zone, and one subnet has DNS64.
+/// A private zone lies below the forwarded domain, and one subnet has DNS64.
 const MANIFEST: &str = "vpcs:
   vpc-a:
     region: us-east-1

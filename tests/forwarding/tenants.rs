@@ -62,7 +62,7 @@ fn rules_of_two_tenants_share_no_answers() {
     }
 }
 
-/// The same target for different domains, and one rule for both tenants.
+/// The same target serves different domains, and one rule applies to both tenants.
 #[test]
 fn serves_a_zone_and_a_rule_of_one_name_to_their_own_vpcs() {
     let outside = Fake::start("127.72.11.2:0", always("192.0.2.30"));
@@ -87,7 +87,7 @@ resolver_rules:
             assert!(!forwarded.reply.flags.contains(" aa"), "{way}\n{}", forwarded.reply);
         }
     }
-    // One rule for both tenants: one query is enough.
+    // With one rule for both tenants, one query is enough.
     for source in [A, B, A, B] {
         assert_eq!(resolver.stub_at(source).ask("once.shared.example").reply.data("A"), ["192.0.2.30"]);
     }
@@ -143,7 +143,7 @@ fn passes_on_do_and_cd_and_refuses_forwarding_with_rd_clear() {
                 asked.message.metadata.checking_disabled,
             )
         });
-        // A busy machine repeats the query before it reads the response.
+        // On a busy machine, zonal may repeat the query before it reads the response.
         let mut seen: Vec<_> = seen.into_iter().filter(|(asked, ..)| *asked == name).collect();
         seen.dedup();
         assert_eq!(seen, [(name, dnssec_ok, checking_disabled)]);

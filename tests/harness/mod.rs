@@ -84,7 +84,8 @@ pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 
 /// Waits until a probe returns the expected value. A time-out shows the last value.
 ///
-/// A change becomes visible in answers, in the status, in metrics and in the log one after the other: wait for each of them.
+/// A change becomes visible in answers, in the status, in metrics and in the log at different
+/// moments. Wait for each of them.
 pub fn wait_until_equal<T: PartialEq + Debug>(what: &str, expected: T, mut probe: impl FnMut() -> T) {
     let start = Instant::now();
     loop {

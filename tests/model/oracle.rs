@@ -177,7 +177,8 @@ impl World {
         Some(Who { network: Some(Net::Vpc(id.clone())), vpc: id, path: Path::Vpc, az })
     }
 
-    /// Resolves a query. `keeps` tells whether the query is one of the 85 % that stay in their zone.
+    /// Resolves a query. `keeps` tells whether the query is among the 85 % that stay in the
+    /// client's AZ.
     pub fn ask(&self, ask: &Ask, keeps: bool) -> Expect {
         let mut has_ended = false;
         let mut expect = self.chain(ask, keeps, &mut has_ended);
@@ -423,7 +424,7 @@ impl World {
         })
     }
 
-    /// Regional and zonal names: `at` is one of them, `name` is at or below it.
+    /// Regional and zonal names. `at` is such a name, and `name` is at or below it.
     fn public(&self, who: &Who, at: &[String], name: &[String], qtype: u16, keeps: bool) -> Option<Step> {
         for named in self.named() {
             let parent = super::names::name(&named.service.dns_name.to_string());
@@ -481,7 +482,7 @@ impl World {
             && (who.path == Path::Inbound || (who.path == Path::Vpc && !inbound_only))
     }
 
-    /// Private names: `at` is the apex of one, `name` is at or below it.
+    /// Private names. `at` is the apex of a private name, and `name` is at or below it.
     fn private(&self, who: &Who, at: &[String], name: &[String], qtype: u16, keeps: bool) -> Option<Step> {
         let (mut exact, mut wildcard) = (None, None);
         let rank = |named: &Named| {
@@ -575,8 +576,8 @@ fn only<T>(mut list: Vec<T>) -> Option<T> {
     if list.len() == 1 { list.pop() } else { None }
 }
 
-/// Turns NXDOMAIN into NODATA at a cut: the name exists, although the parent that answers DS for it does
-/// not have it.
+/// Turns NXDOMAIN into NODATA at a cut: the name exists, although the parent that answers DS
+/// queries for it lacks the name.
 fn as_at_a_cut(step: Step, is_cut: bool) -> Step {
     match step {
         Step::Empty(NXDOMAIN, soa) if is_cut => Step::Empty(0, soa),

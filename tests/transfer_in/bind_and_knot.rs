@@ -6,7 +6,7 @@ use crate::harness::{
     secure::{Certificate, NAME},
 };
 
-/// A notification leads to an incremental transfer at once, although the refresh interval is an hour.
+/// A notification causes an incremental transfer at once, although the refresh interval is an hour.
 fn follows_changes(signed: bool, start: impl Fn(&Primary) -> Process) {
     let scratch = Scratch::new();
     let (port, secondary) = (free_port(), free_port());
