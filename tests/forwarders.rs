@@ -341,7 +341,7 @@ fn what_a_client_is_refused_comes_to_nobody() {
     }
 }
 
-/// The resolver's link-local addresses exist in every VPC. They are no entry points, so the source
+/// The resolver's addresses that are the same in every VPC. They are no entry points, so the source
 /// address selects the VPC.
 #[test]
 fn local_addresses() {

@@ -88,7 +88,8 @@ fn exchange(a: &Attachment, b: &Attachment) -> bool {
     routes_of(a).contains(&table(b)) && routes_of(b).contains(&table(a))
 }
 
-/// Whether a query that enters by `entry` reaches `goal`, at this gateway or through peered gateways.
+/// Whether a query that enters by `entry` reaches `goal`, at this gateway or through peered
+/// gateways.
 fn walk(manifest: &Manifest, at: &str, entry: &Attachment, goal: &Net, names: bool, seen: &mut Vec<String>) -> bool {
     if names && !entry.dns_support {
         return false;
