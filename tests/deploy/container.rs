@@ -41,8 +41,8 @@ impl Image {
         self.config[key].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_string()).collect()
     }
 
-    /// Runs the image on a node of the lab, with the settings of `podman run --read-only --cap-drop
-    /// ALL --cap-add NET_BIND_SERVICE`.
+    /// Runs the image on a node of the lab, with the settings of
+    /// `podman run --read-only --cap-drop ALL --cap-add NET_BIND_SERVICE`.
     fn run(&self, lab: &Lab, node: &str) -> Process {
         let (user, group) = self.config["User"].as_str().unwrap().split_once(':').expect("user and group");
         let number = |text: &str| text.parse::<u32>().expect("a number, as there is no /etc/passwd");

@@ -1,5 +1,5 @@
-//! Forwarders of other vendors, each with its file from `deploy/forwarders` or the output of `zonal
-//! forwarders`, and a minimal configuration around it.
+//! Forwarders of other vendors, each with its file from `deploy/forwarders` or the output of
+//! `zonal forwarders`, and a minimal configuration around it.
 
 use super::{Process, lab::Lab, signed::SignedParent, tree};
 use std::{fs, os::unix::fs::MetadataExt, path::Path};

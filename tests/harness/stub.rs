@@ -38,8 +38,8 @@ impl Stub {
         Stub { source: source.parse().unwrap(), server: (server.0.parse::<IpAddr>().unwrap(), server.1).into() }
     }
 
-    /// Sends a query in dig's syntax: `name [type] [+tcp] [+dnssec] [+cd] [+norec] [+noad]
-    /// [+noedns]`. Without a reply, the status is `no reply`.
+    /// Sends a query in dig's syntax:
+    /// `name [type] [+tcp] [+dnssec] [+cd] [+norec] [+noad] [+noedns]`. Without a reply, the status is `no reply`.
     pub fn ask(&self, question: &str) -> Said {
         let start = Instant::now();
         let tcp = question.split(' ').any(|word| word == "+tcp");

@@ -215,8 +215,8 @@ async fn closed_for_long(sender: &H2) {
     tokio::time::sleep(Duration::from_secs(5)).await;
 }
 
-/// Sends queries over HTTP/1.1, and uses each connection until the server sends `Connection:
-/// close`.
+/// Sends queries over HTTP/1.1, and uses each connection until the server sends
+/// `Connection: close`.
 async fn by_http1(server: &SecureServer, question: Question, stop: &AtomicBool) -> u64 {
     let client = server.client("127.0.0.1");
     let connect = async || timeout(PATIENCE, client.h1()).await.expect("a connection");
