@@ -46,7 +46,7 @@ fn count(calls: u64, octets: i64) {
 
 struct Counting;
 
-// A `const` thread-local without a destructor is there at any time, so that counting never allocates.
+// A `const` thread-local without a destructor always exists, so counting never allocates.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(1, layout.size() as i64);
@@ -67,14 +67,14 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// How often `work` asks for memory on this thread.
+/// The number of allocations of `work` on this thread.
 fn allocations(work: impl FnOnce()) -> u64 {
     let before = COUNT.with(Cell::get);
     work();
     COUNT.with(Cell::get) - before
 }
 
-/// What `work` gives, and the most memory in octets that it had at a time on this thread.
+/// The result of `work`, and the maximum memory in octets that it used at a time on this thread.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let before = IN_USE.with(Cell::get);
     PEAK.with(|peak| peak.set(before));
@@ -146,7 +146,7 @@ fn query(name: &str, rtype: u16, edns: bool) -> Vec<u8> {
     packet
 }
 
-/// A source with one address for every name of more than two labels.
+/// A cache with one address for every name of more than two labels.
 struct Cached(Entry);
 
 impl KnownAnswers for Cached {
@@ -184,7 +184,7 @@ fn snapshot() -> Snapshot {
     harness::snapshot(scratch.path())
 }
 
-/// An entry with one record.
+/// A cache entry with one record.
 fn entry(rdata: &[u8], rtype: u8) -> Entry {
     let mut octets = Vec::with_capacity(12 + rdata.len());
     octets.extend([0x80, 0, 0, rtype, 0, 1, 0, 0, 0, 0]);
@@ -226,7 +226,7 @@ fn an_answer_from_the_cache_does_not_allocate() {
             let target = name_wire(&crate::model::names::name("www.forward.example"));
             let link = Entry { target: Some(12), ..entry(&target, 5) };
             cache.insert("rule-1", key(&alias), link.into());
-            // A CNAME with the proof that it is made from a wildcard.
+            // A CNAME with the proof that it was synthesised from a wildcard.
             let proof = [&[0, 0, 47, 0, 1, 0, 0, 0, 0, 0, 4][..], b"\x01a\0\x01"].concat();
             let proof = Records { count: 1, octets: proof.into() };
             let link = Entry { target: Some(12), authority: proof, ..entry(&target, 5) };
@@ -272,7 +272,7 @@ fn counting_an_answer_does_not_allocate() {
     }
 }
 
-/// The budget of the cache counts the memory that it really has.
+/// The cache's budget counts the memory that the cache really uses.
 #[test]
 fn the_cache_stays_within_its_budget() {
     const BUDGET: usize = 4 << 20;
@@ -294,7 +294,7 @@ fn the_cache_stays_within_its_budget() {
             }
             cache
         });
-        // The last entry may be in memory beside the budget.
+        // The last entry may exist beside the budget for a moment.
         let budget = BUDGET as u64 + 70_000;
         assert!(peak <= budget && peak >= budget * min_percent / 100, "{sizes:?}: {peak} of {:?}", cache.counts());
     }
@@ -335,7 +335,8 @@ fn logging_a_query_does_not_allocate() {
     }
 }
 
-/// The zones changed after they were built: one by a dynamic update, one by an incremental transfer.
+/// The zones changed after they were built: one by a dynamic update, the other by an incremental
+/// transfer.
 #[test]
 fn an_answer_from_a_changed_zone_does_not_allocate() {
     let scratch = harness::Scratch::new();
@@ -488,7 +489,8 @@ fn an_answer_does_not_allocate() {
     assert_eq!((count, reply.len()), (0, 0), "a packet that is no message");
 }
 
-/// An update of a record set of any size, and one that names many types of a name, costs its records.
+/// The memory for an update is proportional to its records, for a large record set and for many
+/// types of a name.
 #[test]
 fn a_dynamic_update_allocates_in_proportion_to_its_records() {
     let manifest = serde_json::json!({
@@ -498,7 +500,7 @@ fn a_dynamic_update_allocates_in_proportion_to_its_records() {
     let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
     let (snapshot, _) = compile(&loaded, &Arc::default(), None).unwrap();
     let zone = snapshot.zone("Z").unwrap();
-    // So many records at one name: additions, then as many of another class or type.
+    // `number` records at one name: additions, then the same number with another class or type.
     let request = |number: u16, record: &dyn Fn(u16) -> (u16, u16, Vec<u8>)| {
         let mut packet = [&[0, 7, 0x28, 0, 0, 1, 0, 0][..], &number.to_be_bytes(), &[0, 0]].concat();
         packet.extend_from_slice(b"\x01z\x07example\0\0\x06\0\x01");

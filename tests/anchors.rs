@@ -1,7 +1,8 @@
-//! The same zones served by NSD, by Knot and by us: where both of them agree, so do we.
+//! Differential test: NSD, Knot and zonal serve the same zones. Where NSD and Knot agree, zonal
+//! must agree.
 //!
-//! Left out are questions that we answer otherwise on purpose: ANY (RFC 8482), and what stands in the authority section
-//! beside an answer that is complete.
+//! The test leaves out queries that zonal deliberately answers differently: ANY (RFC 8482), and the
+//! authority section of complete answers.
 
 use crate::{
     harness::{Process, Scratch, can_run, free_port, snapshot, wait_until},
@@ -32,14 +33,14 @@ const ZONES: usize = 30;
 const NAMES: usize = 60;
 const TYPES: [u16; 11] = [A, AAAA, CNAME, NS, SOA, MX, TXT, DS, DNAME, SRV, PTR];
 
-/// A reply, as far as it is compared.
+/// The compared parts of a reply.
 #[derive(Debug, PartialEq)]
 struct Summary {
     /// RCODE, AA, TC, and the answers.
     main: (u16, bool, bool, BTreeSet<Seen>),
-    /// SOA and NS records, where the answers do not hold what was asked for.
+    /// SOA and NS records, if the answer section lacks the queried records.
     authority: BTreeSet<Seen>,
-    /// Addresses, in referrals.
+    /// The addresses in referrals.
     glue: BTreeSet<Seen>,
 }
 
@@ -59,7 +60,8 @@ fn summary(reply: &[u8], qtype: u16) -> Summary {
     }
 }
 
-/// The records of a zone that NSD and Knot both take: nothing below a DNAME, and a name server at the apex.
+/// The records of a zone that both NSD and Knot accept: no record below a DNAME, and an NS record
+/// at the apex.
 fn acceptable(apex: &[String], mut zone: Vec<Rr>) -> Vec<Rr> {
     let dnames: Vec<N> = zone.iter().filter(|rr| rr.rtype == DNAME).map(|rr| rr.owner.clone()).collect();
     zone.retain(|rr| !dnames.iter().any(|above| at_or_below(&rr.owner, above) && rr.owner != *above));
@@ -150,7 +152,7 @@ fn question(name: N, qtype: u16) -> Ask {
     Ask { source: Ipv4Addr::new(10, 0, 0, 5).into(), local: Ipv4Addr::LOCALHOST.into(), name, qtype, rd: false }
 }
 
-/// The names of a zone, and those around them.
+/// The names of a zone, and related names.
 fn questions(zone: &[Rr]) -> BTreeSet<N> {
     let apex = &zone[0].owner;
     let mut out = BTreeSet::new();
@@ -187,7 +189,7 @@ fn differences(anchors: &Anchors, ours: &Snapshot, ask: &Ask, agreed: &mut usize
         own = exchange(Transport::Tcp);
     }
     *agreed += usize::from(nsd == knot);
-    // A chain of more than 16 is a failure here, and ends elsewhere where the server has had enough.
+    // zonal fails for a chain of more than 16 links. NSD and Knot have other limits.
     if own.main.0 == 2 {
         return None;
     }
@@ -212,7 +214,7 @@ fn answers_are_those_of_nsd_and_knot() {
         let apex = format!("z{number}.example");
         let numbers: Vec<u16> = (0..2000).map(|_| random.next_u32() as u16).collect();
         let outside = ["nowhere.elsewhere", "a.nowhere.elsewhere"].map(name);
-        // The smaller zones have corners that get lost among many records.
+        // Small zones have special cases that are rare among many records.
         let count = if number % 3 == 0 { NAMES / 4 } else { NAMES };
         let zone = acceptable(&name(&apex), records(&mut Dice::new(&numbers), &name(&apex), count, &outside));
         scratch.write(&format!("{apex}.zone"), master_file(&zone));
@@ -238,6 +240,6 @@ fn answers_are_those_of_nsd_and_knot() {
     }
     assert!(failures.is_empty(), "{} of {asked}: {}", failures.len(), failures[..failures.len().min(4)].join("\n"));
     assert!(asked > 5000, "only {asked} questions");
-    // Otherwise the two would say nothing about us.
+    // Otherwise the comparison would be meaningless.
     assert!(agreed * 10 > asked * 9, "NSD and Knot agree in {agreed} of {asked}");
 }

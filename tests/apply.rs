@@ -1,4 +1,5 @@
-//! `diff`, `apply` and `export` between files, etcd and a server; `wait` and `status` for a fleet.
+//! `diff`, `apply` and `export` between files, etcd and a server; `wait` and `status` for several
+//! nodes.
 
 use crate::harness::{Scratch, Server, ZONAL, can_run, cluster::Single, http_send, wait_until};
 use serde_json::Value;
@@ -17,7 +18,7 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// A VPC with twelve zones, one of them from a master file.
+/// Writes a VPC with zones, and one more zone with a master file.
 fn write(scratch: &Scratch, address: &str, zones: usize) {
     let zone = |n: usize| {
         format!(
@@ -58,7 +59,7 @@ fn applies_and_reverts(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn
     let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
     assert_eq!((code, told.as_str()), (Some(0), "No difference.\n"));
 
-    // The same change of several resources is one line with all of them. The counts come last.
+    // The diff combines the same change of several resources in one line. The counts come last.
     write(scratch, "127.0.0.8", 12);
     let (code, told) = run(&["diff", "--directory", &directory]);
     assert_eq!(code, Some(1), "{told}");
@@ -82,7 +83,7 @@ fn applies_and_reverts(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn
     assert!(told.contains(lines), "{told}");
     write(scratch, "127.0.0.1", 12);
 
-    // One change: the fields, and the answers that change.
+    // One change: the diff shows the fields, and the answers that change.
     let changed = std::fs::read_to_string(scratch.path().join("in/all.yaml")).unwrap();
     let changed = changed.replacen("records: [127.0.0.1]", "records: [127.0.0.9]", 1);
     scratch.write("in/all.yaml", &changed);
@@ -101,7 +102,7 @@ fn applies_and_reverts(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn
     let (code, told) = run(&["apply", "--directory", &directory, "--dry-run"]);
     assert!(code == Some(0) && told.contains("1 to change"), "{told}");
 
-    // Errors have file and line. Nothing is applied.
+    // Errors have file and line, and `apply` changes nothing.
     scratch.write("in/all.yaml", changed.replacen("[vpc]", "[none]", 1));
     let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
     assert!(code == Some(1) && told.contains("all.yaml:3:") && told.contains("vpc_ids"), "{told}");
@@ -120,12 +121,12 @@ fn applies_and_reverts(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn
     let (code, told) = run(&["apply", "--directory", &directory, "--yes", "--force"]);
     assert!(code == Some(0) && told.contains("8 to delete"), "{told}");
 
-    // A change of another writer is in the diff.
+    // The diff contains a change of another writer.
     other_writer();
     let (code, told) = run(&["diff", "--directory", &directory]);
     assert!(code == Some(1) && told.contains("- private_hosted_zones/ZOTHER\n"), "{told}");
 
-    // An export has no difference.
+    // An export differs in nothing from the source.
     let out = scratch.path().join("out").display().to_string();
     let (code, told) = run(&["export", "--directory", &out]);
     assert_eq!(code, Some(0), "{told}");
@@ -136,7 +137,7 @@ fn applies_and_reverts(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn
     assert!(code == Some(1) && told.contains("the manifest has master files"), "{told}");
 }
 
-/// Another writer makes a change between the prompt and its answer: `apply` changes nothing.
+/// If another writer changes the target between the prompt and its answer, `apply` changes nothing.
 fn refuses_a_concurrent_change(target: &[&str], scratch: &Scratch, zones: usize, other_writer: &dyn Fn()) {
     write(scratch, "127.0.0.7", zones);
     let directory = scratch.path().join("in").display().to_string();
@@ -174,7 +175,7 @@ fn applies_to_etcd() {
     let etcd = Single::start(&state);
     let target = ["--etcd", &etcd.endpoint];
     applies_and_reverts(&target, &scratch, &|| etcd.put(&[other()]));
-    // The other writer deletes or puts another key, also one that cannot be read.
+    // The other writer deletes or puts another key, also a key that zonal cannot read.
     let edit = |kind, id, value: Option<&str>| Edit {
         key: Key::new(kind, id).unwrap(),
         value: value.map(|text| text.as_bytes().into()),
@@ -186,7 +187,7 @@ fn applies_to_etcd() {
     refuses_a_concurrent_change(&target, &scratch, 12, &|| etcd.put(std::slice::from_ref(&shift)));
     etcd.put(&[unread]);
 
-    // `export` leaves out keys that cannot be read.
+    // `export` leaves out keys that zonal cannot read.
     let out = scratch.path().join("partly").display().to_string();
     let output = zonal(&["export", "--directory", &out, "--etcd", &etcd.endpoint]);
     let told = text(&output);
@@ -194,7 +195,7 @@ fn applies_to_etcd() {
     assert!(told.contains("9 resources and master files are in ") && told.contains("; 1 cannot be read"), "{told}");
     etcd.put(&[edit("zonal_shifts", "zs", None)]);
 
-    // More changes than one transaction takes.
+    // More changes than fit into one transaction.
     write(&scratch, "127.0.0.3", 300);
     let directory = scratch.path().join("in").display().to_string();
     let output = zonal(&["apply", "--directory", &directory, "--etcd", &etcd.endpoint, "--yes"]);
@@ -202,7 +203,7 @@ fn applies_to_etcd() {
     let output = zonal(&["diff", "--directory", &directory, "--etcd", &etcd.endpoint]);
     assert_eq!(text(&output), "No difference.\n");
 
-    // Keys of unknown kinds are deleted like other keys that are not in the directory.
+    // `apply` deletes keys of unknown kinds like other keys that are missing in the directory.
     etcd.put_key("/zonal/v1/vpc/vpc-new", Some("{}"));
     etcd.put_key("/zonal/v1/vpcs/", Some("{}"));
     let on_etcd = |command: &str, more: &[&str]| {
@@ -227,7 +228,7 @@ fn applies_to_etcd() {
     etcd.put_key("/zonal/v1/vpcs/", None);
     assert_eq!(on_etcd("diff", &[]), "No difference.\n");
 
-    // A concurrent deletion is noticed even if the transaction cannot compare all keys.
+    // `apply` notices a concurrent deletion even if the transaction cannot compare all keys.
     refuses_a_concurrent_change(&target, &scratch, 300, &|| etcd.put(&[edit("master_files", "corp/hosts.zone", None)]));
     write(&scratch, "127.0.0.3", 300);
     let output = zonal(&["apply", "--directory", &directory, "--etcd", &etcd.endpoint, "--yes"]);
@@ -298,7 +299,7 @@ fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// The names that on-premises servers forward, of whatever source the manifest comes from.
+/// On-premises servers forward the same names, whatever the source of the manifest.
 #[test]
 fn snippets_for_forwarders_are_the_same_from_files_etcd_and_a_server() {
     if !can_run(&["setpriv", "etcd"]) {

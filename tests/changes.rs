@@ -1,5 +1,5 @@
-//! A snapshot that is compiled from the former one equals a snapshot that is compiled from nothing, in generated worlds with
-//! random changes of a few resources at a time.
+//! Incremental compilation gives the same snapshot as a full one, in generated worlds with random
+//! changes of a few resources at a time.
 
 use crate::model::{
     generate::{self, Dice},
@@ -99,7 +99,8 @@ fn change(dice: &mut Dice, manifest: &mut Manifest, all: &Manifest) {
     }
 }
 
-/// The manifest with the master files of the world. A file is unread if the former snapshot has the zone.
+/// The manifest with the world's master files. A file is not read again if the previous snapshot
+/// has its zone.
 fn loaded(world: &World, manifest: &Manifest, previous: Option<&Snapshot>) -> Loaded {
     let read = program::loaded(world);
     let is_same = |id: &String| {

@@ -55,15 +55,15 @@ resolver_rules:
   fwd: {domain_name: corp.test, rule_type: forward, target_ips: [{ip: 192.168.0.53}], vpc_ids: [vpc-app]}
 ";
 
-/// A part of the valid manifest, its replacement, a part of the reported problem (severity, field and message), and a part of its
-/// help.
+/// A part of the valid manifest and its replacement; a part of the reported problem (severity,
+/// field and message), and a part of its help.
 type Case = (&'static str, &'static str, &'static str, &'static str);
 
 const MX: &str = "- {name: mail, type: MX, records: [\"10 www.acme.test\"]}";
 
-/// Errors and warnings, one for each case.
+/// Errors and warnings: one per case.
 const MISTAKES: &[Case] = &[
-    // AZ names in the place of AZ IDs.
+    // AZ names instead of AZ IDs.
     (
         "app-a: {availability_zone_id: euw1-az1",
         "app-a: {availability_zone_id: eu-west-1a",
@@ -327,7 +327,7 @@ const MISTAKES: &[Case] = &[
         "warning: vpc_endpoints.vpce-sqs.private_dns_enabled: the private name sqs.example. is not used in `vpc-app`: zone `Z1`",
         "",
     ),
-    // Values of a wrong form.
+    // Values with a wrong form.
     ("[10.1.0.0/16, ", "[10.1.0.0/33, ", "error: vpcs.vpc-app.cidr_blocks[0]: expected an IPv4 or IPv6 CIDR block", ""),
     ("[10.1.0.2]", "[10.1.0.256]", "error: vpcs.vpc-app.resolver_addresses[0]: expected an IPv4 or IPv6 address", ""),
     (
@@ -358,7 +358,7 @@ const MISTAKES: &[Case] = &[
         "error: vpc_endpoints.vpce-sqs.vpcs: there is no field `vpcs`",
         "",
     ),
-    // Texts that are not valid YAML, or have another structure than intended.
+    // Texts that are not valid YAML, or whose structure differs from the intended one.
     (
         "vpc_peering_connections:\n  pcx: {vpc_ids: [vpc-app, vpc-shared]}",
         "vpc_peering_connections: - pcx",
@@ -385,9 +385,11 @@ const MISTAKES: &[Case] = &[
     ),
 ];
 
-/// The mistakes that the JSON Schema finds too. A schema cannot express relations to other resources or fields (references, AZ
-/// names, shadowed zones, equal subnets, TTLs of aliases), the meaning of a text for its type (record data, names that end in the
-/// zone's name), and host bits. It has no list of Regions.
+/// The mistakes that the JSON Schema finds too.
+///
+/// A schema cannot express relations to other resources or fields: references, AZ names, shadowed
+/// zones, equal subnets, TTLs of aliases. It cannot express the meaning of a text for its type
+/// (record data, names that end in the zone's name), nor host bits. It has no list of Regions.
 const FOUND_BY_SCHEMA: &[&str] = &[
     "records[1].name: `\\052.apps`",
     "records[1].name: `my host`",
@@ -583,7 +585,7 @@ fn check_warns_about_certificates_that_clients_refuse() {
     }
 }
 
-/// A manifest as JSON. None if it is not valid YAML.
+/// Parses a manifest to JSON. `None` if it is not valid YAML.
 fn as_json(text: &str) -> Option<Value> {
     fn value(node: &Node) -> Value {
         match &node.value {

@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-/// zonal with a clock of its own.
+/// zonal with its own clock.
 struct World {
     server: Server,
     directory: Scratch,
@@ -73,7 +73,7 @@ impl World {
             &format!("LD_PRELOAD={}", faketime().display()),
             &format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
             "FAKETIME_NO_CACHE=1",
-            // Only what a clock says is not true: time passes as it does, and files are as old as they are.
+            // Only the wall clock is wrong. The monotonic clock and the times of files are right.
             "FAKETIME_DONT_FAKE_MONOTONIC=1",
             "NO_FAKE_STAT=1",
             ZONAL,
@@ -87,7 +87,7 @@ impl World {
         World { server: server.ready(), directory, fails, target }
     }
 
-    /// Sets the clock so many seconds from what it should be. It may take a moment until that is noticed.
+    /// Sets the clock this many seconds off. zonal may notice it after a moment.
     fn set(&self, seconds: i64) {
         self.server.scratch.write("clock", format!("{seconds:+}\n"));
     }
@@ -114,7 +114,7 @@ const DAY: i64 = 86_400;
 fn what_is_kept_of_others_follows_no_jump() {
     let world = World::new("");
     let name = "www.corp.example";
-    // Asked for so many times in all, and then kept.
+    // Waits until the target has had this many queries for the name; the answer is then cached.
     let is_asked = |times: usize| {
         wait_until(&format!("it is asked for the {times}th time"), || {
             assert_eq!(world.status(name), "NOERROR");
@@ -126,13 +126,13 @@ fn what_is_kept_of_others_follows_no_jump() {
         assert_eq!(world.target.count_below(name), times, "it is kept");
     };
     is_asked(1);
-    // What comes from a time that is still to come does not hold until then.
+    // A cached answer with a time in the future does not remain valid until that time.
     world.set(-DAY);
     is_asked(2);
     world.set(DAY);
     is_asked(3);
 
-    // A failure is no longer one when the target is back, whatever the clock did meanwhile.
+    // A cached failure does not outlive the target's return, whatever the clock does.
     for (name, seconds) in [("fails.corp.example", -DAY), ("again.corp.example", 20 * 365 * DAY)] {
         world.fails.store(true, Relaxed);
         assert_eq!(world.status(name), "SERVFAIL");

@@ -1,4 +1,5 @@
-//! The commands with a server that authenticates its clients; `check` and the log of a configuration.
+//! The commands with a server that authenticates its clients; `check` for configuration files, and
+//! the log formats.
 
 use crate::harness::{Process, Scratch, ZONAL, can_run, free_port, http_get, http_send, tree, wait_until};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -17,7 +18,7 @@ fn zonal(scratch: &Scratch, arguments: &str) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
-/// A node with the manifest of the demo, and the port of its admin API.
+/// A node with the demo's manifest, and the port of its HTTP API.
 fn node(scratch: &Scratch, admin: &str, more: &str) -> (Process, u16) {
     let (port, admin_port) = (free_port(), free_port());
     scratch.write(
@@ -39,7 +40,7 @@ fn node(scratch: &Scratch, admin: &str, more: &str) -> (Process, u16) {
     (process, admin_port)
 }
 
-/// Writes an authority, and its certificates for the server and for a client.
+/// Writes a certificate authority, and its certificates for the server and for a client.
 fn certificates(scratch: &Scratch) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -93,7 +94,7 @@ fn commands_authenticate_to_servers() {
     }
     let (code, text) = zonal(&scratch, "explain --from 127.1.0.7 sqs.us-east-1.amazonaws.com");
     assert!(code == Some(1) && text.contains("cannot be trusted"), "{code:?} {text}");
-    // Without HTTPS, the error says what is missing.
+    // Without HTTPS, the error asks for an https URL.
     for command in ["cache show", "explain --from 127.1.0.7 sqs.us-east-1.amazonaws.com"] {
         let (code, text) = zonal(&scratch, &format!("{command} --admin 127.0.0.1:{port}"));
         assert!(
@@ -197,7 +198,7 @@ internet_resolver: {recursive: true, root_hints: none, trust_anchor: bad}
         ],
         "{text}"
     );
-    // `serve` reports a missing file too, although it needs the file only later.
+    // `serve` reports a missing file at the start too, although it uses the file only later.
     let (code, text) = zonal(&scratch, "serve");
     assert!(code == Some(1) && text.contains(" certificate_authority: there is no file none.crt"), "{text}");
 
@@ -259,7 +260,7 @@ fn a_json_log_has_json_lines_only() {
     }
 }
 
-/// A log that nobody reads delays neither changes nor the end.
+/// A full log pipe without a reader delays neither changes nor the shutdown.
 #[test]
 fn answers_while_nobody_reads_the_log() {
     let (mut reader, writer) = std::io::pipe().unwrap();
@@ -349,7 +350,8 @@ fn commands_recognise_servers_that_are_not_zonal() {
     }
 }
 
-/// The example of `init` has no problems, is served, and answers. `init` overwrites nothing.
+/// The example of `init` has no problems, zonal serves it, and it answers. `init` overwrites
+/// nothing.
 #[test]
 fn init_writes_an_example_that_answers() {
     if !can_run(&["setpriv", "dig"]) {

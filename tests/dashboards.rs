@@ -1,5 +1,5 @@
-//! The dashboard, the rules and the page of metrics: Prometheus reads them, and each query finds something at a server that
-//! has had traffic.
+//! The dashboard, the rules and the metrics reference: Prometheus loads them, and each query finds
+//! data of a server with traffic.
 
 use crate::harness::{
     Process, Scratch, Server, can_run,
@@ -54,14 +54,14 @@ fn alerts_fire_as_their_tests_say() {
     }
 }
 
-/// What a panel shows, and the labels that its legend has.
+/// A query of a panel, and the labels in its legend.
 struct Shown {
     panel: String,
     expression: String,
     labels: Vec<String>,
 }
 
-/// Everything that the dashboard asks Prometheus for, its variables filled in.
+/// All queries of the dashboard, with its variables replaced.
 fn dashboard() -> Vec<Shown> {
     let text = fs::read_to_string(tree(DASHBOARD)).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
@@ -110,13 +110,13 @@ fn dashboard() -> Vec<Shown> {
     shown
 }
 
-/// The words of a text that can be names of metrics.
+/// The words of a text that may be metric names.
 fn names(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
     words.filter(|word| ["zonal_", "process_", "zonal:"].iter().any(|prefix| word.starts_with(prefix))).collect()
 }
 
-/// Nothing is asked for that is not there.
+/// Rules and dashboard use only metrics that exist.
 #[test]
 fn rules_and_dashboard_use_existing_metrics() {
     let read = |path: &str| fs::read_to_string(tree(path)).unwrap();
@@ -134,14 +134,14 @@ fn rules_and_dashboard_use_existing_metrics() {
             "nobody asks for {name}"
         );
     }
-    // And the page itself, outside of its table, names only what is in it.
+    // The text outside the page's table names only metrics in the table.
     for name in names(&page) {
         let name = name.strip_suffix("_bucket").unwrap_or(name);
         assert!(page.contains(&format!("| `{name}` |")), "the page's table lacks {name}");
     }
 }
 
-/// What a server says to a GET request.
+/// Sends a GET request, and returns the JSON body.
 fn get(server: SocketAddr, path: &str) -> Option<Value> {
     let mut stream = TcpStream::connect(server).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
@@ -159,7 +159,7 @@ fn encoded(text: &str) -> String {
         .collect()
 }
 
-/// What a query finds: values that are numbers, with their labels.
+/// The result of a query: samples with numeric values, and their labels.
 fn ask(prometheus: SocketAddr, expression: &str) -> Vec<Value> {
     let answer =
         get(prometheus, &format!("/api/v1/query?query={}", encoded(expression))).expect("an answer of Prometheus");
@@ -170,8 +170,9 @@ fn ask(prometheus: SocketAddr, expression: &str) -> Vec<Value> {
     found.iter().filter(is_number).cloned().collect()
 }
 
-/// Networks on loopback addresses: clients in two AZs and on-premises, an endpoint that has no interface in the AZ of some,
-/// one that is unhealthy there, a rule to a server that answers, and one to a server that is not there.
+/// Networks on loopback addresses: clients in two AZs and on-premises, an endpoint without an
+/// interface in one AZ, an endpoint with an unhealthy interface there, a rule whose server answers,
+/// and a rule whose server does not exist.
 pub fn resources(port: u16, text: &str) -> Vec<(&'static str, &'static str, Value)> {
     let endpoint = |service: &str, interfaces: Value| {
         json!({"vpc_endpoint_type": "Interface", "service_name": service, "vpc_id": "shared", "state": "Available",
@@ -249,7 +250,7 @@ pub fn put(etcd: &Single, resources: Vec<(&'static str, &'static str, Value)>) {
     etcd.put(&resources.into_iter().map(edit).collect::<Vec<_>>());
 }
 
-/// Asks until the end: names of all kinds, from everywhere, by UDP and TCP.
+/// Sends queries of all kinds from all clients, over UDP and TCP, until `stop` is set.
 fn traffic(port: u16, stop: &AtomicBool) {
     let stub = |source: &str, server: &str| Stub::new(source, (server, port));
     let clients = [
@@ -274,7 +275,7 @@ fn traffic(port: u16, stop: &AtomicBool) {
     }
 }
 
-/// Clients that ask for as long as this lives.
+/// Clients that send queries until this value is dropped.
 pub struct Traffic {
     stop: Arc<AtomicBool>,
     asking: Option<thread::JoinHandle<()>>,
@@ -295,14 +296,14 @@ impl Drop for Traffic {
     }
 }
 
-/// Prometheus, with the rules, as it scrapes a server each second.
+/// Prometheus with the rules; it scrapes a server each second.
 pub struct Prometheus {
     pub address: SocketAddr,
     _process: Process,
 }
 
 impl Prometheus {
-    /// Starts it, and waits until it has scraped.
+    /// Starts Prometheus, and waits for its first scrape.
     pub fn start(scratch: &Scratch, server: SocketAddr) -> Prometheus {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let config = format!(
@@ -323,7 +324,8 @@ impl Prometheus {
         Prometheus { address, _process: process }
     }
 
-    /// Changes what is in etcd until everything that the dashboard asks for has found something. Returns how much that is.
+    /// Changes the resources in etcd until each query of the dashboard finds data. Returns the
+    /// number of queries.
     pub fn finds_everything(&self, etcd: &Single, port: u16) -> usize {
         let mut missing = dashboard();
         let (all, start) = (missing.len(), std::time::Instant::now());
@@ -348,7 +350,8 @@ impl Prometheus {
     }
 }
 
-/// What is counted, to the last answer: by view and outcome, by AZ, at the inbound endpoint, and of the servers that are asked.
+/// The metrics count each answer by view, outcome, AZ and inbound endpoint, and each query to
+/// upstream servers.
 #[test]
 fn counts_answers_by_outcome() {
     let scratch = Scratch::new();
@@ -399,7 +402,7 @@ fn counts_answers_by_outcome() {
         "zonal_waiting_queries 0".into(),
         "zonal_waiting_queries_limit 10000".into(),
     ];
-    // What is counted after the answer has left may be a moment late.
+    // Counters that change after the answer was sent may be late.
     for line in expected {
         wait_until(&line, || metrics().lines().any(|other| other == line).then_some(()));
     }
@@ -416,7 +419,7 @@ fn every_dashboard_query_returns_data() {
     }
     let scratch = Scratch::new();
     let etcd = Single::start(&scratch);
-    let port = free_port(); // of those who are asked
+    let port = free_port(); // The port of the upstream servers.
     put(&etcd, resources(port, "1"));
     let zone = "there.example. 300 IN SOA ns.there.example. h.there.example. 1 2 3 4 5\n\
                 www.there.example. 1 IN A 192.0.2.1\n";
@@ -440,7 +443,7 @@ fn every_dashboard_query_returns_data() {
     prometheus.finds_everything(&etcd, port);
     let prometheus = prometheus.address;
 
-    // What is recorded is there, and no rule fails.
+    // Each recording rule has data, and no rule fails.
     let rules = get(prometheus, "/api/v1/rules").unwrap();
     let groups = rules["data"]["groups"].as_array().unwrap();
     let rules: Vec<&Value> = groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
@@ -452,21 +455,22 @@ fn every_dashboard_query_returns_data() {
             assert!(!ask(prometheus, name).is_empty(), "{name} finds nothing");
         }
     }
-    // The server that is not there is told of by an alert, as soon as that may be.
+    // An alert reports the server that does not exist, as soon as its `for` time allows.
     let alerts = get(prometheus, "/api/v1/alerts").unwrap();
     let alerts = alerts["data"]["alerts"].as_array().unwrap();
     let is_down = |alert: &Value| {
         alert["labels"]["alertname"] == "ZonalTargetDown" && alert["labels"]["target"] == format!("127.4.0.99:{port}")
     };
     assert!(alerts.iter().any(is_down), "{alerts:?}");
-    // So is the rule that has no other one, beside another rule of the same endpoint whose server answers.
+    // Another alert reports the rule without another target; a second rule of the same endpoint has
+    // a target that answers.
     let left = |rule: &str, count: u32| format!("zonal_rule_targets{{resolver_rule=\"{rule}\"}} == {count}");
     assert!(!ask(prometheus, &left("dead", 0)).is_empty() && !ask(prometheus, &left("there", 1)).is_empty());
     let rules = |alert: &&Value| alert["labels"]["alertname"] == "ZonalAllTargetsDown";
     let rules: Vec<&Value> = alerts.iter().filter(rules).map(|alert| &alert["labels"]["resolver_rule"]).collect();
     assert_eq!(rules, ["dead"]);
 
-    // All that a real server tells is on the page.
+    // The reference page lists every metric of a real server.
     let page = fs::read_to_string(tree("docs/reference/metrics.md")).unwrap();
     let (_, text) = http_get(server.admin, "/metrics").unwrap();
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {

@@ -1,4 +1,5 @@
-//! What `deploy` has to offer is true: each file of it is used here by the program that it is for, as far as that can run here.
+//! Tests of the files in `deploy`: each is used by the program that it is for, as far as that
+//! program runs here.
 
 mod aws;
 mod container;
@@ -10,12 +11,12 @@ mod package;
 use crate::harness::tree;
 use std::{path::PathBuf, process::Command, sync::OnceLock};
 
-/// The directory with what `deploy/build` makes, made once, in the profile that is quick to build.
+/// The output directory of `deploy/build`, built once, with the Cargo profile that builds fastest.
 fn built() -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
         let mut build = Command::new(tree("deploy/build"));
-        // What Cargo tells the test is not meant for the Cargo in there.
+        // Variables that Cargo sets for this test must not reach the inner Cargo.
         let is_setting =
             |name: &str| name == "CARGO_HOME" || name == "CARGO_INCREMENTAL" || name.starts_with("CARGO_PROFILE_");
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && !is_setting(name)) {
@@ -32,7 +33,7 @@ fn built() -> PathBuf {
     tree("target/packages")
 }
 
-/// Runs a script of bash to its end, and returns what it prints.
+/// Runs a bash script to its end, and returns its output.
 fn bash(script: &str, arguments: &[&str]) -> String {
     let output =
         Command::new("bash").args(["-euo", "pipefail", "-c", script, "bash"]).args(arguments).output().unwrap();
@@ -41,10 +42,10 @@ fn bash(script: &str, arguments: &[&str]) -> String {
     out.into_owned()
 }
 
-/// Where `tests/packages` puts Python's packages.
+/// The Python of the environment that `tests/packages` creates.
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/venv/bin/python");
 
-/// The same with Python, and the packages that `tests/packages` brings.
+/// Runs a Python script with the packages that `tests/packages` installs.
 fn python(script: &str, arguments: &[&str]) -> String {
     let all: Vec<&str> = [PYTHON, script].into_iter().chain(arguments.iter().copied()).collect();
     bash("exec \"$1\" -c \"${@:2}\"", &all)

@@ -1,5 +1,5 @@
-//! The VPC's DNS server setting: machines get the addresses of two nodes by DHCP, and their applications resolve through a C
-//! library, systemd-resolved, or a forwarder, while nodes go and come back.
+//! The DNS servers that DHCP hands out: machines get the addresses of two nodes. Their applications
+//! resolve through a C library, systemd-resolved or a forwarder, while nodes fail and return.
 
 mod cloud;
 mod forwarders;
@@ -13,7 +13,7 @@ use std::time::Duration;
 const PROGRAMS: [&str; 10] =
     ["ip", "dig", "setpriv", "sysctl", "mount", "dnsmasq", "udhcpc", "getent", "gcc", "musl-gcc"];
 
-/// How long glibc, musl and systemd-resolved wait for an answer, or nearly so.
+/// The time-out of glibc, musl and systemd-resolved is 5 s; this is slightly less.
 const PATIENCE: Duration = Duration::from_millis(4900);
 
 fn can_run_all(more: &[&str]) -> bool {
@@ -24,7 +24,7 @@ fn can_run_all(more: &[&str]) -> bool {
     can_run(&[&PROGRAMS[..], more, &[&systemd[0], &systemd[1]]].concat())
 }
 
-/// An application on a machine: what resolves for it, its program, and where it runs.
+/// An application on a machine: its stub resolver, its program and its host.
 struct Application<'a> {
     stub: &'static str,
     program: &'a str,
@@ -59,7 +59,7 @@ fn nodes_go_and_come_back() {
         Application { stub: "systemd-resolved", program: &glibc, machine: &resolved_b },
     ];
 
-    // What DHCP gave them: the servers, and the domain.
+    // The settings from DHCP: the servers and the search domain.
     let conf = |node: &str| String::from_utf8(cloud.lab.run(node, &["cat", "/etc/resolv.conf"]).stdout).unwrap();
     assert_eq!(conf("plain-a"), "search corp.example\nnameserver 10.1.0.2\nnameserver 10.1.16.2\n");
     assert_eq!(conf("plain-b"), "search corp.example\nnameserver 10.1.16.2\nnameserver 10.1.0.2\n");
@@ -73,7 +73,8 @@ fn nodes_go_and_come_back() {
     let reply = cloud.lab.dig("resolved-b", "@127.0.0.53 queue.sqs.us-east-1.amazonaws.com");
     assert_eq!(reply.data("A"), ["10.1.16.10"], "{reply}");
 
-    // A name that was never asked for has the interface of the own AZ, whichever node answers.
+    // A name without a cached answer gets the interface of the client's own AZ, whichever node
+    // answers.
     let mut serial = 0;
     let mut look = |cloud: &Cloud, what: &str, expected: [([u64; 2], [u64; 2]); 3]| {
         let mut took = Vec::new();
@@ -92,15 +93,16 @@ fn nodes_go_and_come_back() {
         }
         took
     };
-    // For glibc, musl and systemd-resolved in AZ 1: the queries that each node answered, and those that are lost.
+    // For glibc, musl and systemd-resolved in AZ 1: the queries that each node answered, and the
+    // queries that were lost.
     let none = [0, 0];
     look(&cloud, "both run", [([1, 0], none), ([1, 1], none), ([1, 0], none)]);
     cloud.kill(0);
     look(&cloud, "killed", [([0, 1], [1, 0]), ([0, 1], [1, 0]), ([0, 1], [1, 0])]);
-    // Only one of them has learned.
+    // Only systemd-resolved remembers the dead server.
     look(&cloud, "still killed", [([0, 1], [1, 0]), ([0, 1], [1, 0]), ([0, 1], none)]);
     cloud.run(0);
-    // It also has no reason to change again.
+    // systemd-resolved also stays with the second node.
     look(&cloud, "back", [([1, 0], none), ([1, 1], none), ([0, 1], none)]);
     cloud.kill(1);
     look(&cloud, "the other one killed", [([1, 0], none), ([1, 0], [0, 1]), ([1, 0], [0, 1])]);
@@ -119,7 +121,7 @@ fn nodes_go_and_come_back() {
     look(&cloud, "back again", [([1, 0], none), ([1, 1], none), ([0, 1], none)]);
 }
 
-/// A machine in a network that somebody forgot to put into the manifest.
+/// A machine in a network that is missing from the manifest.
 #[test]
 fn a_forgotten_network() {
     if !can_run_all(&[]) {
@@ -139,7 +141,7 @@ fn a_forgotten_network() {
     });
 }
 
-/// Each cell of the table in the VPC administrator's guide, and what the guide says below it.
+/// Checks each cell of the table in the VPC administrator's guide, and the text below the table.
 #[test]
 fn what_an_application_sees() {
     if !can_run_all(&["named", "unbound"]) {
@@ -161,7 +163,7 @@ fn what_an_application_sees() {
     ];
     let forwarders = forwarders::FORWARDERS.map(|forwarder| forwarders::start(&mut cloud.lab, forwarder));
 
-    // The ports of the dead servers are closed: even the first one who asks need not wait.
+    // The ports of the dead servers are closed, so even the first query does not wait.
     let told = applications[0].asks(&cloud, "inet", "first.dead.example.", "SERVFAIL");
     assert_eq!((told.lines.as_slice(), told.udp), (&["EAI_AGAIN".to_string()][..], [2, 2]));
     assert!(told.took < Duration::from_secs(4), "{:?}", told.took);
@@ -217,7 +219,8 @@ fn what_an_application_sees() {
     let guide = std::fs::read_to_string(tree(page)).unwrap();
     assert!(guide.contains(&table), "{page} does not have this table:\n{table}");
 
-    // With the search list that DHCP gave, glibc looks for the name below its domains as well, and there it does not exist.
+    // glibc also tries the name below each domain of the search list from DHCP, and there it does
+    // not exist.
     for (application, of_one, of_both) in [
         (&applications[0], "EAI_NONAME", "EAI_AGAIN"),
         (&applications[1], "EAI_AGAIN", "EAI_AGAIN"),
@@ -228,7 +231,7 @@ fn what_an_application_sees() {
             assert_eq!(told.lines, [expected], "{} {family}", application.stub);
         }
     }
-    // Who asks for both families asks for each.
+    // A query for both address families sends one query for each.
     for application in &applications {
         let told = application.asks(&cloud, "unspec", "both.sqs.us-east-1.amazonaws.com.", "NOERROR");
         let queries = if application.stub == "musl" { 4 } else { 2 };
@@ -241,7 +244,8 @@ fn what_an_application_sees() {
     }
 }
 
-/// What was told, how long the stub waited where it waits, and how many queries came to both nodes.
+/// A table cell: the result, the wait if the stub resolver timed out, and the number of queries
+/// that reached both nodes.
 fn cell(what: &str, told: &Told) -> String {
     let wait = if told.took >= PATIENCE { " after 5 s" } else { "" };
     let tcp = told.tcp.iter().sum::<u64>();

@@ -1,4 +1,5 @@
-//! dnstap messages of queries over IPv6, and of queries to other servers over encrypted transports, as BIND's tool reads them.
+//! dnstap messages of client queries over IPv6, and of upstream queries over encrypted transports,
+//! as BIND's tool reads them.
 
 use crate::harness::{
     Process, Scratch, Server, can_run,
@@ -31,7 +32,7 @@ fn end(process: &mut Process) {
     wait_until("it ends", || process.ended());
 }
 
-/// The domains that are forwarded: to a server over IPv6, and to one that has all transports.
+/// The forwarded domains: one to a server over IPv6, the others to a server with all transports.
 const DOMAINS: [&str; 4] = ["v6.test", "dot.test", "doh.test", "doq.test"];
 
 #[test]

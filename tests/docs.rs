@@ -1,11 +1,11 @@
-//! The documentation is true: every command prints what the page shows, every link leads somewhere, and the reference
-//! pages say what the code says.
+//! Tests of the documentation: every command prints the output on the page, every link has a
+//! target, and the reference pages match the code.
 //!
-//! A ```` ```console ```` block is a session: lines `$ command`, each followed by what the command prints. `…` stands for
-//! any text, also for several lines when it is a line of its own. The commands run in the source tree, in a network of
-//! their own, where the demo is served; `zonal` is the program under test.
+//! A ```` ```console ```` block is a session: lines `$ command`, each followed by the output. `…`
+//! stands for any text; on a line of its own it stands for any number of lines. The commands run in
+//! the source tree, in a network namespace that serves the demo. `zonal` is the program under test.
 //!
-//! `ZONAL_WRITE_DOCS=1 cargo test docs::reference` writes the generated pages anew.
+//! `ZONAL_WRITE_DOCS=1 cargo test docs::reference` rewrites the generated pages.
 
 mod log_events;
 mod reference;
@@ -45,7 +45,7 @@ fn pages() -> Vec<(String, String)> {
     paths.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// The sessions on a page. A block in a list is indented: the indentation is not part of it.
+/// The sessions on a page. The indentation of a block in a list is removed.
 fn sessions(page: &str, text: &str) -> Vec<Session> {
     let mut all: Vec<Session> = Vec::new();
     let mut indentation = None;
@@ -74,7 +74,7 @@ fn sessions(page: &str, text: &str) -> Vec<Session> {
     all
 }
 
-/// Whether a text has the form of a pattern in which `…` stands for any text.
+/// Whether a text matches a pattern in which `…` stands for any text.
 fn has_form(text: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('…');
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
@@ -135,7 +135,7 @@ fn every_command_prints_what_its_page_shows() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The anchors of a page's headings, as GitHub makes them.
+/// The anchors of a page's headings, as GitHub generates them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     let anchor = |heading: &str| {
@@ -179,7 +179,7 @@ fn every_link_leads_to_a_page_and_a_heading() {
     assert!(wrong.is_empty(), "links that lead nowhere: {wrong:#?}");
 }
 
-/// Words in code and documentation that end in `.md` are pages of the tree.
+/// Each word in code and documentation that ends in `.md` is the name of a page.
 #[test]
 fn every_page_that_is_cited_is_in_the_tree() {
     let mut sources = Vec::new();
@@ -195,7 +195,7 @@ fn every_page_that_is_cited_is_in_the_tree() {
             let words = line.split(|c: char| !(c.is_alphanumeric() || "/._-".contains(c)));
             for word in words.map(|word| word.trim_end_matches('.')).filter(|word| word.ends_with(".md")) {
                 let word = word.trim_start_matches("../").trim_start_matches("./");
-                // By its path, by its name, or by where a package installs it.
+                // A page is cited by its path, by its name, or by its path in an installed package.
                 let is_known = |page: &String| {
                     page == word || page.ends_with(&format!("/{word}")) || word.ends_with(&format!("/{page}"))
                 };
@@ -209,7 +209,7 @@ fn every_page_that_is_cited_is_in_the_tree() {
     assert!(wrong.is_empty(), "pages that are cited and are not in the tree: {wrong:#?}");
 }
 
-/// The front page is short: it leads to the other pages.
+/// The front page is short, because it only leads to the other pages.
 #[test]
 fn the_readme_has_at_most_250_lines() {
     let lines = fs::read_to_string(tree("README.md")).unwrap().lines().count();

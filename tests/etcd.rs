@@ -1,4 +1,4 @@
-//! zonal follows a real etcd of three members, through failures of all kinds.
+//! zonal follows a real etcd cluster of three members, through all kinds of failures.
 
 use crate::harness::{
     Process, ZONAL, can_run,
@@ -82,7 +82,7 @@ impl World {
         wait_until_equal(name, expected.to_string(), || self.lab.dig("client", &format!("@{NODE} {name} TXT")).status);
     }
 
-    /// Puts resources into etcd in one transaction; null takes one away. Returns its revision.
+    /// Puts resources into etcd in one transaction; null deletes a resource. Returns the revision.
     fn put(&self, resources: &[(String, Value)]) -> u64 {
         self.lab.inside("client", || put(&MEMBERS, resources))
     }
@@ -156,7 +156,7 @@ fn zone(id: &str, text: &str) -> (String, Value) {
     (format!("private_hosted_zones/{id}"), json!({"name": name, "vpc_ids": ["vpc-app"], "records": records}))
 }
 
-/// The first content of etcd: a VPC, and twelve zones.
+/// The initial content of etcd: a VPC and twelve zones.
 fn all() -> Vec<(String, Value)> {
     (0..12).map(|n| zone(&format!("Z{n}"), "first")).chain([vpc()]).collect()
 }
@@ -183,7 +183,7 @@ fn serves_each_transaction_as_one_generation() {
     world.wait_for_metric("zonal_source_revision", revision as f64);
     world.wait_for_metric("zonal_source_connected", 1.0);
 
-    // Resources with errors are set aside. The rest of the transaction is served.
+    // zonal sets aside resources with errors, and serves the rest of the transaction.
     let broken = ("private_hosted_zones/Z1".into(), json!({"name": "z1.example", "vpc_ids": ["vpc-none"]}));
     let text = ("private_hosted_zones/Z2".into(), Value::String("{\"name\": ".into()));
     let late = (
@@ -207,7 +207,7 @@ fn serves_each_transaction_as_one_generation() {
     );
     assert!(aside.iter().any(|one| one.contains("ZLATE") && one.contains("nothing")), "{aside:?}");
 
-    // Keys may be put in any order.
+    // Keys may arrive in any order.
     world.put(&[(
         "master_files/late.zone".into(),
         Value::String("$TTL 0\n@ SOA ns hostmaster 1 1 1 1 1\n@ NS ns\nns A 10.1.0.1\n@ TXT here\n".into()),
@@ -254,17 +254,19 @@ fn survives_failures_of_etcd() {
         assert!(status.success());
     };
     signal("-STOP");
-    // The stopped member would repeat a write when it continues, so that the write goes to the others.
+    // The stopped member would repeat a write when it continues, so the write goes to the other
+    // members.
     let others: Vec<&str> = (0..3).filter(|at| *at != leader).map(|at| MEMBERS[at]).collect();
     world.lab.inside("client", || put(&others, &[zone("Z1", "beside a silent member")]));
     world.wait_for("z1.example", "beside a silent member");
     signal("-CONT");
 
-    // While the node is cut off, it serves what it has. Then it gets the changes.
+    // While the node is cut off, it continues to serve its last state. Afterwards it receives the
+    // changes.
     world.cut(true);
     world.wait_for("z1.example", "beside a silent member");
     world.cut(false);
-    // A write of the stopped member may come after this one.
+    // A write of the stopped member may arrive after this one.
     wait_until("z1.example is after the cut", || {
         world.put(&[zone("Z1", "after the cut")]);
         let end = Instant::now() + Duration::from_secs(3);
@@ -276,7 +278,7 @@ fn survives_failures_of_etcd() {
         None
     });
 
-    // The node is cut off until its revision is compacted.
+    // The node is cut off until etcd has compacted its revision.
     let cut = |cut: bool| {
         for direction in ["from", "to"] {
             let action = if cut { "add" } else { "del" };
@@ -300,7 +302,7 @@ fn survives_failures_of_etcd() {
     world.wait_for_rcode("z3.example", "REFUSED");
     world.node.as_ref().unwrap().wait_for_log("etcd keys listed again");
 
-    // Without etcd, a node that starts serves its last state, and is stale.
+    // Without etcd, a node that starts serves its last state, and reports that it is stale.
     (0..3).for_each(|at| world.cluster.kill(at));
     let before = world.status();
     world.node = None;
@@ -340,7 +342,7 @@ fn does_not_follow_a_restore_that_lacks_most_resources() {
     world.put(&[zone("Z39", "last"), zone("Z40", "last")]);
     world.wait_for("z40.example", "last");
 
-    // Many resources are missing in an early backup: the node does not follow it.
+    // Many resources are missing in an early backup, so the node does not follow the restore.
     world.cluster.restore(&world.lab, &early);
     wait_until("the restore is logged", || {
         let log = world.node.as_ref().unwrap().log();
@@ -353,7 +355,7 @@ fn does_not_follow_a_restore_that_lacks_most_resources() {
         (error.contains("20 of") || error.contains("21 of")).then_some(())
     });
 
-    // One resource is missing in a late backup: the node follows it.
+    // One resource is missing in a late backup, so the node follows the restore.
     world.cluster.restore(&world.lab, &late);
     world.wait_for("z39.example", "later");
     world.wait_for_rcode("z40.example", "REFUSED");
@@ -432,7 +434,8 @@ fn ask_until(stop: &AtomicBool, asked: &AtomicU64) -> u64 {
     asked.load(Relaxed)
 }
 
-/// Updates are in etcd, together with those of other writers, and are served when they are answered.
+/// zonal writes updates to etcd beside the changes of other writers, and serves an update before it
+/// answers.
 #[test]
 fn writes_dynamic_updates_to_etcd() {
     if !can_run_here() || !can_run(&["nsupdate"]) {
@@ -492,7 +495,8 @@ fn writes_dynamic_updates_to_etcd() {
     assert_eq!(update("u.example", "update delete n0-0.u.example"), "NOERROR");
     assert!(world.text("n0-0.u.example").is_empty());
 
-    // Record sets of a master file stay there. New names are in the zone's `records`.
+    // zonal changes the record sets of a master file in that file, and puts new names into the
+    // zone's `records`.
     assert_eq!(
         update("f.example", "update add ns.f.example 60 A 10.1.0.2\nupdate add new.f.example 60 TXT here"),
         "NOERROR"
@@ -500,12 +504,12 @@ fn writes_dynamic_updates_to_etcd() {
     assert!(value("master_files/f.zone").contains("ns.f.example. 60 IN A 10.1.0.2\n"));
     assert!(value("private_hosted_zones/F").contains("new.f.example"));
     assert_eq!(world.text("new.f.example"), ["\"here\""]);
-    // A file of several zones is not written. Names outside the file can be added.
+    // zonal does not write a file that several zones use. It can add names outside the file.
     assert_eq!(update("s1.example", "update delete ns.s1.example A"), "REFUSED");
     assert_eq!(update("s1.example", "update add new.s1.example 60 TXT here"), "NOERROR");
     assert_eq!(value("master_files/shared.zone"), master);
 
-    // An update that cannot be written is not served.
+    // zonal does not serve an update that it cannot write.
     world.cut(true);
     assert_eq!(update("u.example", "update add lost.u.example 60 TXT here"), "SERVFAIL");
     world.cut(false);

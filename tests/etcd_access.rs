@@ -5,7 +5,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use std::process::Command;
 
-/// An etcd on loopback that accepts TLS only, with a certificate of its authority and a user name.
+/// An etcd on loopback that accepts only TLS, requires a certificate of its authority, and requires
+/// a user name.
 struct Guarded {
     _process: Process,
     scratch: Scratch,
@@ -24,7 +25,8 @@ impl Guarded {
             let issuer = Issuer::new(params, key);
             let (key, name) = (KeyPair::generate().unwrap(), format!("of-{authority}"));
             let mut params = CertificateParams::new(["localhost".into(), "127.0.0.1".into()]).unwrap();
-            // etcd takes the common name of a certificate as the user name, unless there is a password.
+            // etcd uses the common name of a client certificate as the user name, unless there is a
+            // password.
             params.distinguished_name.push(DnType::CommonName, "nobody");
             scratch.write(&format!("{name}.crt"), params.signed_by(&key, &issuer).unwrap().pem());
             scratch.write(&format!("{name}.key"), key.serialize_pem());
@@ -123,7 +125,8 @@ fn follows_etcd_with_certificates_and_passwords() {
     etcd.put("second");
     is("second");
 
-    // A node with a wrong password, no user name, a wrong certificate or a wrong authority serves nothing, and logs the reason.
+    // A node with a wrong password, without a user name, with a wrong certificate or with a wrong
+    // authority serves nothing, and logs the reason.
     for (user, password, authority, of, why) in [
         ("zonal", "wrong", "ca.crt", "of-ca", "authentication failed"),
         ("", "", "ca.crt", "of-ca", "permission denied"),

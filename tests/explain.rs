@@ -1,4 +1,4 @@
-//! `zonal explain` of a server that runs, with others that it asks, and without one.
+//! `zonal explain` with a running server, with upstream servers, and without a server.
 
 use crate::harness::{
     Scratch, Server, ZONAL, free_port, tree,
@@ -6,7 +6,7 @@ use crate::harness::{
 };
 use std::{fs, net::IpAddr, process::Command, sync::Arc};
 
-/// Exit status, and what is printed to standard output or else to standard error.
+/// The exit status, and standard output, or standard error if standard output is empty.
 fn zonal(arguments: &str) -> (Option<i32>, String) {
     let output = Command::new(ZONAL).args(arguments.split(' ')).output().unwrap();
     let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
@@ -19,7 +19,7 @@ fn explains_answers_of_a_server_and_of_a_manifest() {
     let manifest = Scratch::new();
     for entry in fs::read_dir(tree("tests/fixtures/forwarding")).unwrap().map(Result::unwrap) {
         let text = fs::read_to_string(entry.path()).unwrap().replace("port: 5399", &format!("port: {port}"));
-        // A second server, which is not there.
+        // A second target, which does not exist.
         let text = text.replace(
             "target_ips: [{ip: 127.31.0.53",
             &format!("target_ips: [{{ip: 127.31.0.1, port: {port}}}, {{ip: 127.31.0.53"),
@@ -80,12 +80,12 @@ fn explains_answers_of_a_server_and_of_a_manifest() {
     let asked = value["servers"].as_array().unwrap().iter().find(|server| server["ip"] == "127.31.0.53").unwrap();
     assert!(asked["rtt_ms"].as_f64().is_some_and(|rtt| rtt > 0.0) && asked["state"] == "up", "{json}");
 
-    // Nobody answers any more.
+    // The upstream servers end.
     drop(others);
     let lost = of_server("--resolve nobody.onprem.example");
     has(&lost, &["resolve    ", "cache      the servers failed to answer", "status: SERVFAIL", "EDE: 2"]);
 
-    // Without a server: the manifest's order.
+    // Without a server, the order of the manifest applies.
     let config = manifest.write(
         "etc/zonal.yaml",
         format!(

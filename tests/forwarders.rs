@@ -1,5 +1,5 @@
-//! Clients in two Availability Zones behind one forwarder, which caches: each gets the endpoint of its own AZ, whoever asked
-//! before. The forwarders are those that people run, and nobody else may speak for a client.
+//! Clients in two Availability Zones behind one caching forwarder: each client gets the endpoint of
+//! its own AZ, also from the cache. Only a configured forwarder may state a client's address.
 
 use crate::harness::{Process, ZONAL, can_run, lab::Lab, wait_until};
 
@@ -75,7 +75,7 @@ forwarders:
     speaks_for: [app, shared, twin]
 "#;
 
-/// A server, and two clients in two AZs. `listen` is what the server listens on.
+/// A server, and two clients in two AZs. `listen` is the server's list of listen addresses.
 fn cloud(lab: &mut Lab, listen: &str) -> Process {
     lab.router("tgw");
     // 10.2.8.53 is no entry point.
@@ -108,7 +108,7 @@ fn forwarder(lab: &mut Lab, addresses: &[&str], command: &[&str]) -> Process {
     process
 }
 
-/// How many queries zonal has answered.
+/// The number of queries that zonal has answered.
 fn answered(lab: &Lab) -> u64 {
     let output = lab.run("server", &["curl", "-s", "http://127.0.0.1:9153/metrics"]);
     let text = String::from_utf8(output.stdout).unwrap();
@@ -116,14 +116,14 @@ fn answered(lab: &Lab) -> u64 {
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
 }
 
-/// Names, who asks for them in which order, and what is theirs.
+/// Service names, the order of the clients' queries, and the expected address in each AZ.
 const ORDERS: [(&str, &str, [&str; 2]); 3] = [
     ("sqs", "abab", ["10.2.0.10", "10.2.16.10"]),
     ("kms", "baba", ["10.2.0.11", "10.2.16.11"]),
     ("sns", "aabba", ["10.2.0.12", "10.2.16.12"]),
 ];
 
-/// Both clients get what is theirs, in every order, by UDP and TCP.
+/// Both clients get the address of their own AZ, in every order, over UDP and TCP.
 fn keeps_the_az(lab: &Lab, address: &str) {
     let ask = |node: &str, question: &str| lab.dig(node, &format!("@{address} {question}"));
     for (name, order, [a, b]) in ORDERS {
@@ -152,7 +152,7 @@ fn keeps_the_az(lab: &Lab, address: &str) {
     }
 }
 
-/// Each client's second question is answered from the forwarder's cache.
+/// The forwarder's cache answers each client's second query.
 fn caches(lab: &Lab, address: &str) {
     let ask = |node: &str, name: &str| lab.dig(node, &format!("@{address} {name} A"));
     let names = ["sqs.example", "vpce-kms.kms.vpce.example", "vpce-sns-us-east-1b.sns.vpce.example"];
@@ -176,7 +176,8 @@ fn dnsdist_with_proxy_protocol() {
     }
     let mut lab = Lab::new();
     let _server = cloud(&mut lab, WILDCARD);
-    // Its health checks are LOCAL headers. What it is asked at 5353 has come through the twin's VPC endpoint.
+    // dnsdist's health checks are PROXY headers with the command LOCAL. Queries at port 5353 stand
+    // for queries through the twin's VPC endpoint.
     let config = lab.scratch.write(
         "dnsdist.conf",
         "setLocal('10.2.0.21:53')\naddLocal('[fd00:2::21]:53')\naddLocal('10.2.0.21:5353')\nsetACL({'0.0.0.0/0', '::/0'})\n\
@@ -197,7 +198,8 @@ fn dnsdist_with_proxy_protocol() {
         }
     }
 
-    // kdig speaks it too, over UDP: from the forwarder's address, and from one that is none.
+    // kdig sends PROXY headers over UDP, too: from the forwarder's address, and from an address
+    // that belongs to no forwarder.
     let kdig = |node: &str, client: &str| {
         let proxy = format!("+proxy={client}-10.2.0.53");
         let output =
@@ -208,7 +210,7 @@ fn dnsdist_with_proxy_protocol() {
     assert_eq!(kdig("forwarder", "10.1.16.7"), "10.2.16.10");
     let forged = kdig("app-b", "10.1.0.7");
     assert!(!forged.contains("10.2."), "{forged}");
-    // From the forwarder nothing comes in without a header.
+    // zonal accepts no query from the forwarder without a header.
     let reply = lab.dig("forwarder", "@10.2.0.53 sqs.example A +notcp");
     assert_eq!((reply.status.as_str(), reply.ede.as_slice()), ("REFUSED", &[18][..]), "{reply}");
     let reply = lab.dig("forwarder", "@10.2.0.53 sqs.example A +tcp");
@@ -238,7 +240,7 @@ fn dnsdist_with_client_subnet() {
         assert_eq!(reply.data("A"), [own], "over IPv6\n{reply}");
     }
 
-    // A subnet from anybody else counts for nothing.
+    // A client subnet from any other source is ignored.
     let output = lab.run("app-b", &["dig", "@10.2.0.53", "sqs.example", "A", "+subnet=10.1.0.7/32"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("10.2.16.10") && !text.contains("10.2.0.10") && !text.contains("CLIENT-SUBNET"), "{text}");
@@ -269,7 +271,7 @@ fn dnsmasq_with_client_subnet() {
     keeps_the_az(&lab, "10.2.0.20");
 }
 
-/// The configuration of an Unbound that tells so many bits of a client's address.
+/// An Unbound configuration that sends `bits` bits of a client's address.
 fn unbound(lab: &Lab, bits: u8) -> String {
     let config = format!(
         "server:\n  module-config: \"subnetcache iterator\"\n  interface: 10.2.0.20\n  access-control: 0.0.0.0/0 allow\n  \
@@ -287,7 +289,7 @@ fn unbound_with_client_subnet() {
     }
     let mut lab = Lab::new();
     let _server = cloud(&mut lab, WILDCARD);
-    // Prefixes as long as the subnets or longer tell the AZ; those of 24 bits are Unbound's default.
+    // Prefixes at least as long as the subnets identify the AZ. 24 bits is Unbound's default.
     for (number, len) in [24, 32].into_iter().enumerate() {
         let config = unbound(&lab, len);
         let command = ["unbound", "-d", "-c", &config];
@@ -312,8 +314,11 @@ fn unbound_with_client_subnet() {
     }
 }
 
-/// A resolver that is told REFUSED because of whom it asks for has to ask again for itself (RFC 7871, 7.1.3), and keeps what it
-/// hears then for all: what is the forwarder's own must not come to others that way.
+/// A REFUSED answer for one client never reaches another client.
+///
+/// A resolver that gets REFUSED for a client subnet asks again without one (RFC 7871, section
+/// 7.1.3), and caches that answer for all clients. So zonal must not answer it with the forwarder's
+/// own view.
 #[test]
 fn what_a_client_is_refused_comes_to_nobody() {
     if !can_run(&["ip", "dig", "setpriv", "sysctl", "unbound"]) {
@@ -336,7 +341,8 @@ fn what_a_client_is_refused_comes_to_nobody() {
     }
 }
 
-/// The addresses that the resolver has in every VPC: no entry point, so that the source tells the VPC.
+/// The resolver's addresses that are the same in every VPC. They are no entry points, so the source
+/// address selects the VPC.
 #[test]
 fn local_addresses() {
     if !can_run(&["ip", "dig", "setpriv", "sysctl"]) {
@@ -356,7 +362,7 @@ fn local_addresses() {
             ] {
                 let reply = lab.dig(node, &format!("@{server} whoami.zonal TXT {transport}"));
                 if node == "app-b" && server.contains('.') {
-                    // The twin has its address too.
+                    // The twin VPC has the same source address.
                     assert_eq!(reply.status, "REFUSED", "{reply}");
                     continue;
                 }

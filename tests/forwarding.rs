@@ -1,4 +1,5 @@
-//! Forwarding: real servers in front of and behind zonal, and servers that fail, forge and flood.
+//! Forwarding: real servers before and behind zonal, and servers that fail, send forged responses
+//! or flood.
 
 mod delegated;
 mod failing;
@@ -21,8 +22,8 @@ struct Resolver {
     _directory: Scratch,
 }
 
-/// The networks of two tenants: clients with addresses in 127.70.0.0/16 are in vpc-a, in
-/// 127.71.0.0/16 in vpc-b.
+/// The networks of two tenants: clients in 127.70.0.0/16 are in vpc-a, clients in 127.71.0.0/16 in
+/// vpc-b.
 const TENANTS: &str = "vpcs:
   vpc-a: {region: us-east-1, cidr_blocks: [127.70.0.0/16]}
   vpc-b: {region: us-east-1, cidr_blocks: [127.71.0.0/16]}

@@ -1,7 +1,7 @@
 //! Fuzzing with mutated input: packets, manifests, master files and responses of primaries.
 //!
 //! Each target is a function of octets. A run first replays the corpus in `tests/fuzz/corpus`, then
-//! mutates its entries for `FUZZ_SECONDS` (default: 20). An input that fails is printed in hexadecimal:
+//! mutates its entries for `FUZZ_SECONDS` (default: 20). A failing input is printed in hexadecimal;
 //! add it to the corpus.
 
 #[path = "fuzz/mutate.rs"]
@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
-/// The largest memory that one input can use at a time, in octets.
+/// The maximum memory that one input may use at a time, in octets.
 const MOST_MEMORY: u64 = 256 << 20;
 
 fn run(target: &str, check: impl Fn(&[u8]), dictionary: &[&[u8]]) {

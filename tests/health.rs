@@ -1,4 +1,5 @@
-//! Health checks of a running server: what answers follow, what is set by hand, and what a cut-off node does.
+//! Health checks of a running server: answers that depend on health, health that an operator sets,
+//! and an isolated node.
 
 use crate::harness::{Scratch, Server, ZONAL, can_run, http_get, http_send, wait_until};
 use serde_json::Value;
@@ -43,7 +44,8 @@ impl Drop for Target {
     }
 }
 
-/// An endpoint with two interfaces in each of two subnets, checked every second on `port`, and some health checks.
+/// An endpoint with two interfaces in each of two subnets, checked every second on `port`, and more
+/// health checks.
 fn manifest(port: &str, checks: &str) -> String {
     let interface = |n: u8, address: &str| format!("      - {{availability_zone_id: az{n}, ipv4: {address}}}\n");
     let interfaces: String = [(1, "127.81.0.4"), (2, "127.81.0.5"), (3, "127.81.1.4"), (4, "127.81.1.5")]
@@ -130,7 +132,7 @@ fn answers_leave_out_an_interface_that_fails_its_check_and_take_it_back() {
     let (text, _) = zonal(&server, &["explain", "--from", "127.81.0.9", "svc.example"]);
     assert!(text.contains("127.81.0.4") && text.contains("unhealthy"), "{text}");
 
-    // What is known is known to the next process.
+    // The health survives a restart.
     let server = server.restart().ready();
     assert_eq!(answer(&server), ALL[1..]);
     let again = Target::start(&format!("127.81.0.4:{port}"));
@@ -174,7 +176,7 @@ fn verdicts_are_set_by_hand_for_a_time_and_survive_a_restart() {
     assert!(is_done, "{text}");
     wait_for_answer(&server, &ALL);
 
-    // An EXTERNAL check takes reports, and a CALCULATED one counts them.
+    // An EXTERNAL check accepts reports, and a CALCULATED check counts other checks.
     let healthy = |id: &str| target(&server, id)["healthy"].as_bool().unwrap();
     assert!(healthy("hc-ext") && healthy("hc-any") && target(&server, "hc-off")["state"] == "disabled");
     let (text, is_done) = zonal(&server, &["health", "set", "hc-ext", "unhealthy"]);
@@ -211,12 +213,12 @@ fn a_node_that_loses_nearly_all_targets_at_once_keeps_its_answers() {
     for address in ALL {
         wait_for_state(&server, &format!("vpce/{address}"), "unhealthy");
     }
-    // Not one is left out, not even those that failed before the node knew.
+    // No address is left out, not even one whose check failed before the node was isolated.
     wait_for_answer(&server, &ALL);
     assert_eq!(server.metric(&["zonal_health_isolated"]), 1.0);
     let (text, is_fine) = zonal(&server, &["health"]);
     assert!(text.contains("The node is isolated") && text.contains("frozen") && !is_fine, "{text}");
-    // Half of them are back: it follows its targets again.
+    // Half of the targets answer again, so the node follows its checks again.
     let back: Vec<Target> = ALL[..2].iter().map(|address| Target::start(&format!("{address}:{port}"))).collect();
     wait_for_answer(&server, &ALL[..2]);
     wait_until("it is no longer isolated", || server.status()["isolated_since"].is_null().then_some(()));
@@ -239,7 +241,7 @@ fn targets_that_never_answer_do_not_delay_the_others() {
     let (_directory, server) = start("9", &checks, "health: {max_in_flight: 4}\n");
     let attempts_at = |id: &str| target(&server, id)["attempts"][0]["at"].as_i64().unwrap_or(0);
     wait_for_state(&server, "hc-good", "healthy");
-    // Ten seconds later every attempt at the good one is a fresh one still.
+    // After ten seconds, the attempts of the healthy check are still recent.
     let start = attempts_at("hc-good");
     wait_until("time goes on", || (attempts_at("hc-good") >= start + 10).then_some(()));
     let attempts = target(&server, "hc-good")["attempts"].as_array().unwrap().clone();
@@ -269,7 +271,8 @@ fn a_check_by_name_asks_the_address_that_the_view_has_and_no_other_network() {
     std::thread::sleep(Duration::ZERO);
 }
 
-/// A zone with a group for each policy that health decides, and endpoint `vpce` behind an alias.
+/// A zone with a record group for each policy that uses health, and endpoint `vpce` behind an
+/// alias.
 const ZONE: &str = "\
 private_hosted_zones:
   Z:
@@ -335,7 +338,7 @@ fn routing_policies_follow_health() {
     {
         assert!(text.contains(line), "{line}: {text}");
     }
-    // A transfer does not carry what differs from client to client.
+    // A zone whose answers differ between clients cannot be transferred.
     let port = server.port.to_string();
     let arguments = ["-b", "127.81.0.9", "@127.0.0.1", "-p", &port, "corp.example", "AXFR"];
     let output = Command::new("dig").args(arguments).output().unwrap();

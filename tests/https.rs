@@ -1,4 +1,4 @@
-//! DoH with foreign clients: refused bodies, TLS records, and the end of a connection.
+//! DoH with other vendors' clients: refused bodies, TLS records, and the end of a connection.
 
 use crate::harness::{
     Scratch, can_run,
@@ -30,14 +30,14 @@ use zonal::answer::Transport;
 
 const SQS: &[u8] = b"\0\0\x01\0\0\x01\0\0\0\0\0\0\x03sqs\x09us-east-1\x09amazonaws\x03com\0\0\x01\0\x01";
 
-/// dnsperf 2.10 reads one response from each TLS record.
+/// Each response has its own TLS record, because dnsperf 2.10 reads one response from each record.
 #[test]
 fn each_http2_response_has_a_tls_record_of_its_own() {
     let server = SecureServer::start(&tree("zones"), "");
     let client = server.client("127.1.0.7");
     let records = Arc::new(AtomicUsize::new(0));
     RUNTIME.block_on(async {
-        // A relay counts the TLS records of application data that the server sends.
+        // A relay counts the TLS records of application data from the server.
         let (near, far) = tokio::io::duplex(1 << 20);
         let (mut from_server, mut to_server) = client.tcp(Transport::Https).await.into_split();
         let (mut from_client, mut to_client) = tokio::io::split(far);
@@ -93,7 +93,7 @@ fn dnsperf_loses_no_doh_query() {
     }
 }
 
-/// curl loses the response when the connection is reset while it still sends.
+/// If the server resets the connection while curl still sends, curl loses the response.
 #[test]
 fn clients_see_errors_while_they_still_send() {
     if !can_run(&["curl"]) {
@@ -178,7 +178,7 @@ fn clients_see_errors_while_they_still_send() {
     });
 }
 
-/// Python's clients take a PING after GOAWAY for an error, and a request fails.
+/// Python's clients treat a PING frame after GOAWAY as an error, and a request fails.
 #[test]
 fn strict_http2_clients_lose_no_request_at_the_end() {
     let slow =
@@ -204,7 +204,8 @@ fn strict_http2_clients_lose_no_request_at_the_end() {
         for _ in 0..3 {
             assert_eq!(idle.ask(quick).await.unwrap()[7], 1);
         }
-        // The connection is closed meanwhile: the client sends the next request on a new one.
+        // The server closes the connection meanwhile, so the client sends the next request on a new
+        // connection.
         tokio::time::sleep(Duration::from_secs(4)).await;
         assert_eq!(idle.ask(quick).await, Err(Ended::Unsent));
 

@@ -1,7 +1,7 @@
 //! No client gets a name or an address that its view lacks, over generated topologies.
 //!
-//! The model of [`crate::model`] says who sees which zones and private names; here every record of every answer is traced
-//! back to a source that the client may see, whatever was asked.
+//! The model of [`crate::model`] defines which zones and private names a client sees. This test
+//! traces each record of each answer back to a source that the client may see.
 
 use crate::model::{
     generate::{self},
@@ -12,10 +12,10 @@ use crate::model::{
 use proptest::test_runner::TestCaseError;
 use std::collections::BTreeSet;
 
-/// How many questions each world is asked.
+/// The number of queries to each world.
 const QUESTIONS: usize = 60;
 
-/// What a client may get.
+/// The addresses and zones that a client may see.
 struct Allowed {
     addresses: BTreeSet<String>,
     apexes: Vec<N>,
@@ -24,7 +24,7 @@ struct Allowed {
 fn allowed(world: &World, who: &Who) -> Allowed {
     let mut addresses = BTreeSet::new();
     let mut apexes = Vec::new();
-    // Regional and zonal names are public, and with them the addresses of all interfaces that have names.
+    // Regional and zonal names are public, and so are the addresses of all interfaces with names.
     for (id, endpoint) in &world.manifest.vpc_endpoints {
         let service = &world.manifest.vpc_endpoint_services[&endpoint.service_name];
         let is_named = !matches!(
@@ -49,12 +49,13 @@ fn allowed(world: &World, who: &Who) -> Allowed {
         }
     }
     apexes.extend(["ec2.internal", "compute.internal", "10.in-addr.arpa", "localhost"].map(name));
-    // Special-use names, which everybody has.
+    // All clients see the special-use names.
     apexes.extend(["test", "invalid", "onion", "alt", "home.arpa", "service.arpa"].map(name));
     Allowed { addresses, apexes }
 }
 
-/// Whether an autodefined name says the very address that it has, of a range that the client's view knows by name.
+/// Whether an autodefined name contains its own address, in a range whose names the client's view
+/// has.
 fn autodefined(world: &World, who: &Who, owner: &str, address: &str) -> bool {
     if owner.ends_with("localhost.") {
         return matches!(address, "127.0.0.1" | "::1");
@@ -73,7 +74,7 @@ fn autodefined(world: &World, who: &Who, owner: &str, address: &str) -> bool {
 fn a_client_gets_only_answers_of_its_view() {
     worlds(400, 4_711, |world, snapshot, dice| {
         let mut pool = generate::interesting(world);
-        // What zones lead to is asked for as well: names that only some may see.
+        // Also queries the targets of CNAME records, which only some clients may see.
         pool.extend(world.data.values().flatten().filter(|rr| rr.rtype == 5).map(|rr| name(&rr.data.text())));
         let identifiers = identifiers(world);
         for number in 0..QUESTIONS {
@@ -116,7 +117,7 @@ fn a_client_gets_only_answers_of_its_view() {
     });
 }
 
-/// Whatever names a resource of the manifest, account and zone names too.
+/// The identifiers in the manifest, and the names of accounts and zones.
 fn identifiers(world: &World) -> Vec<String> {
     let m = &world.manifest;
     let mut out: Vec<String> = m.vpcs.keys().cloned().collect();

@@ -1,4 +1,5 @@
-//! Journals of dynamic updates: zonal reports what overrides the files, shows it, and drops it.
+//! Journals of dynamic updates: zonal reports the records that override the files, shows the
+//! journal, and drops it.
 
 use crate::harness::{Scratch, Server, ZONAL, can_run, http_get, wait_until};
 use std::{
@@ -23,7 +24,7 @@ private_hosted_zones:
     allow_update: [{tsig_key: update}]
 ";
 
-/// The master file, with an address of `www`.
+/// The master file, with this address for `www`.
 fn file(address: &str) -> String {
     format!(
         "$TTL 60\n@ SOA ns h 1 1 1 1 60\n@ NS ns\nns A 10.1.0.53\nwww A {address}\nold A 10.1.0.3\n*.w A 10.1.0.4\nsame A 10.1.0.5\n"
@@ -46,7 +47,7 @@ fn dig(server: &Server, name: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().into()
 }
 
-/// Runs zonal with a configuration. Returns its output, and whether it succeeds.
+/// Runs zonal with the configuration in a directory. Returns its output, and whether it succeeded.
 fn zonal(server: &Scratch, arguments: &[&str]) -> (String, bool) {
     let output =
         Command::new(ZONAL).args(arguments).args(["--config", "zonal.yaml"]).current_dir(server.path()).output();
@@ -82,7 +83,8 @@ fn reports_shows_and_drops_journals() {
             "inline.example",
             "update delete www.inline.example A\nupdate add www.inline.example 60 A 10.9.0.5\n",
         );
-        // An edited file is served, except for the record sets that updates override, which are logged.
+        // zonal serves an edited file, except for the record sets that updates override. It logs
+        // those record sets.
         write("10.1.0.2");
         let told = "the A records of www.corp.example. are not served: a dynamic update has replaced them";
         for text in [
@@ -172,8 +174,8 @@ fn reports_shows_and_drops_journals() {
     }
 }
 
-/// Updates and serials that were acknowledged are lost with a damaged file. No source has them, so that the node says that it is
-/// stale until somebody has seen to it.
+/// A damaged file loses acknowledged updates and serials. No source can restore them, so the node
+/// reports that it is stale until an operator removes the damaged copy.
 #[test]
 fn a_damaged_journal_or_file_of_serials_makes_the_node_stale_until_its_copy_is_gone() {
     if !can_run(&["nsupdate", "dig"]) {
@@ -205,7 +207,7 @@ fn a_damaged_journal_or_file_of_serials_makes_the_node_stale_until_its_copy_is_g
             }
         };
         has_state(&server, false);
-        // An octet in the middle of the file: all behind it is lost.
+        // Damages one octet in the middle of the file; all data after it is lost.
         let damage = |server: &mut Server, name: &str| {
             server.process.kill();
             let path = state.join(name);
@@ -223,7 +225,7 @@ fn a_damaged_journal_or_file_of_serials_makes_the_node_stale_until_its_copy_is_g
         };
 
         damage(&mut server, "updates/Z0CORP.journal");
-        // It stays so: by a restart, a change of the files, a reload, and an update.
+        // The node stays stale after a restart, a change of the files, a reload and an update.
         for _ in 0..2 {
             server = server.restart();
             wait_until("it is served", || (dig(&server, "n1.corp.example") == "10.9.0.1").then_some(()));
@@ -235,7 +237,8 @@ fn a_damaged_journal_or_file_of_serials_makes_the_node_stale_until_its_copy_is_g
         add(&server, 4);
         reload(&server);
         has_state(&server, true);
-        // What is left of the journal is dropped with its copy, or stays when somebody removes the copy alone.
+        // The undamaged part of the journal is dropped together with the copy, or remains if an
+        // operator removes only the copy.
         if ready_when_stale {
             let (text, is_well) = zonal(&server.scratch, &["journal", "drop", "Z0CORP"]);
             assert!(is_well, "{text}");

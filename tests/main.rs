@@ -1,5 +1,6 @@
-//! The tests that need the whole program: transcripts, topologies of real servers, reloads under load, the documentation; and
-//! what checks it with generated worlds: a naive model, other servers, mutated input.
+//! The integration tests, which run the whole program: transcripts, topologies of real servers,
+//! reloads under load and the documentation. Generated tests compare it with a naive model and with
+//! other servers, and send it mutated input.
 
 mod allocations;
 mod anchors;

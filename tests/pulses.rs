@@ -1,4 +1,4 @@
-//! UDP answers that would amplify an attack: large ones, and late ones.
+//! UDP answers that would amplify an attack: large answers, and late answers.
 
 use crate::harness::{
     Scratch, Server,
@@ -50,7 +50,7 @@ fn ask(socket: &UdpSocket, query: &[u8]) -> Vec<u8> {
     reply
 }
 
-/// The server's own cookie for a client with this one.
+/// The server cookie of a reply (RFC 7873).
 fn cookie(reply: &[u8]) -> Option<Vec<u8>> {
     let message = Message::from_vec(reply).unwrap();
     let options = message.edns.as_ref()?.options().as_ref().to_vec();
@@ -104,7 +104,7 @@ fn large_udp_answers_beyond_the_limit_are_truncated_unless_a_cookie_proves_the_a
     };
     let begun = std::time::Instant::now();
     let of_one = whole(400, &|_| "large.example.".into(), None);
-    // Twenty a second, and those of two seconds at once.
+    // The limit is 20 per second, with a burst of two seconds.
     let budget = |per_second: usize| per_second * (3 + begun.elapsed().as_secs() as usize);
     assert!((40..=budget(20)).contains(&of_one), "{of_one}");
     let wildcards = whole(2000, &|n| format!("n{n}.large.example."), None);
@@ -130,7 +130,7 @@ fn large_udp_answers_beyond_the_limit_are_truncated_unless_a_cookie_proves_the_a
     });
 }
 
-/// Answers that come at the same time, long after their queries, would be a pulse (DNSBomb).
+/// Many late answers at the same moment would be a pulse (DNSBomb).
 #[test]
 fn late_udp_answers_are_cached_and_not_sent() {
     let fake = Fake::start("127.0.0.1:0", |asked| match asked.label().starts_with("soon") {
@@ -152,7 +152,7 @@ fn late_udp_answers_are_cached_and_not_sent() {
     });
     assert_eq!(Message::from_vec(&by_tcp).unwrap().answers.len(), 1);
     server.wait_for_metric(&["zonal_dropped_total", "late", "udp"], 100.0);
-    // The only answer is that to the client whose cookie proves its address.
+    // Only the client whose cookie proves its address gets an answer.
     let mut reply = [0; 512];
     let len = socket.recv(&mut reply).unwrap();
     assert_eq!((u16::from_be_bytes([reply[0], reply[1]]), reply[7]), (1000, 1), "{len}");

@@ -1,4 +1,4 @@
-//! Changes that are pushed by HTTP, with curl.
+//! Changes that curl pushes over HTTP.
 
 use crate::harness::{Scratch, Server, can_run, http_get, reply::Reply, wait_until, wait_until_equal};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// A response of the admin API.
+/// A response of the HTTP API.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -109,12 +109,13 @@ fn replaces_the_whole_manifest() {
     let answer = push.send("PUT", "/v1/manifest", &whole(5, "five"));
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.json()["changes"].as_array().unwrap().len(), 2);
-    // The manifest is served when the response comes.
+    // zonal serves the manifest before it responds.
     assert_eq!(push.text("one.example"), ["one.example. 0 TXT \"five\""]);
     assert_eq!(http_get(push.0.admin, "/ready").unwrap().0, 200);
     let before = push.0.status();
 
-    // The same manifest changes nothing. An older one, or another one with the same generation, is refused.
+    // The same manifest changes nothing. zonal refuses a lower generation, and other content with
+    // the same generation.
     for (manifest, status) in [
         (whole(5, "five"), 200),
         (whole(4, "four"), 409),
@@ -159,7 +160,7 @@ fn replaces_the_whole_manifest() {
     ] {
         assert_eq!(push.ask("PUT", "/v1/manifest", headers, body).status, status, "{body}");
     }
-    // The default media type of curl: the error names the header and its right value.
+    // curl sends another media type by default: the error names the header and the right value.
     for (method, path, right) in [
         ("PUT", "/v1/manifest", "application/json"),
         ("PUT", "/v1/vpcs/vpc", "application/json"),
@@ -177,7 +178,7 @@ fn replaces_the_whole_manifest() {
         );
     }
 
-    // A manifest that was read can be put back.
+    // A manifest from a GET request can be sent back.
     let mut read = push.get("/v1/manifest").json();
     assert_eq!(read["generation"], 5);
     assert_eq!(push.send("PUT", "/v1/manifest", &read).status, 200);
@@ -228,7 +229,7 @@ fn changes_single_resources() {
     assert_eq!(push.send("PATCH", path, &json!({"nmae": 1})).status, 422);
     assert_eq!(push.send("PATCH", "/v1/private_hosted_zones/none", &json!({})).status, 404);
 
-    // A batch with a master file and a zone that names it, whose identifier has a slash.
+    // A batch with a master file and a zone that uses it. The zone's identifier has a slash.
     let zone_file = json!({"name": "two.example", "vpc_ids": ["vpc"], "file": "two.zone"});
     let text = "$TTL 0\n@ SOA ns hostmaster 1 1 1 1 1\n@ NS ns\nns A 127.0.0.1\n@ TXT file\n";
     let operations = json!({"operations": [
@@ -246,7 +247,7 @@ fn changes_single_resources() {
     assert_eq!(push.text("two.example"), ["two.example. 0 TXT \"newer\""]);
     assert_eq!(push.ask("DELETE", "/v1/master_files/two.zone", &["Content-Type:"], "").status, 422, "a zone needs it");
 
-    // A batch is made as a whole, or not at all.
+    // zonal applies a batch completely, or not at all.
     let operations = json!({"operations": [
         {"method": "PUT", "kind": "private_hosted_zones", "id": "Z1", "resource": zone("one.example", "half")},
         {"method": "DELETE", "kind": "private_hosted_zones", "id": "none"},
@@ -321,7 +322,7 @@ fn lists_resources_in_pages() {
     }
 }
 
-/// Of two clients that change the same version at once, exactly one succeeds.
+/// If two clients change the same version at the same time, exactly one succeeds.
 #[test]
 fn accepts_one_of_two_changes_of_the_same_version() {
     if !can_run_here() {
@@ -365,7 +366,7 @@ fn ignores_an_incomplete_body() {
     let mut stream = TcpStream::connect(push.0.admin).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
     drop(stream);
-    // A client that sends nothing more does not block others.
+    // A client that sends an incomplete request does not block others.
     let mut stream = TcpStream::connect(push.0.admin).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
     assert_eq!(push.send("PUT", "/v1/manifest", &whole(2, "other")).status, 200);
@@ -401,7 +402,7 @@ fn streams_generations() {
         has(&format!("event: generation\nid: {}\n", generation + n));
         has(&format!("\"revision\":{}", push.0.status()["revision"]));
     }
-    // Too many followers get an error. Other requests are answered.
+    // Followers beyond the limit get an error. Other requests are answered.
     let more: Vec<_> = (0..20)
         .map(|n| crate::harness::Process::start(&["curl", "-sSN", &url], &scratch, &format!("more-{n}")))
         .collect();
@@ -431,7 +432,7 @@ fn checks_tokens_and_certificates() {
         scratch.write(&format!("{name}.key"), key.serialize_pem());
     }
     let file = |name: &str| scratch.path().join(name).display().to_string();
-    // `secret` and `look`
+    // Hashes the tokens `secret` and `look`.
     let digest = |token: &str| {
         let output = Command::new("sh").args(["-c", &format!("printf %s {token} | sha256sum")]).output().unwrap();
         String::from_utf8_lossy(&output.stdout)[..64].to_string()
@@ -479,12 +480,12 @@ fn checks_tokens_and_certificates() {
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
         assert_eq!((ask("GET", "/v1/vpcs", &more), ask("PUT", "/v1/vpcs/vpc", &more)), (read, write), "{more:?}");
     }
-    // A body that is too large.
+    // A body above the size limit.
     let large = format!("{{\"region\": \"{}\"}}", "x".repeat(2_000));
     let arguments = ["--cacert", &ca, "-X", "PUT", "-H", JSON, "-H", "Authorization: Bearer secret"];
     assert_eq!(curl(&format!("{url}/v1/vpcs/a"), &arguments, &large).status, 413);
 
-    // Without tokens and certificates, zonal does not start on an address that is not loopback.
+    // Without tokens and certificates, zonal does not start on an address outside loopback.
     let config = "control_plane: {push: {}}\nadmin: {address: '0.0.0.0:9153'}\n";
     let config = scratch.write("open.yaml", config);
     let output =
@@ -510,7 +511,7 @@ fn reads_resources_of_other_sources() {
     assert!(answer.status == 405 && answer.body.contains("is not `push`"), "{answer:?}");
 }
 
-/// The document lists every operation, and no other.
+/// The OpenAPI document lists every operation, and no other.
 #[test]
 fn describes_the_api_in_its_openapi_document() {
     if !can_run_here() {
@@ -554,7 +555,7 @@ fn describes_the_api_in_its_openapi_document() {
     }
 }
 
-/// The commands of the reference page work.
+/// The commands on the reference page work.
 #[test]
 fn accepts_the_examples_of_the_reference() {
     if !can_run_here() {
@@ -579,8 +580,8 @@ fn accepts_the_examples_of_the_reference() {
     assert_eq!(reply.data("A"), ["127.1.0.10"], "{reply}");
 }
 
-/// With `on_error: set_aside`, a resource that is put with any number of problems is served as it was before, and so is all
-/// that refers to it.
+/// With `on_error: set_aside`, zonal keeps the former version of a resource with any number of
+/// problems, and of all resources that refer to it.
 #[test]
 fn serves_the_former_version_of_a_resource_with_several_problems() {
     if !can_run_here() {
@@ -636,7 +637,7 @@ fn serves_the_former_version_of_a_resource_with_several_problems() {
             }
             let aside = push.0.status()["set_aside"].clone();
             match answer.status {
-                // It is taken, and told.
+                // The change is accepted, and the response lists the resource.
                 200 => {
                     let told: Vec<_> =
                         aside.as_array().unwrap().iter().map(|one| (&one["id"], &one["served"])).collect();

@@ -1,4 +1,4 @@
-//! The query log in files, sockets and HTTP, and with destinations that fail.
+//! The query log: in files, over sockets and HTTP, and with destinations that fail.
 
 mod programs;
 
@@ -23,8 +23,8 @@ use std::{
     time::Duration,
 };
 
-/// A manifest with two tenants with the same zone names, and a hub that forwards. `logs` are the query log configurations, and
-/// `port` is the port of the upstream server.
+/// A manifest with two tenants that have the same zone names, and a hub that forwards. `logs` are
+/// the query log configurations, and `port` is the port of the upstream server.
 fn manifest(logs: &str, port: u16) -> String {
     format!(
         r#"
@@ -71,8 +71,8 @@ query_log_configs:
     )
 }
 
-/// A server with these logs, and the directory of its manifest. It forwards to a port. `allow` has the allowed destinations that
-/// are not files.
+/// A server with these logs, and the directory of its manifest. It forwards to `port`. `allow`
+/// lists the permitted destinations that are not files.
 fn server(logs: &str, port: u16, allow: &str) -> (Server, Scratch) {
     let scratch = Scratch::new();
     scratch.write("manifest.yaml", manifest(logs, port));
@@ -152,7 +152,8 @@ fn entries_are_in_the_schema_of_route_53() {
         ("ip-127-61-0-9.ec2.internal A", "NOERROR"),
     ] {
         assert_eq!(ask(&server, client, question), status, "{question}");
-        // The queries are sent one after another, because entries of several threads have no order.
+        // The test sends the queries one after another, because entries of several threads have no
+        // order.
         count += 1;
         wait_for_lines(&path, count);
     }
@@ -247,7 +248,7 @@ fn entries_are_in_the_schema_of_route_53() {
     assert!(entries[0]["zonal"].get("cache").is_none(), "nobody else was asked: {}", entries[0]);
 }
 
-/// The client and the entry point decide which logs have a query.
+/// The client and the entry point decide which logs record a query.
 #[test]
 fn a_log_has_queries_of_its_own_networks_only() {
     if !can_run(&["setpriv"]) {
@@ -275,7 +276,7 @@ fn a_log_has_queries_of_its_own_networks_only() {
     assert!(!log_of(&server, "nobody").exists());
 }
 
-/// Control characters in a name reach no terminal, and break no line.
+/// A control character in a name reaches no terminal, and splits no line.
 #[test]
 fn escapes_names() {
     if !can_run(&["setpriv"]) {
@@ -444,7 +445,7 @@ fn entries_go_to_stdout_sockets_and_http() {
     server.process.wait_for_log("this node does not list `tcp:127.0.0.1:9` in `query_log.allow`");
 }
 
-/// First the socket does not exist, then its server does not read, and then it reads.
+/// At first the socket does not exist, then its server does not read, and then it reads.
 #[test]
 fn a_dead_destination_delays_no_query() {
     if !can_run(&["setpriv"]) {
@@ -512,7 +513,7 @@ fn a_full_disk_delays_no_query() {
         (written(&server, "written") + written(&server, "dropped") == 3000.0).then_some(())
     });
     assert!(written(&server, "dropped") > 500.0);
-    // A short batch may still have fitted. The next one does not.
+    // One short batch may still fit into the file system. The next one does not.
     wait_until("the failure is reported", || {
         ask(&server, "127.61.0.7", "www.corp.test A");
         (server.metric(&["zonal_query_log_failed"]) == 1.0).then_some(())
@@ -579,7 +580,7 @@ fn applies_sampling_limits_filters_and_privacy() {
     assert!(!log_of(&server, "none").exists());
 }
 
-/// A changed configuration applies to later queries. A log that ends leaves no metric.
+/// A changed configuration applies to later queries. A removed log leaves no metric.
 #[test]
 fn logs_follow_the_manifest() {
     if !can_run(&["setpriv"]) {
@@ -615,7 +616,7 @@ fn logs_follow_the_manifest() {
     wait_for_lines(&log_of(&server, "third"), 2);
 }
 
-/// All entries are written when the server ends.
+/// zonal writes all entries before it ends.
 #[test]
 fn writes_all_entries_at_the_end() {
     if !can_run(&["setpriv"]) {

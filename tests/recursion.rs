@@ -1,4 +1,5 @@
-//! The internet resolver: recursion through a root of our own, and the servers of a `resolv.conf`.
+//! The internet resolver: recursion from a private root, and forwarding to the servers of a
+//! `resolv.conf`.
 
 mod answers;
 mod forwarded;
@@ -8,7 +9,7 @@ mod servers;
 use crate::harness::{Process, ZONAL, lab::Lab, wait_until};
 use std::{fs, process::Command};
 
-/// The servers of the root, of `test.` and of the zones below it; and one that is not there.
+/// The servers of the root, of `test.` and of the zones below it, and an address without a server.
 const ROOT: &str = "198.18.0.1";
 const TLD: &str = "198.18.1.1";
 const LEAF: &str = "198.18.2.1";
@@ -36,7 +37,7 @@ private_hosted_zones:
       - {name: db, type: A, ttl: 60, records: [10.1.0.98]}
 "#;
 
-/// What every zone has, but for the root.
+/// The records of every zone except the root.
 const COMMON: &str = "www 300 A 192.0.2.1\nwww 300 AAAA 2001:db8::1\n*.wild 300 A 192.0.2.2\na.b.ent 300 A 192.0.2.3\n\
                       alias 300 CNAME www\nfar 300 CNAME www.plain.test.\nfarther 300 CNAME alias.nsec3.test.\n\
                       private 300 CNAME db.corp.internal.\nbelow 300 CNAME db.corp.signed.test.\n\
@@ -44,7 +45,7 @@ const COMMON: &str = "www 300 A 192.0.2.1\nwww 300 AAAA 2001:db8::1\n*.wild 300 
                       tobogus 300 CNAME www.bogus.test.\nodd 300 TYPE65280 \\# 3 010203\nlame 300 NS ns.lame\n\
                       ns.lame 300 A 198.18.1.1\ndname 300 DNAME sub.www2\nx.sub.www2 300 A 192.0.2.4\n";
 
-/// A zone made and signed.
+/// The zones of the test, plain or signed.
 struct Zones<'l> {
     lab: &'l Lab,
     /// The name, the file and the server of each.
@@ -59,7 +60,7 @@ impl Zones<'_> {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// A zone as it is.
+    /// Adds an unsigned zone.
     fn plain(&mut self, zone: &str, server: &'static str, records: &str) {
         let apex = if zone == "." { "." } else { &format!("{zone}.") };
         let ns = if zone == "." { "ns.root." } else { &format!("ns.{zone}.") };
@@ -72,7 +73,7 @@ impl Zones<'_> {
         self.all.push((zone.into(), file, server));
     }
 
-    /// A signed zone. Returns its DS record and its DNSKEY record.
+    /// Adds a signed zone. Returns its DS record and its DNSKEY record.
     fn signed(&mut self, zone: &str, server: &'static str, records: &str, options: &[&str]) -> (String, String) {
         self.plain(zone, server, records);
         let (_, file, _) = self.all.pop().unwrap();
@@ -117,7 +118,7 @@ impl Zones<'_> {
     }
 }
 
-/// Root, `test.`, and below it zones of all kinds. Returns the root's key.
+/// Creates the root, `test.`, and zones of all kinds below it. Returns the root's key.
 fn internet(lab: &Lab) -> (Vec<Process>, String) {
     let mut zones = Zones { lab, all: Vec::new() };
     let half = format!("@ 300 NS dead\ndead 300 A {DEAD}\n{COMMON}");
@@ -145,7 +146,7 @@ fn internet(lab: &Lab) -> (Vec<Process>, String) {
     (processes, key)
 }
 
-/// A server in the VPC, with this internet resolver.
+/// Starts zonal in the VPC, with this internet resolver.
 fn zonal(lab: &Lab, internet_resolver: &str) -> Process {
     lab.scratch.write("zones/zones.yaml", MANIFEST);
     let text = format!(
@@ -166,7 +167,7 @@ fn hosts(lab: &mut Lab) {
     for (host, address) in [("root", ROOT), ("tld", TLD), ("leaf", LEAF), ("ns", "10.1.0.2"), ("app", "10.1.0.7")] {
         lab.host(host, "net", &[address]);
     }
-    // Queries to it are lost, and nobody says so.
+    // Queries to this address are dropped silently.
     lab.cut("net", &[DEAD], true);
 }
 

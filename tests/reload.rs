@@ -1,4 +1,5 @@
-//! Reloads of a directory: under load, of files in all kinds of changes, and of resources with errors.
+//! Reloads of a directory: under load, after all kinds of file changes, and with errors in
+//! resources.
 
 use crate::harness::{Scratch, Server, reply::Reply, wait_until, wait_until_equal};
 use hickory_proto::{
@@ -16,8 +17,8 @@ use std::{
 
 const RELOADS: u32 = 1_000;
 
-/// Generation `n`: the number is in a TXT record, in the name of a CNAME's target, in the address of an endpoint, and in a
-/// second zone.
+/// The manifest of generation `n`. The number is in a TXT record, in the name of a CNAME's target,
+/// in the address of an endpoint, and in a second zone.
 fn manifest(n: u32) -> String {
     let (high, low) = (n / 250, n % 250 + 2);
     format!(
@@ -108,7 +109,7 @@ fn load(port: u16, stop: &AtomicBool, asked: &AtomicU64) -> (u64, usize) {
             *seen.entry(numbers[0]).or_insert(0) += 1;
             answers += 1;
         }
-        // The reloads need time, too.
+        // Leaves CPU time for the reloads.
         std::thread::sleep(Duration::from_millis(5));
     }
     (answers, seen.len())
@@ -132,7 +133,7 @@ fn answers_from_one_generation_during_reloads() {
     };
     let (mut after_200, mut after_all) = (0, 0);
     let results: Vec<(u64, usize)> = std::thread::scope(|scope| {
-        // The load has to end even if an assertion fails, or the scope waits forever.
+        // The load must end even if an assertion fails. Otherwise the scope waits forever.
         struct Stop<'a>(&'a AtomicBool);
         impl Drop for Stop<'_> {
             fn drop(&mut self) {
@@ -159,7 +160,7 @@ fn answers_from_one_generation_during_reloads() {
     for (answers, generations) in results {
         assert!(answers > 1_000 && generations > 100, "{answers} answers of {generations} generations are no load");
     }
-    // A leak of each generation's snapshot would be far above this.
+    // A leak of each generation's snapshot would exceed this.
     assert!(
         after_all < after_200 + after_200 / 4 + 2_048,
         "{after_200} kB after 200 reloads, {after_all} kB after {RELOADS}"
@@ -184,7 +185,7 @@ fn loads_again_after_a_lack_of_file_descriptors() {
     server.process.wait_for_log("generation published generation=2");
 }
 
-/// The TXT record of a name, if there is one. Answers with errors are limited, and may be missing.
+/// The TXT record of a name, if there is one. Error answers are rate-limited, and may be missing.
 fn text(port: u16, name: &str) -> Option<String> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -203,7 +204,7 @@ fn zone(id: &str, name: &str, says: &str) -> String {
     )
 }
 
-/// Whatever happens to files and directories, their last content is served.
+/// After any change of files and directories, zonal serves their last content.
 #[test]
 fn loses_no_change_of_files_and_directories() {
     let scratch = Scratch::new();
@@ -265,7 +266,7 @@ fn loses_no_change_of_files_and_directories() {
     served("and by another one", &["b.example", "link.example", "hard.example"], &|n| {
         write("zones/hard.zone", &master(n))
     });
-    // Two writes within the resolution of file times.
+    // Two writes within the resolution of file timestamps.
     for round in 0..100 {
         served("the last one of two writes", &["a.example"], &|n| {
             write("zones/a.yaml", &zone("A", "a.example", &(n + 1000).to_string()));
@@ -273,7 +274,8 @@ fn loses_no_change_of_files_and_directories() {
             write("zones/a.yaml", &zone("A", "a.example", &n.to_string()));
         });
     }
-    // A file that is being written does not delay others. A file that is left open is loaded after some time.
+    // A file that is being written does not delay others. A file that stays open is loaded after
+    // some time.
     let whole = zone("C", "c.example", "whole");
     let mut upload = std::fs::File::create(path("zones/c.yaml")).unwrap();
     upload.write_all(&whole.as_bytes()[..whole.len() / 2]).unwrap();
@@ -323,22 +325,23 @@ fn sets_resources_with_errors_aside() {
     for part in ["1.yaml:2:", "vpc-none", "2.yaml:2:", "ttl", "5.zone:4:", "10.0.0"] {
         server.wait_for_status(part, |status| status["set_aside"].to_string().contains(part));
     }
-    // They are set aside after a restart, too.
+    // They stay set aside after a restart.
     let server = server.restart().ready();
     for (n, expected) in [("1", "first"), ("2", "first"), ("3", "second"), ("5", "first")] {
         wait_for(&server, n, expected);
     }
-    // A file that cannot be read as a whole refuses the load: its resources are unknown.
+    // zonal refuses the load if it cannot parse a whole file, because the file's resources are
+    // unknown.
     scratch.write("zones/4.yaml", "private_hosted_zones: [");
     server.wait_for_status("it is refused", |status| status["last_error"].to_string().contains("4.yaml:"));
     wait_for(&server, "4", "first");
-    // A resource in two files is set aside.
+    // zonal sets aside a resource that is in two files.
     scratch.write("zones/4.yaml", zone("Z4", "z4.example", "second"));
     wait_for(&server, "4", "second");
     scratch.write("zones/6.yaml", zone("Z4", "z4.example", "third"));
     server.wait_for_metric(&["zonal_resources_set_aside"], 4.0);
     wait_for(&server, "4", "second");
-    // Corrected resources are served.
+    // zonal serves corrected resources.
     scratch.write("zones/6.yaml", "");
     scratch.write("zones/1.yaml", zone("Z1", "z1.example", "third"));
     scratch.write("zones/2.yaml", zone("Z2", "z2.example", "third"));

@@ -1,4 +1,5 @@
-//! Restarts under load: no query is lost, no acknowledged change is lost, and a failed takeover changes nothing.
+//! Restarts under load: no query is lost, no acknowledged change is lost, and a failed takeover has
+//! no effect.
 
 use crate::harness::{
     Process, Scratch, Server, ZONAL, can_run, http_get, http_send,
@@ -42,7 +43,7 @@ fn manifest(n: u64) -> String {
     )
 }
 
-/// The number that is served; none without one.
+/// The number in the current answer; `None` without an answer.
 fn number(port: u16) -> Option<u64> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -63,7 +64,7 @@ fn site() -> (Scratch, Certificate) {
     (scratch, certificate)
 }
 
-/// zonal with all transports, and the processes that take over from it.
+/// zonal with all transports, and the processes that replace it.
 fn server(more: &str) -> (SecureServer, Succession) {
     let (scratch, certificate) = site();
     let directory = scratch.path().join("zones");
@@ -79,7 +80,7 @@ fn change(server: &SecureServer, n: u64) {
     wait_until("the change is served", || (number(server.do53) == Some(n)).then_some(()));
 }
 
-/// Waits until each transport has had a query, also on a busy machine.
+/// Checks that each transport had at least 10 answers.
 fn is_a_load(answers: &std::collections::BTreeMap<&'static str, u64>) {
     assert!(answers.len() == 7 && answers.values().all(|count| *count >= 10), "{answers:?} are no load");
 }
@@ -116,8 +117,8 @@ fn takeover_under_load_loses_no_query() {
     assert_eq!(number(server.do53), Some(3));
 }
 
-/// The old process does not reset them, even if they had no request yet. Only GOAWAY tells an HTTP/2 client that its last
-/// requests were not processed (RFC 9113, 6.8).
+/// The old process does not reset new connections, even before their first request. Only GOAWAY
+/// tells an HTTP/2 client that its last requests were not processed (RFC 9113, section 6.8).
 #[test]
 fn takeover_resets_no_new_connection() {
     const GOAWAY: u8 = 7;
@@ -163,7 +164,8 @@ fn restart_by_systemd_under_load_loses_no_query() {
     let mut succession = Succession::new(&server.scratch, server.process.id());
     let cores = std::thread::available_parallelism().unwrap().get();
     let kept = systemd.kept();
-    // The sockets: Do53 by TCP, and by UDP for each core; DoT; DoH by TCP and UDP; DoQ; and the admin API.
+    // The sockets: Do53 over TCP, and over UDP for each core; DoT; DoH over TCP and UDP; DoQ; the
+    // HTTP API.
     assert_eq!(kept.len(), 1 + cores + 1 + 2 + 1 + 1, "{kept:?}");
     assert!(
         kept.contains(&format!("udp-0.0.0.0-{}", server.do53)) && kept.contains(&format!("tcp-0.0.0.0-{}", server.dot))
@@ -186,7 +188,8 @@ fn restart_by_systemd_under_load_loses_no_query() {
             change(&server, round);
             assert_eq!(http_get(server.admin, "/ready").unwrap().0, 200);
         }
-        // A new process takes over. It is the service then, and systemd restarts it.
+        // A new process takes over and becomes the service's main process, which systemd then
+        // restarts.
         succession.current = systemd.main();
         succession.renew();
         assert_eq!(systemd.main(), succession.current);
@@ -194,7 +197,7 @@ fn restart_by_systemd_under_load_loses_no_query() {
         assert_eq!(systemd.kept(), kept);
     });
     is_a_load(&answers);
-    // A process that systemd kills leaves its sockets too. Queries wait in them meanwhile.
+    // If systemd kills the process, the stored sockets remain, and queries wait in them.
     let old = systemd.main();
     kill_process(Pid::from_raw(old as i32).unwrap(), Signal::KILL).unwrap();
     wait_until("it has ended", || has_ended(old).then_some(()));
@@ -211,7 +214,7 @@ fn restart_by_systemd_under_load_loses_no_query() {
             .any(|line| line.starts_with("STATUS=") && line.contains("serving private_hosted_zones 2, vpcs 1 on ")),
         "{said:?}"
     );
-    // systemd drops the socket of an address that is not configured any more.
+    // zonal makes systemd drop the socket of an address that is no longer configured.
     let text = fs::read_to_string(&config).unwrap();
     let lines = text.lines().filter(|line| !line.contains("protocol: DoT"));
     server.scratch.write("zonal.yaml", lines.map(|line| format!("{line}\n")).collect::<String>());
@@ -272,7 +275,7 @@ fn a_failed_takeover_changes_nothing() {
     server.process.assert_alive();
 }
 
-/// A client of the takeover socket that stops at some step.
+/// A client of the takeover socket that stops after one of the protocol's steps.
 struct Caller(OwnedFd);
 
 impl Caller {
@@ -341,7 +344,8 @@ fn a_process_that_ends_during_the_takeover_changes_nothing() {
             drop(caller);
             changes();
         }
-        // A real process that fails before it calls, and one that fails when it has everything but a certificate.
+        // A real process that fails before it connects, and a process that fails when only its
+        // certificate is missing.
         for (config, is_frozen) in [
             (format!("{text}cookie_secret_file: fifo\n"), false),
             (text.replace("certificate: tls.crt", "certificate: fifo"), true),
@@ -351,7 +355,7 @@ fn a_process_that_ends_during_the_takeover_changes_nothing() {
             let called = format!("takeover started process={}", other.id());
             if is_frozen {
                 wait_until("it takes over", || succession.logs().contains(&called).then_some(()));
-                // A change that arrives now is made after the failure.
+                // zonal applies a change that arrives now after the failure.
                 scratch.write("zones/manifest.yaml", manifest(1000));
             }
             sleep(Duration::from_millis(300));
@@ -408,7 +412,7 @@ fn takeover_during_reloads_loses_no_change() {
     is_a_load(&answers);
 }
 
-/// Pushes one number after the other, while processes take over. An acknowledged number is never lost.
+/// Pushes growing numbers while processes take over. No acknowledged number is lost.
 fn what_was_acknowledged_survives(state: &str) -> (Succession, Server, u64) {
     let server = Server::start_from("{push: {}}", &format!("takeover_socket: takeover\n{state}"));
     let mut succession = Succession::new(&server.scratch, server.process.id());
@@ -429,7 +433,7 @@ fn what_was_acknowledged_survives(state: &str) -> (Succession, Server, u64) {
                         n += 1;
                         acknowledged.store(n, Relaxed);
                     }
-                    // The change may be made or not: it is sent again.
+                    // The change may have been applied or not, so the client repeats it.
                     Some(503) | None => refused += 1,
                     Some(status) => panic!("{status}"),
                 }
@@ -450,7 +454,8 @@ fn what_was_acknowledged_survives(state: &str) -> (Succession, Server, u64) {
         stop.store(true, Relaxed);
         pusher.join().unwrap()
     });
-    // At each takeover, few changes are on their way: the one that is being made, and later ones until the new process answers.
+    // Each takeover interrupts few changes: the change in progress, and later changes until the new
+    // process answers.
     assert!(refused <= 18, "{refused}");
     let last = acknowledged.load(Relaxed);
     assert!(number(server.port).is_some_and(|n| n >= last), "{last} is lost");
@@ -483,7 +488,8 @@ fn acknowledged_changes_survive_a_takeover_on_disk() {
     assert!(number(server.port).is_some_and(|n| n >= last), "{last} is lost");
 }
 
-/// A process that is about to end closes the connection of a new process. The new process waits, and then starts as usual.
+/// A process that is ending closes the connection of a new process. The new process waits, and then
+/// starts as usual.
 #[test]
 fn a_new_process_waits_for_one_that_ends() {
     let scratch = Scratch::new();
@@ -540,7 +546,7 @@ fn systemd_accepts_the_unit() {
     let (head, service) = text.split_once("[Service]").unwrap();
     assert!(head.contains("\nStartLimitIntervalSec=0\n"), "systemd would give up, and close the sockets");
     assert!(service.contains("\nRestartSec=1\n"), "a permanent failure would be a busy loop");
-    // The path of the program is that of this build.
+    // The unit runs the program of this build.
     let scratch = Scratch::new();
     let text = text.replace("/usr/bin/zonal", ZONAL);
     let unit = scratch.write("zonal.service", text);

@@ -1,22 +1,25 @@
-//! Transcripts that read like dig sessions, replayed over the function that answers, and over every transport.
+//! Transcripts that read like dig sessions, replayed through the answer function and over every
+//! transport.
 //!
 //! ```text
 //! ; a comment
 //! > manifest ../../zones          the directory served, relative to the transcript
-//! > upstream 127.31.0.53 x.zone   others: who answers there, over UDP and TCP, with what master file
-//! > now 2026-11-23T10:00:00Z      from here on it is this moment
-//! > draw 7                        from here on this is the query's number
+//! > upstream 127.31.0.53 x.zone   an upstream server on UDP and TCP, and its master file
+//! > now 2026-11-23T10:00:00Z      the time of the queries that follow
+//! > draw 7                        the number of each query that follows
 //! $ dig -b 127.1.0.7 @127.0.0.1 sqs.us-east-1.amazonaws.com A +noedns
 //! status: NOERROR; flags: qr aa rd ra
 //! ANSWER: sqs.us-east-1.amazonaws.com. 60 A 127.2.0.10
 //! ```
 //!
-//! `+proxy=SOURCE-DESTINATION`, `+proxy=local` and `+vpce=ID` put a PROXY header in front.
+//! `+proxy=SOURCE-DESTINATION`, `+proxy=local` and `+vpce=ID` put a PROXY header before the query.
 //!
-//! After the header come `EDE: code`, `OPT: names of other options` (`subnet=address/source/scope` for
-//! that), and the lines of the sections, whose order means nothing. As a running server's clock and counters cannot be set, what follows a `now` or `draw` is asked of the function
-//! only. So is what comes from or goes to an address that is not on loopback. `UPDATE=1` writes down what the function
-//! answers.
+//! After the header come `EDE: code`, `OPT: names of other options` (`subnet=address/source/scope`
+//! for a client subnet), and the lines of the sections, in any order.
+//!
+//! The clock and counters of a running server cannot be set. So queries after `now` or `draw` go
+//! only to the function. Queries with an address outside loopback go only to the function, too.
+//! `UPDATE=1` rewrites the expected replies.
 
 use crate::harness::{
     Scratch, Server,
@@ -108,7 +111,7 @@ fn transcripts_over_every_transport() {
                     header: &exchange.proxy,
                 };
                 for (transport, word) in Transport::LABELS.into_iter().filter(|(t, _)| exchange.goes_over(*t)) {
-                    // Whoever forwards by QUIC cannot put anything in front.
+                    // QUIC datagrams cannot carry a PROXY header.
                     if !exchange.proxy.is_empty() && matches!(transport, Transport::Quic | Transport::H3) {
                         continue;
                     }
@@ -117,7 +120,7 @@ fn transcripts_over_every_transport() {
                         query[..2].fill(0);
                     }
                     let reply = RUNTIME.block_on(client.ask(transport, &query));
-                    // The ID of a packet that has no business with its header is in that.
+                    // For an invalid header, the reply's ID is the first two octets of the header.
                     assert!(reply[..2] == query[..2] || exchange.proxy.starts_with(&reply[..2]));
                     let got = exchange.without_padding(&reply, transport);
                     if !exchange.expected.is_or_was(&got) {
@@ -130,7 +133,7 @@ fn transcripts_over_every_transport() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The same when the manifest was pushed, and when it comes from etcd.
+/// The transcripts give the same answers when the manifest is pushed, and when it comes from etcd.
 #[test]
 fn transcripts_from_every_source() {
     if !crate::harness::can_run(&["setpriv", "etcd"]) {
@@ -170,7 +173,7 @@ fn transcripts_from_every_source() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// A manifest as it is pushed.
+/// A manifest as a push sends it.
 fn whole(edits: &[Edit]) -> String {
     let mut whole = serde_json::json!({"generation": 1});
     for Edit { key, value } in edits {
@@ -194,7 +197,7 @@ fn ask_over_udp(port: u16, exchange: &Exchange) -> Vec<u8> {
     reply
 }
 
-/// Partial affinity: 85 % of the queries get their own AZ alone, the rest all.
+/// Partial affinity: 85 % of the queries get only their own AZ's addresses, the rest get all.
 #[test]
 fn partial_affinity_shares() {
     let snapshot = crate::harness::snapshot(&tree("zones"));
@@ -212,8 +215,9 @@ fn partial_affinity_shares() {
     assert!((8_400..=8_600).contains(&alone), "{alone} of 10,000 got their own AZ alone");
 }
 
-/// The order of addresses varies from answer to answer, whatever they come from: each comes first as often as the others,
-/// for a client too that asks for A and AAAA in turn, and all are there each time.
+/// The order of addresses varies between answers, whatever their source. Each address comes first
+/// equally often, also for a client that alternates between A and AAAA, and each answer has all
+/// addresses.
 #[test]
 fn each_address_comes_first_as_often_as_the_others() {
     let snapshot = crate::harness::snapshot(&tree("tests/fixtures/names"));
@@ -232,7 +236,7 @@ fn each_address_comes_first_as_often_as_the_others() {
         ("three.others.example", "AAAA", 0, 3),
         ("to-others.corp.example", "A", 0, 3),
         ("made.corp.example", "AAAA", 0, 3),
-        // Of these not all fit.
+        // Not all of these addresses fit into an answer.
         ("many.corp.example", "A", 0, 100),
         ("many.others.example", "A", 0, 100),
     ] {
@@ -268,13 +272,13 @@ fn each_address_comes_first_as_often_as_the_others() {
     }
 }
 
-/// What stands for the port of the others in manifests.
+/// The port of upstream servers in manifests; the test replaces it.
 const PORT: u16 = 5399;
 
-/// Those who answer there, and what with.
+/// The upstream servers, by address.
 type Others = BTreeMap<IpAddr, Arc<Data>>;
 
-/// What a transcript speaks to.
+/// The servers of a transcript: a manifest and the upstream servers.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct World {
     manifest: PathBuf,
@@ -286,7 +290,7 @@ impl World {
         self.upstreams.iter().map(|(address, file)| (*address, Arc::new(Data::read(file)))).collect()
     }
 
-    /// The directory with the manifest in which the others have this port.
+    /// The manifest's directory, with the upstream servers' port replaced.
     fn directory(&self, port: u16) -> Directory {
         if self.upstreams.is_empty() {
             return Directory::Of(self.manifest.clone());
@@ -324,12 +328,12 @@ struct Exchange {
     /// The line with the question.
     command: String,
     line: usize,
-    /// The question and what is expected, as they stand in the file.
+    /// The query and the expected reply, as the file has them.
     text: String,
     source: IpAddr,
     local: IpAddr,
     query: Vec<u8>,
-    /// The PROXY header in front.
+    /// The PROXY header before the query.
     proxy: Vec<u8>,
     moment: Option<Moment>,
     /// `+ignore` and `+tcp`: over UDP only, over TCP only.
@@ -398,7 +402,8 @@ fn read(path: &Path) -> (World, Transcript) {
 const DEFAULT_MOMENT: Moment = Moment { now: 1_795_428_000, draw: 0 }; // 2026-11-23
 
 impl Exchange {
-    /// From a line `$ dig …`. Like dig it asks with RD, AD and EDNS (1232 octets); unlike dig, without a cookie.
+    /// Parses a line `$ dig …`. Like dig, the query has RD, AD and EDNS (1232 octets); unlike dig,
+    /// it has no cookie.
     fn parse(line: &str) -> Result<Exchange, String> {
         let (mut source, mut local, mut name, mut rtype, mut class) = (None, None, None, None, DNSClass::IN);
         let mut message = Message::new(0x2a2a, MessageType::Query, OpCode::Query);
@@ -471,7 +476,8 @@ impl Exchange {
         self.only.is_none_or(|only| (only == Transport::Udp) == (transport == Transport::Udp))
     }
 
-    /// A reply as it is by Do53: the only difference is the padding, in each with an OPT record and in no other.
+    /// A reply as it is over Do53. The only difference is the padding option: each encrypted reply
+    /// with an OPT record has it.
     fn without_padding(&self, bytes: &[u8], transport: Transport) -> Reply {
         let mut reply = Reply::of_message(bytes);
         let options = reply.options.len();
@@ -506,7 +512,8 @@ impl Exchange {
     }
 }
 
-/// The data of the option: `ADDRESS/LENGTH`, or `0` for no family at all, as dig sends it.
+/// The data of the client subnet option: `ADDRESS/LENGTH`, or `0` for no address family, as dig
+/// sends it.
 fn client_subnet(text: &str) -> Result<Vec<u8>, String> {
     if text == "0" {
         return Ok(vec![0; 4]);
@@ -563,7 +570,7 @@ fn function_bytes(snapshot: &Snapshot, others: &Others, exchange: &Exchange, tra
     panic!("no reply to {}", exchange.command)
 }
 
-/// What others said.
+/// The answers of upstream servers.
 #[derive(Default)]
 struct Gathered(HashMap<Key, Arc<Entry>>);
 
@@ -574,7 +581,7 @@ impl KnownAnswers for Gathered {
     }
 }
 
-/// Asks the first server of a route, and those that DELEGATE rules lead to.
+/// Asks the first server of a route, and the servers that DELEGATE rules lead to.
 fn ask_others(
     snapshot: &Snapshot,
     others: &Others,

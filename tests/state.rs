@@ -1,4 +1,4 @@
-//! The state directory, through `kill -9`, full disks and broken manifests.
+//! The state directory after `kill -9`, with full disks and with broken manifests.
 
 use crate::harness::{
     Process, Scratch, Server, ZONAL, can_run, free_port, http_get, http_send, wait_until, wait_until_equal,
@@ -38,7 +38,7 @@ fn change(n: u64, size: usize) -> String {
     .to_string()
 }
 
-/// The number in the TXT record of a zone; none without an answer.
+/// The number in the TXT record of a zone; `None` without an answer.
 fn number(port: u16, name: &str) -> Option<u64> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -63,7 +63,8 @@ fn kills() -> u64 {
     std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(40)
 }
 
-/// After `kill -9`, the node serves the last acknowledged change, or the one that was being made, and never a part of one.
+/// After `kill -9`, the node serves the last acknowledged change or the change in progress, and
+/// never a part of a change.
 #[test]
 fn serves_the_last_acknowledged_change_after_kill() {
     if !can_run(&["setpriv"]) {
@@ -89,7 +90,7 @@ fn serves_the_last_acknowledged_change_after_kill() {
                 }
                 n
             });
-            // Every tenth round is long enough for that.
+            // Every tenth round is long enough for a compaction.
             let enough = acknowledged.load(Relaxed) + if round % 10 == 9 { 16 } else { 0 };
             wait_until("changes are made", || {
                 (acknowledged.load(Relaxed) >= enough || pusher.is_finished()).then_some(())
@@ -120,7 +121,8 @@ fn serves_the_last_acknowledged_change_after_kill() {
     assert!(kills() < 40 || compacted > 1, "nothing was compacted: base {compacted} after {sent} changes");
 }
 
-/// A state directory that was removed, or created again, has all changes that were acknowledged after that.
+/// A state directory that was removed, or created again, contains all changes that were
+/// acknowledged afterwards.
 #[test]
 fn recreates_a_state_directory_that_was_removed() {
     let mut server = Server::start_from("{push: {}}", "state_directory: state\n");
@@ -136,14 +138,14 @@ fn recreates_a_state_directory_that_was_removed() {
         server = server.restart().ready();
         assert_eq!((number(server.port, "one.example"), number(server.port, "two.example")), (Some(n), Some(n)));
     }
-    // A change is refused if the directory cannot be created.
+    // zonal refuses a change if it cannot create the directory.
     fs::remove_dir_all(&state).unwrap();
     fs::write(&state, "in the way").unwrap();
     assert_eq!(http_send(server.admin, "POST", "/v1/batch", &change(3, 0)), Some(507));
     assert_eq!(number(server.port, "one.example"), Some(2));
 }
 
-/// A change that cannot be written is refused.
+/// zonal refuses a change that it cannot write.
 #[test]
 fn refuses_changes_on_a_full_disk() {
     if !can_run(&["setpriv", "unshare", "mount"]) {
@@ -179,15 +181,15 @@ fn refuses_changes_on_a_full_disk() {
         wait_until(line, || http_get(admin, "/metrics").unwrap().1.lines().any(|other| other == line).then_some(()));
     };
     wait_for_metric("zonal_state_write_failed 1");
-    // With room on the disk, changes are accepted again.
+    // After space is freed, zonal accepts changes again.
     fs::remove_file(state.join("other")).unwrap();
     assert_eq!(http_send(admin, "POST", "/v1/batch", &change(1_000, 0)), Some(200));
     assert_eq!(number(port, "one.example"), Some(1_000));
     wait_for_metric("zonal_state_write_failed 0");
 }
 
-/// The rest of a damaged state directory may be older than what was acknowledged. The node is stale until a whole manifest is
-/// pushed.
+/// The rest of a damaged state directory may lack acknowledged changes. The node is stale until a
+/// client pushes a whole manifest.
 #[test]
 fn reports_staleness_when_the_state_directory_is_damaged() {
     let mut server = Server::start_from("{push: {}}", "state_directory: state\n");
@@ -216,7 +218,7 @@ fn reports_staleness_when_the_state_directory_is_damaged() {
             (text.contains("the state directory was damaged"), output.status.code().unwrap())
         });
     };
-    // It is stale after another restart, too, and a change of a part does not end it.
+    // The node stays stale after another restart, and after a change of single resources.
     for _ in 0..2 {
         server = server.restart().ready();
         wait_for(&server, 3, true);
@@ -229,7 +231,7 @@ fn reports_staleness_when_the_state_directory_is_damaged() {
     wait_for(&server, 8, false);
 }
 
-/// With a broken directory at the start, the node serves the last valid manifest, and is stale.
+/// If the directory is broken at the start, the node serves the last valid manifest, and is stale.
 #[test]
 fn serves_the_last_valid_manifest_when_the_directory_is_broken() {
     let directory = Scratch::new();
@@ -265,7 +267,7 @@ fn serves_the_last_valid_manifest_when_the_directory_is_broken() {
         status["generation"].as_u64() > generation && status["stale"] == json!(false)
     });
     server.process.wait_for_log(&format!("generation published generation={} ", status["generation"]));
-    // Missing files, or a missing directory, as of a volume that is not mounted.
+    // Missing files, or a missing directory, for example an unmounted volume.
     for (gone, told) in
         [("zones/a.yaml", "the directory has no manifest files any more"), ("zones", "no such file or directory")]
     {
@@ -284,7 +286,7 @@ fn serves_the_last_valid_manifest_when_the_directory_is_broken() {
         server.wait_for_status("it is followed again", |status| status["stale"] == json!(false));
         assert_eq!(number(server.port, "one.example"), Some(3));
     }
-    // A second process does not get the same state directory.
+    // A second process cannot use the same state directory.
     write("vpcs: [");
     let mut fresh = Process::start(
         &[ZONAL, "serve", "--config", server.scratch.path().join("zonal.yaml").to_str().unwrap()],

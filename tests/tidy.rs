@@ -1,4 +1,4 @@
-//! What the architecture forbids, and what the page of metrics must not leave out.
+//! Rules of the architecture, and the completeness of the metrics reference.
 
 use crate::harness::tree;
 use std::{
@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// All files below a directory, but build products and dot files' innards.
+/// Collects all files below a directory, without build products and hidden directories.
 pub fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -31,17 +31,17 @@ pub fn sources() -> Vec<(String, String)> {
     found.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// The room that a source file belongs to.
+/// The room (top-level module) of a source file.
 pub fn room(file: &str) -> &str {
     file.split('/').next().unwrap_or_default().trim_end_matches(".rs")
 }
 
-/// Whether a source file holds nothing but tests.
+/// Whether a source file contains only tests.
 pub fn is_test(file: &str) -> bool {
     file.ends_with("tests.rs") || file.contains("/tests/")
 }
 
-/// The text of a source file before its module of tests. Tests in a file of their own are not in it.
+/// The text of a source file before its inline module of tests.
 pub fn production(text: &str) -> &str {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     text.split("#[cfg(test)]\npub(crate) mod tests {").next().unwrap_or_default()
@@ -52,7 +52,7 @@ fn code(text: &str) -> String {
     text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// All words of a text that begin with a prefix and go on with these characters.
+/// All words of a text that begin with a prefix and continue with characters of this kind.
 fn words<'a>(text: &'a str, prefix: &str, more: fn(char) -> bool) -> Vec<&'a str> {
     let end = |rest: &'a str| rest.find(|c| !more(c)).map_or(rest, |i| &rest[..i]);
     text.match_indices(prefix).map(|(i, _)| &text[i..i + prefix.len() + end(&text[i + prefix.len()..]).len()]).collect()
@@ -113,7 +113,7 @@ fn every_metric_is_documented() {
     assert!(!metrics.is_empty(), "no metric was found in src");
 }
 
-/// The tree speaks to those who have nothing but it.
+/// The files refer only to other files of the repository.
 #[test]
 fn nothing_points_outside() {
     let mut found = Vec::new();
@@ -137,7 +137,8 @@ fn nothing_points_outside() {
     }
 }
 
-/// The rooms of the architecture page: each with the rooms that it imports, in the order of the table.
+/// The rooms in the architecture table, each with the rooms that it imports, in the order of the
+/// table.
 fn table_of_rooms() -> Vec<(String, BTreeSet<String>)> {
     let page = fs::read_to_string(tree("src/lib.rs")).unwrap();
     let rows = page.lines().filter_map(|line| line.strip_prefix("//! | [`"));
@@ -175,7 +176,7 @@ fn first_word(path: &str) -> Option<String> {
     (!word.is_empty()).then_some(word)
 }
 
-/// The members of a `use` list, without those of lists in it, up to its closing brace.
+/// The top-level members of a `use` list, up to its closing brace.
 fn members(list: &str) -> Vec<&str> {
     let (mut depth, mut start, mut all) = (0, 0, Vec::new());
     for (at, c) in list.char_indices() {

@@ -1,9 +1,9 @@
-//! Networks with real addresses and port 53, asked with real dig: inside, across peering and gateways, and from on-premises
-//! through the forwarders that people run there, with the snippets that we tell them to use.
+//! Networks with real addresses and port 53, queried with dig: in a VPC, across peering and
+//! gateways, and from on-premises through forwarders with the snippets of `deploy/forwarders`.
 
 use crate::harness::{Process, ZONAL, can_run, forwarder::Kind, lab::Lab, signed::SignedParent, wait_until};
 
-/// What the servers serve. The services' names are those that the snippets forward.
+/// The servers' manifest. The snippets forward the names of its services.
 const MANIFEST: &str = r#"
 vpcs:
   vpc-app:
@@ -85,7 +85,8 @@ private_hosted_zones:
       - {name: queue, type: CNAME, ttl: 60, records: [vpce-0sqs.sqs.us-east-1.vpce.amazonaws.com]}
 "#;
 
-/// Two servers, one in each AZ, which listen on all addresses. The routers are the two gateways and the data centre's edge.
+/// Two servers, one in each AZ, which listen on all addresses. The routers are the two transit
+/// gateways and the data centre's edge.
 fn cloud(lab: &mut Lab) -> [Process; 2] {
     lab.router("tgw-us");
     lab.router("tgw-eu");
@@ -124,7 +125,7 @@ fn inside_and_across() {
     lab.host("dc", "edge", &["192.168.0.7", "fd00:9::7"]);
     lab.host("stranger", "tgw-us", &["203.0.113.7", "2001:db8::7"]);
 
-    // Who, at which address, gets which interfaces of kms: over UDP and TCP, IPv4 and IPv6.
+    // Client, server address, and the expected interfaces of kms: over UDP and TCP, IPv4 and IPv6.
     let (one, two): (&[&str], &[&str]) = (&["10.2.0.11"], &["10.2.16.11"]);
     let both: &[&str] = &["10.2.0.11", "10.2.16.11"];
     let cases = [
@@ -132,11 +133,12 @@ fn inside_and_across() {
         ("app-a", "fd00:1::2", one),
         ("app-b", "10.1.0.2", two),
         ("app-b", "fd00:1::2", two),
-        // Through the peering connection to the inbound endpoint: the AZ is still the client's.
+        // Through the peering connection to the inbound endpoint, the AZ is still the client's.
         ("app-b", "10.2.0.53", two),
         ("app-a", "fd00:2:0:10::53", one),
         ("shared-b", "10.2.0.53", two),
-        // Through two gateways, from a Region with other AZs: the client's subnet is known, and is in none of the endpoint's.
+        // Through two gateways, from a Region with other AZs: the client's subnet is known, but its
+        // AZ has none of the endpoint's interfaces.
         ("eu", "10.2.0.53", both),
         ("eu", "fd00:2:0:10::53", both),
         ("dc", "10.2.0.53", one),
@@ -183,7 +185,8 @@ fn forwarder(lab: &mut Lab, kind: Kind, node: &str, address: &str, parent: &Sign
     process
 }
 
-/// All kinds of names come through, and still do when one of the two AZs or servers is gone.
+/// All kinds of names resolve through the forwarder, also when one of the two AZs or servers has
+/// failed.
 fn goes_through(lab: &Lab, address: &str, servers: [Process; 2]) {
     let ask = |question: &str, rtype: &str| {
         let question = format!("@{address} {question} {rtype} +tries=3 +time=5");
@@ -201,13 +204,13 @@ fn goes_through(lab: &Lab, address: &str, servers: [Process; 2]) {
     let reply = lab.dig("dc", &format!("@{address} missing.corp.example.com A"));
     assert_eq!(reply.status, "NXDOMAIN", "{reply}");
 
-    // AZ 1 falls silent,
+    // AZ 1 stops answering.
     lab.cut("tgw-us", &["10.2.0.53", "fd00:2::53"], true);
     assert_eq!(ask("vpce-0kms.kms.us-east-1.vpce.amazonaws.com", "AAAA"), ["fd00:2:0:10::11"]);
     assert_eq!(ask("vpce-0kms-us-east-1b.kms.us-east-1.vpce.amazonaws.com", "A"), ["10.2.16.11"]);
     lab.cut("tgw-us", &["10.2.0.53", "fd00:2::53"], false);
 
-    // or only its server is gone.
+    // Only the server in AZ 1 has ended.
     let [first, second] = servers;
     drop(first);
     assert_eq!(ask("kms.us-east-1.amazonaws.com", "A"), ["10.2.16.11"]);
@@ -215,7 +218,7 @@ fn goes_through(lab: &Lab, address: &str, servers: [Process; 2]) {
     drop(second);
 }
 
-/// Without a negative trust anchor the signed parent makes the answers bogus.
+/// Without a negative trust anchor, the signed parent makes the answers bogus.
 fn is_bogus(lab: &Lab, address: &str) {
     for name in ["sqs.us-east-1.amazonaws.com A", "note.corp.example.com TXT"] {
         let reply = lab.dig("dc", &format!("@{address} {name}"));
@@ -225,7 +228,7 @@ fn is_bogus(lab: &Lab, address: &str) {
     }
 }
 
-/// What is below a signed parent comes through a forwarder that validates, thanks to the snippet.
+/// With the snippet, names below a signed parent resolve through a forwarder that validates.
 fn through(kind: Kind) {
     if !can_run(&["ip", "dig", "setpriv", "sysctl", "nsd", "dnssec-keygen", "dnssec-signzone", kind.program()]) {
         return;

@@ -1,4 +1,4 @@
-//! Incoming transfers, from BIND and Knot, and from a primary with wrong answers.
+//! Incoming transfers: from BIND, from Knot, and from a primary with wrong answers.
 
 mod bind_and_knot;
 mod catalogs;
@@ -56,7 +56,7 @@ fn ask(port: u16, from: &str, name: &str, rtype: RecordType) -> Reply {
     Reply::of_message(&reply)
 }
 
-/// Waits until a client is answered with an address.
+/// Waits until a client gets this address.
 fn wait_for_address(server: &Server, from: &str, name: &str, address: &str) {
     let line = format!("A {address}");
     wait_until(&format!("{name} is {address}"), || {
@@ -65,7 +65,7 @@ fn wait_for_address(server: &Server, from: &str, name: &str, address: &str) {
     });
 }
 
-/// Waits until a client is answered with an RCODE.
+/// Waits until a client gets this RCODE.
 fn wait_for_status(server: &Server, from: &str, name: &str, status: &str) -> Reply {
     wait_until(&format!("{name} is {status}"), || {
         let reply = ask(server.port, from, name, RecordType::A);
@@ -73,7 +73,7 @@ fn wait_for_status(server: &Server, from: &str, name: &str, status: &str) -> Rep
     })
 }
 
-/// A transferred zone in the status.
+/// The entry of a transferred zone in the status.
 fn zone(server: &Server, id: &str) -> Option<serde_json::Value> {
     let (_, text) = http_get(server.admin, "/v1/status")?;
     let status: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -112,9 +112,9 @@ struct Primary<'a> {
     scratch: &'a Scratch,
     port: u16,
     secondary: u16,
-    /// Transfers have to be signed.
+    /// Whether transfers have TSIG signatures.
     signed: bool,
-    /// Transfers are over TLS, with `tls.crt` and `tls.key` of the scratch directory.
+    /// Whether transfers use TLS, with `tls.crt` and `tls.key` of the scratch directory.
     secure: bool,
 }
 
@@ -148,7 +148,7 @@ impl Primary<'_> {
         self.wait(process)
     }
 
-    /// Starts Knot with these zones, and more lines of configuration for each.
+    /// Starts Knot with these zones. Each zone has additional lines of configuration.
     fn knot(&self, zones: &[(&str, &str)]) -> Process {
         let directory = self.scratch.path().display();
         let key = if self.signed { "    key: transfer\n" } else { "" };
@@ -191,7 +191,7 @@ impl Primary<'_> {
     }
 }
 
-/// Writes a zone of one address, with these SOA numbers.
+/// Writes a zone with one address and these SOA numbers.
 fn write_zone(directory: &Scratch, zone: &str, numbers: &str, more: &str) {
     let text = format!("$TTL 60\n@ SOA ns hostmaster {numbers} 60\n@ NS ns\nns A 127.0.0.1\n{more}\n");
     directory.write(&format!("{zone}.zone"), text);

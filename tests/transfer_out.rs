@@ -1,4 +1,5 @@
-//! Outgoing transfers and dynamic updates, with BIND and Knot as secondaries, and dig, nsupdate, external-dns and certbot as clients.
+//! Outgoing transfers and dynamic updates, with BIND and Knot as secondaries. The clients are dig,
+//! nsupdate, external-dns and certbot.
 
 use crate::harness::{
     Process, Scratch, ZONAL, can_run, http_get,
@@ -35,7 +36,7 @@ fn tsig_keys() -> String {
 
 /// zonal and its secondaries, each on its own host.
 struct Servers {
-    // Their output is in the lab's directory, and is shown when they end.
+    // Their output is in the lab's directory, and appears when they end.
     zonal: Process,
     _others: Vec<Process>,
     lab: Lab,
@@ -144,7 +145,7 @@ impl Servers {
         self.lab.run(node, &command)
     }
 
-    /// The status of an update.
+    /// Sends an update. Returns its status.
     fn update(&self, lines: &str) -> String {
         status(&self.nsupdate("client", Some(UPDATE), lines))
     }
@@ -199,7 +200,7 @@ fn keeps_secondaries_equal_by_incremental_transfers() {
     let whole = || servers.metric(r#"zonal_transfers_total{direction="out",result="axfr"}"#);
     let by_differences = || servers.metric(r#"zonal_transfers_total{direction="out",result="ixfr"}"#);
     let notified = || servers.metric(r#"zonal_notifies_total{direction="out",result="accepted"}"#);
-    // Transfers are counted when they have ended, which may be after the secondary serves the zone.
+    // A transfer is counted when it ends. The secondary may serve the zone before that.
     let at_first = wait_until("both transfers are counted", || Some(whole()).filter(|count| *count >= 2.0));
 
     // Half of the changes are updates, half are files. Every tenth round compares the secondaries.
@@ -240,7 +241,7 @@ fn keeps_secondaries_equal_by_incremental_transfers() {
             assert_eq!(servers.records(knot, None), served);
         }
     }
-    // A slow secondary takes several versions at once, but at least one before each comparison.
+    // A slow secondary fetches several versions at once, but at least one before each comparison.
     wait_until("the secondaries have transferred differences", || (by_differences() >= 10.0).then_some(()));
     // The test itself transfers the whole zone five times. All other transfers are incremental.
     wait_until_equal("transfers of the whole zone", 5.0, || whole() - at_first);
@@ -274,7 +275,7 @@ fn allows_transfers_by_address_and_key() {
         ("client", "10.1.0.7", &wrong, "NOTAUTH"),
         ("client", "10.1.0.7", &unknown, "NOTAUTH"),
         ("client", "10.1.0.8", &String::new(), "NOERROR"),
-        // An invalid signature is refused even where no key is needed.
+        // zonal refuses an invalid signature even where no key is required.
         ("client", "10.1.0.8", &wrong, "NOTAUTH"),
         ("stranger", "192.0.2.7", &right, "REFUSED"),
         // A secondary with a key, from its address.
@@ -284,7 +285,7 @@ fn allows_transfers_by_address_and_key() {
         for how in ["AXFR", "IXFR=1 +tcp", "IXFR=1 +notcp"] {
             let text = servers.dig(node, &format!("-b {from} @{ZONAL_AT} corp.example {how} {key}"));
             let soas = text.lines().filter(|line| line.contains("SOA") && !line.starts_with(';')).count();
-            // By UDP, the answer has the SOA record only.
+            // Over UDP, the answer has only the SOA record.
             let wanted = if expected != "NOERROR" { 0 } else { 2 - usize::from(how.contains("+notcp")) };
             assert_eq!(soas, wanted, "{node} {from} {key} {how}: {text}");
             // dig prints no status of a refused AXFR.
@@ -292,13 +293,14 @@ fn allows_transfers_by_address_and_key() {
             assert!(is_told, "{node} {from} {key} {how}: {text}");
         }
     }
-    // Only a client with a key learns that a zone does not exist.
+    // Only a client with a key learns that zonal does not serve a zone.
     for (key, expected) in [(&String::new(), "REFUSED"), (&right, "NOTAUTH")] {
         let text = servers.dig("client", &format!("@{ZONAL_AT} elsewhere.example IXFR=1 +notcp {key}"));
         assert!(text.contains(&format!("status: {expected}")), "{text}");
     }
     servers.zonal.wait_for_log("no zone corp.example. is open to 10.1.0.7 without a key");
-    // A client that may transfer may query the SOA record, too, even without a view. A signed query has a signed answer.
+    // A client that may transfer may also query the SOA record, even without a view. A signed query
+    // gets a signed answer.
     let on_premises = servers.dig("stranger", &format!("@{ZONAL_AT} corp.example SOA {right}"));
     assert!(on_premises.contains("status: REFUSED"), "{on_premises}");
     for query in ["corp.example SOA", "www.corp.example A", "no.corp.example A"] {
@@ -309,8 +311,8 @@ fn allows_transfers_by_address_and_key() {
     assert!(bad.contains("NOTAUTH") && bad.contains("verify"), "{bad}");
 }
 
-/// The rfc2136 provider of external-dns lists records by AXFR. For each endpoint, it removes the old records and adds the new ones,
-/// together with TXT records that name the owner.
+/// The rfc2136 provider of external-dns lists records by AXFR. For each endpoint, it removes the
+/// old records and adds the new records, together with TXT records that name the owner.
 #[test]
 fn accepts_updates_of_external_dns_and_certbot() {
     if !can_run(PROGRAMS) {
@@ -374,7 +376,7 @@ fn accepts_updates_of_external_dns_and_certbot() {
     );
     assert_eq!(servers.serial(ZONAL_AT), serial + 1);
 
-    // Clients without the right key are refused.
+    // zonal refuses clients without the right key.
     let one = "update add intruder.corp.example 60 A 10.1.0.81";
     assert_eq!(status(&servers.nsupdate("client", None, one)), "REFUSED");
     assert_eq!(status(&servers.nsupdate("client", Some(OTHER), one)), "REFUSED");
@@ -396,7 +398,7 @@ fn accepts_updates_of_external_dns_and_certbot() {
     );
 }
 
-/// A zone of thousands of records takes several messages, each of them signed.
+/// A zone of thousands of records needs several messages, each signed.
 #[test]
 fn transfers_large_zones_in_several_messages() {
     if !can_run(PROGRAMS) {
@@ -408,7 +410,7 @@ fn transfers_large_zones_in_several_messages() {
     let served = servers.records(ZONAL_AT, None);
     assert_eq!(served.len(), 20_000 + 4 + 2, "with the SOA record twice");
     assert_eq!(servers.records(ZONAL_AT, Some(TRANSFER)), served);
-    // A client that sends requests and never reads does not affect others.
+    // A client that sends requests and never reads does not affect other clients.
     let greedy = servers.lab.inside("client", || {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&std::net::SocketAddr::from(([10, 1, 0, 8], 0)).into()).unwrap();
@@ -423,7 +425,7 @@ fn transfers_large_zones_in_several_messages() {
     drop(greedy);
 }
 
-/// Updates that cannot be written are refused, and the log has the reason.
+/// zonal refuses updates that it cannot write, and the log has the reason.
 #[test]
 fn refuses_updates_without_a_state_directory() {
     if !can_run(&["nsupdate", "dig", "setpriv"]) {
@@ -451,7 +453,8 @@ fn refuses_updates_without_a_state_directory() {
     server.wait_for_metric(&["zonal_updates_total", "refused"], 1.0);
 }
 
-/// TCP, TLS and QUIC carry transfers, with each message signed. UDP and HTTPS do not.
+/// TCP, TLS and QUIC carry transfers with each message signed. UDP and HTTPS do not carry
+/// transfers.
 #[test]
 fn transfers_by_streams_only() {
     let scratch = Scratch::new();
@@ -522,7 +525,7 @@ fn transfers_by_streams_only() {
     }
 }
 
-/// Whether a message of a transfer is the last one, or an error.
+/// Whether a message is the last one of a transfer, or an error.
 fn is_last(message: &[u8]) -> bool {
     let response = Response::read(message).unwrap();
     let answer = &response.sections[0];

@@ -1,4 +1,5 @@
-//! Encrypted transports: foreign clients, many concurrent queries, slow clients, changed certificates, and the end.
+//! Encrypted transports: other vendors' clients, many concurrent queries, slow clients, changed
+//! certificates, and shutdown.
 
 use crate::harness::{
     Scratch, ZONAL, can_run,
@@ -51,7 +52,7 @@ fn run(program: &str, arguments: &str) -> String {
     text.into_owned()
 }
 
-/// Status, flags and records in the output of dig or kdig, whose formats differ.
+/// Status, flags and records in the output of dig or kdig, which have different formats.
 fn essence(text: &str) -> (String, Vec<String>, Vec<String>) {
     let text = text.to_lowercase();
     let text = text.split_once(";; ->>header<<-").map_or("", |(_, rest)| rest);
@@ -308,7 +309,7 @@ private_hosted_zones:
     }
 }
 
-/// Answers each query with one address, after a second, until the test ends.
+/// Answers each query with the same address after a second, until the test ends.
 fn slow_target() -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
@@ -419,13 +420,13 @@ fn closes_slow_and_idle_connections() {
     RUNTIME.block_on(async {
         let start = Instant::now();
         let limit = Duration::from_secs(5);
-        // The client sends nothing of TLS, or nothing after it.
+        // The client does not start the TLS handshake, or sends nothing after it.
         let mut silent = client.tcp(Transport::Tls).await;
         let mut silent_https = client.tcp(Transport::Https).await;
         let mut idle = client.tls(Transport::Tls, "").await;
         let mut idle_h2 = client.tls(Transport::Https, "h2").await;
         idle_h2.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-        // The client sends a part of a message.
+        // The client sends only a part of a message.
         let mut half = client.tls(Transport::Tls, "").await;
         half.write_all(&[0, 99, 1]).await.unwrap();
         let mut header = client.tls(Transport::Https, "http/1.1").await;
@@ -436,7 +437,7 @@ fn closes_slow_and_idle_connections() {
         let doq = client.quic(Transport::Quic).await;
         let (mut send, mut recv) = doq.open_bi().await.unwrap();
         send.write_all(&[0]).await.unwrap();
-        // The clients send keep-alives, so that QUIC itself does not end the connections.
+        // The clients send keep-alives, so that QUIC's own time-out does not end the connections.
         let idle_doq = client.quic(Transport::Quic).await;
         assert!(ask_quic(&idle_doq, &good).await.is_ok());
         let idle_h3 = client.quic(Transport::H3).await;
@@ -521,7 +522,7 @@ fn closes_connections_of_the_client_with_most() {
 fn reads_changed_certificates() {
     let scratch = Scratch::new();
     let (first, second) = (Certificate::until(2998), Certificate::until(2997));
-    // Kubernetes mounts secrets like this: links through a link that is replaced.
+    // Kubernetes mounts secrets like this: links through a link that it replaces.
     for (name, certificate) in [("..1", &first), ("..2", &second)] {
         scratch.write(&format!("{name}/tls.crt"), &certificate.certificate);
         scratch.write(&format!("{name}/tls.key"), &certificate.private_key);
@@ -565,7 +566,7 @@ fn reads_changed_certificates() {
     server.certificate = second;
     ask_all(&server);
 
-    // Bad certificates are reported, and the one from before stays in use.
+    // zonal reports bad certificates, and continues to use the previous certificate.
     let bad = |server: &SecureServer, name: &str, certificate: &str, key: &str, reason: &str| {
         std::fs::create_dir(path.join(name)).unwrap();
         std::fs::write(path.join(name).join("tls.crt"), certificate).unwrap();
@@ -596,7 +597,7 @@ fn reads_changed_certificates() {
     std::fs::remove_file(path.join("..data")).unwrap();
     server.process.wait_for_log(&format!("certificate {at}/tls.crt: cannot be read"));
 
-    // The certificate file and the key file change one after the other; then a signal comes.
+    // The certificate file changes before the key file; then a signal arrives.
     std::fs::create_dir(path.join("..7")).unwrap();
     std::fs::write(path.join("..7/tls.crt"), &third.certificate).unwrap();
     std::fs::write(path.join("..7/tls.key"), &third.private_key).unwrap();
@@ -646,7 +647,7 @@ fn a_bad_certificate_at_the_start_is_an_error() {
     }
 }
 
-/// A response is complete, and a cancelled stream leaves nothing in memory.
+/// Each response is complete, and a cancelled stream leaves no data in memory.
 #[test]
 fn cancelled_streams_leave_nothing() {
     let server = SecureServer::start(&tree("zones"), "");

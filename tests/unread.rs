@@ -1,4 +1,5 @@
-//! Clients that ask for large answers and do not read them take bounded memory, which the server gives back.
+//! Clients that request large answers without reading them use bounded memory, which the server
+//! releases afterwards.
 
 use crate::harness::{
     Scratch,
@@ -21,20 +22,20 @@ use tokio::{
 };
 use zonal::answer::Transport;
 
-/// Connections, each from an address of its own, and queries on each.
+/// The number of connections, each from a different address, and of queries on each.
 const CONNECTIONS: u8 = 36;
 const QUERIES: usize = 128;
 /// The interval in which a QUIC client keeps its connection alive. Between that, the server has nothing to do.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// The approximate size of an answer, in octets.
+/// The approximate size of an answer, in kB.
 const ANSWER_KB: u64 = 59;
-/// The maximum growth of memory, in kB: the limit of each connection, the connections themselves, their waiting queries, and the
-/// cache. Without a limit, the growth is far larger.
+/// The maximum growth of memory, in kB: the limit of each connection, the connections themselves,
+/// their waiting queries, and the cache. Without a limit, the growth is far larger.
 const MAX_GROWTH_KB: u64 = 120 << 10;
-/// The maximum growth of memory that may be left when the connections are closed, in kB: the cache, and the memory that each
-/// thread keeps for its next allocations.
+/// The maximum growth of memory after the connections are closed, in kB: the cache, and the memory
+/// that each thread keeps for its next allocations.
 const MAX_LEFT_KB: u64 = 64 << 10;
-/// The number of record sets of that size in a large zone.
+/// The number of record sets with the size of such an answer in a large zone.
 const ZONE_SETS: usize = 150;
 
 fn text() -> Vec<Record> {
@@ -64,7 +65,7 @@ fn query(name: &str) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// A server with a large answer of its own, and with answers that its upstream server delays.
+/// A server with a large answer in its own zone, and an upstream server that delays its answers.
 fn server() -> (Fake, Scratch, SecureServer) {
     let fake = Fake::start("127.0.0.1:0", |asked| match asked.tcp {
         false => vec![Say::Now(asked.truncated())],
@@ -103,6 +104,7 @@ fn growth(server: &SecureServer, work: impl FnOnce()) -> u64 {
     wait_until("the server has nothing more to do", || {
         std::thread::sleep(Duration::from_secs(1));
         let now = ticks();
+        // Kept-alive connections use a little CPU time.
         let idle = now - last < 10;
         last = now;
         idle.then_some(())
@@ -146,7 +148,7 @@ fn assert_bounded(what: &str, grown_kb: u64) {
     assert!(grown_kb < MAX_GROWTH_KB, "{what}: {grown_kb} kB for answers that nobody reads");
 }
 
-/// Waits until the server's own memory has returned to the system while the server is idle.
+/// Waits until the idle server has returned its memory to the system.
 fn assert_given_back(what: &str, server: &SecureServer, max_kb: u64) {
     let mut least = u64::MAX;
     wait_until(&format!("{what}: the server has at most {max_kb} kB"), || {
@@ -260,7 +262,7 @@ fn unread_quic_answers_take_bounded_memory() {
     }
 }
 
-/// Writes a manifest with a zone of this number of large record sets, which clients can transfer.
+/// Writes a manifest with a zone of `sets` large record sets, which clients can transfer.
 fn write_zone(directory: &Scratch, sets: usize) {
     let values: Vec<String> = (0..ANSWER_KB * 4).map(|n| format!("\"\\\"{n:0236}\\\"\"")).collect();
     let set = |n: usize| format!("{{\"name\": \"n{n}\", \"type\": \"TXT\", \"records\": [{}]}}", values.join(","));

@@ -4,7 +4,7 @@ use crate::harness::{Scratch, Server, ZONAL, can_run, cluster::Single, http_send
 use serde_json::{Value, json};
 use std::process::Command;
 
-/// Waits until `zonal status` prints all these words about a server, and ends with this exit status.
+/// Waits until `zonal status` for a server prints all these words, and ends with this exit status.
 fn wait_for_output(server: &Server, words: &[&str], code: i32) {
     let expected = (Vec::new(), Some(code), String::new());
     wait_until_equal(&format!("`zonal status` prints {words:?}"), expected, || {
@@ -12,12 +12,12 @@ fn wait_for_output(server: &Server, words: &[&str], code: i32) {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let missing: Vec<&str> = words.iter().copied().filter(|word| !text.contains(word)).collect();
         let is_right = missing.is_empty() && output.status.code() == Some(code);
-        // A wrong output is part of the value, so that a time-out shows it.
+        // The compared value contains a wrong output, so that a time-out shows it.
         (missing, output.status.code(), if is_right { String::new() } else { text })
     });
 }
 
-/// Waits until a server is ready, or not ready, by the status and by the metric.
+/// Waits until both status and metric report that the server is ready, or not ready.
 fn wait_for_readiness(server: &Server, is_ready: bool) {
     server.wait_for_metric(&["zonal_ready"], f64::from(u8::from(is_ready)));
     wait_until_equal("the readiness in the status", json!(is_ready), || server.status()["ready"].clone());
@@ -103,7 +103,7 @@ fn reports_what_a_follower_of_etcd_sets_aside_and_holds() {
     }
     wait_for_aside(&first, &json!([]));
 
-    // A mass deletion is held and reported, and served when it is allowed.
+    // zonal holds and reports a mass deletion, and applies it when it is allowed.
     let zone = |n: usize| format!("{{\"name\": \"z{n}.example\", \"vpc_ids\": [\"vpc\"]}}");
     for n in 0..12 {
         etcd.put_key(&format!("/zonal/v1/private_hosted_zones/Z{n}"), Some(&zone(n)));
@@ -150,13 +150,13 @@ fn reports_what_a_follower_of_etcd_sets_aside_and_holds() {
     let third = follow("/zonal/v2/");
     wait_for_output(&third, &[" empty "], 0);
     third.process.wait_for_log("manifest is empty");
-    // etcd is gone.
+    // etcd ends.
     drop(etcd);
     wait_for_output(&first, &[" lost ", "the source cannot be reached: etcd at http://"], 1);
 }
 
-/// Deletions that a node has not seen one by one, as etcd has compacted its history: they are held as others are, and stay so
-/// with each list.
+/// zonal holds deletions that it did not see one by one because etcd compacted its history. They
+/// stay held after each new list.
 #[test]
 fn deletions_are_held_and_stay_held_when_the_history_is_compacted() {
     if !can_run(&["etcd", "etcdctl"]) {
@@ -173,7 +173,7 @@ fn deletions_are_held_and_stay_held_when_the_history_is_compacted() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let compact = || {
-        // Further than the next change that the node would see.
+        // Compacts beyond the next change that the node would see.
         (0..3).for_each(|n| etcd.put_key("/other/last", Some(&n.to_string())));
         let text = ctl(&["get", "/other/last", "-w", "json"]);
         let status: Value = serde_json::from_str(&text).unwrap();
@@ -187,7 +187,8 @@ fn deletions_are_held_and_stay_held_when_the_history_is_compacted() {
     let held = |server: &Server| server.metric(&["zonal_deletions_held"]);
     wait_until("the zones are served", || (count(&server) == 24).then_some(()));
 
-    // The node sees the first deletions; then it is down, more are deleted, and the history is compacted.
+    // The node sees the first deletions and stops. Then more keys are deleted, and the history is
+    // compacted.
     ctl(&["del", "--prefix", "/zonal/v1/private_hosted_zones/Z0"]);
     wait_until("they are held", || (held(&server) == 10.0).then_some(()));
     let lists = |server: &Server| server.process.log().matches("etcd keys listed again").count();
@@ -206,7 +207,7 @@ fn deletions_are_held_and_stay_held_when_the_history_is_compacted() {
         wait_until("the new zone is served", || (count(&server) == expected.0).then_some(()));
         assert_eq!((count(&server), held(&server)), expected, "list {n}");
     }
-    // One comes back, and the rest is meant.
+    // One key returns, and the other deletions are intended.
     put(3);
     wait_until("one is back", || (held(&server) == 19.0).then_some(()));
     let revision = server.status()["held_deletions"]["revision"].as_u64().unwrap();

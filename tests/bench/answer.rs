@@ -1,6 +1,7 @@
-//! What one call of `answer` costs, without any socket: nanoseconds, over a zone of 100,000 names.
+//! The cost of one call of `answer` without sockets, in nanoseconds, over a zone of 100,000 names.
 //!
-//! `cargo bench --bench answer`. Compare two commits in one sitting: the figures move with the machine.
+//! `cargo bench --bench answer`. Compare two commits in one session, because the figures vary
+//! between machines and over time.
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 use zonal::{

@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
-"""How soon a change is answered at scale, when it comes by etcd or by HTTP; and how zonal starts with that much.
+"""Measures how soon zonal answers a change at scale, from etcd or over HTTP, and how long zonal takes to start.
 
     changes.py target/dist/zonal [--source etcd,push] [--share 100] [--changes 1000] [--loads 2] [--keep]
 
-Makes 1,000,000 records in 5,000 zones, 100,000 endpoints in 10,000 VPCs (of which --share takes that many hundredths), puts them into
-a real etcd or pushes them, and then changes the health of one interface of one endpoint after another, which makes its regional name
-lead to the other interface. That name is asked all the time: a change takes from before it is sent to the first new answer. Told is
-also what of it is left after etcd or zonal has said that it is done. Meanwhile loads ask for other names, each query answered before
-the next one is sent: none may be lost, and the threads that answer should need no more for one than before. Then zonal is stopped and started again, without its source from what it kept, and with it.
+The data are 1,000,000 records in 5,000 zones, and 100,000 endpoints in 10,000 VPCs; --share is the size in percent.
+The script puts them into a real etcd, or pushes them. Then it changes the health of one interface of one endpoint
+after another, so that the endpoint's regional name gets the address of the other interface.
 
-For files, `scale.py --zones 5000 --endpoints 100000 --vpcs 10000 --only zonal` does the same. Needs root, etcd and iproute2.
+Change: the script queries that name all the time. It measures the time from before the change is sent to the first
+new answer, and the part of it after etcd or zonal has acknowledged the change.
+Load: meanwhile clients query other names, one query at a time. No query may be lost, and the threads that answer
+should need no more CPU time for a query than before.
+Start: zonal is stopped, then started without its source from its saved state, and started with its source.
+
+For files, use `scale.py --zones 5000 --endpoints 100000 --vpcs 10000 --only zonal`. Needs root, etcd and iproute2.
 """
 import argparse, base64, http.client, json, multiprocessing, os, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, time
 
@@ -29,7 +33,7 @@ def vpc_id(v):
 
 
 def vpc(v):
-    # The first one has this machine in it.
+    # The first VPC contains the script's own address.
     here = ['127.0.0.0/8'] if v == 0 else []
     return {'owner_id': f'{v // 10:012}', 'region': 'us-east-1', 'cidr_blocks': [address(v, 0) + '/24'] + here,
             'availability_zones': {'us-east-1a': 'use1-az1', 'us-east-1b': 'use1-az2'},
@@ -60,7 +64,7 @@ def endpoint(e, healthy=True):
 
 
 def expected(e, healthy):
-    """What the regional name leads to, asked from use1-az1."""
+    """The address that a client in use1-az1 gets for the regional name."""
     v, turn = divmod(e, ENDPOINTS_OF_VPC)
     return address(v, (10 if healthy else 138) + turn)
 
@@ -70,7 +74,7 @@ def zone_name(z):
 
 
 def resources(vpcs, zones):
-    """All that there is, as kind, identifier and resource; a master file is a text."""
+    """All resources: kind, identifier and resource. A master file is a string."""
     for s in range(SERVICES):
         yield 'vpc_endpoint_services', f'com.amazonaws.us-east-1.svc-{s}', {
             'owner_id': 'amazon', 'region': 'us-east-1', 'dns_name': f'svc-{s}.us-east-1.vpce.amazonaws.com',
@@ -100,7 +104,7 @@ def resources(vpcs, zones):
 # ---------------------------------------------------------------- sources
 
 class Http:
-    """One connection, by which a request can be sent and its response be waited for apart."""
+    """One connection. Sending a request and waiting for its response are separate calls."""
 
     def __init__(self, port):
         self.port, self.connection = port, None
@@ -196,7 +200,7 @@ def query(id, name):
 
 
 def ask(s, id, name, timeout):
-    """The address in the first answer, or None."""
+    """The address in the first answer record, or None."""
     s.settimeout(timeout)
     try:
         s.send(query(id, name))
@@ -216,7 +220,7 @@ def client():
 
 
 def load(number, going, result, zones, pause):
-    """Asks until told to stop, each query answered before the next one is sent. In a process of its own."""
+    """Sends one query at a time until `going` is cleared. Runs in its own process, because of Python's global lock."""
     s, i, lost = client(), number, 0
     while going.is_set():
         i += 1
@@ -251,7 +255,7 @@ def memory(pid):
 
 
 def hit_path(pid):
-    """What the threads that answer have done until now: nanoseconds on a processor, and packets."""
+    """The CPU time of the threads that answer, in nanoseconds, and the number of their packets."""
     on_cpu = 0
     for task in os.listdir(f'/proc/{pid}/task'):
         if open(f'/proc/{pid}/task/{task}/comm').read().startswith('udp-'):
@@ -267,7 +271,7 @@ def per_packet(before, after):
 
 
 def start(zonal, dir, ready):
-    """Starts zonal and waits until it is `ready`: seconds from exec to then."""
+    """Starts zonal and waits until it is `ready`. Returns the process, and the seconds since its start."""
     began = time.monotonic()
     process = subprocess.Popen([zonal, 'serve', '--config', f'{dir}/zonal.yaml'], stdout=open(f'{dir}/zonal.log', 'a'), stderr=subprocess.STDOUT)
     s = client()
@@ -279,7 +283,7 @@ def start(zonal, dir, ready):
 
 
 def change_all(source, endpoints, a):
-    """For each change: milliseconds to the first new answer, and those that were left when the source had said it was done."""
+    """For each change: milliseconds to the first new answer, in total and since the source's acknowledgement."""
     s, times, left = client(), [], []
     for n in range(a.changes):
         e, healthy = n // 2 * 48_271 % endpoints, n % 2 == 1
@@ -379,7 +383,7 @@ def main():
     a = p.parse_args()
     zonal = os.path.abspath(a.zonal)
     if os.environ.get('ZONAL_CHANGES_NS') != 'in':
-        # All of it runs in a namespace that has nothing but a loopback device.
+        # The script runs itself in a network namespace that has only a loopback device.
         subprocess.run(['ip', 'netns', 'add', NS], check=True)
         try:
             subprocess.run(['ip', '-n', NS, 'link', 'set', 'lo', 'up'], check=True)

@@ -1,9 +1,9 @@
 //! The cost of a change at scale: 1,000,000 records in 5,000 zones, and 100,000 endpoints in 10,000
-//! VPCs, without a source and without sockets. The bench prints the memory after each kind of
-//! resource, and for each kind of change how long the publisher takes until it is served.
+//! VPCs, without a source and without sockets. The benchmark prints the memory after each kind of
+//! resource. For each kind of change it prints the time until the publisher serves it.
 //!
-//! `cargo bench --bench control_plane [-- PERCENT [CHANGES]]`: PERCENT is the size in percent of the
-//! one above (100), and CHANGES the number of changes of each kind (100).
+//! `cargo bench --bench control_plane [-- PERCENT [CHANGES]]`: PERCENT is the size in percent of
+//! the size above (default: 100), and CHANGES the number of changes of each kind (default: 100).
 
 use serde_json::{Value, json};
 use std::{
@@ -28,7 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SERVICES: u32 = 50;
 const ENDPOINTS_OF_VPC: u32 = 10;
 const RECORDS_OF_ZONE: u32 = 200;
-/// The number of VPCs in a group. The first one shares its endpoints with the others.
+/// The number of VPCs in a group. The first VPC shares its endpoints with the others.
 const VPCS_OF_GROUP: u32 = 200;
 
 fn edit(kind: &'static str, id: String, value: &Value) -> Edit {
@@ -85,7 +85,8 @@ fn services() -> Vec<Edit> {
     (0..SERVICES).map(service).collect()
 }
 
-/// Gateways of up to 5,000 VPCs. Each VPC reaches the VPCs that share endpoints, and these reach all.
+/// Gateways of up to 5,000 VPCs. Each VPC reaches the VPCs that share endpoints, which reach all
+/// VPCs.
 fn gateways(vpcs: u32) -> Vec<Edit> {
     let attachment = |v: u32| match v.is_multiple_of(VPCS_OF_GROUP) {
         true => json!({"vpc_id": vpc_id(v), "route_table": "shared", "propagates_to": ["shared", "spokes"]}),
@@ -233,7 +234,8 @@ fn main() {
         ("a VPC is added", Box::new(move |n| vec![vpc(vpcs + n)])),
         ("a VPC is deleted", Box::new(move |n| vec![deletion("vpcs", vpc_id(vpcs + n))])),
     ];
-    // The time for one kind of change, after which it is measured with fewer changes.
+    // The time for one kind of change. After this time, the benchmark stops early, with at least 3
+    // changes.
     let max_duration = Duration::from_secs(30);
     for (what, make) in &kinds {
         let (mut durations, start) = (Vec::new(), Instant::now());

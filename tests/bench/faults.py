@@ -1,22 +1,24 @@
 #!/usr/bin/env python3
-"""How many queries zonal and Unbound answer while the servers that they forward to fail, and how late.
+"""Compares zonal and Unbound while their forwarding targets fail: the share of answered queries, and their delay.
 
     faults.py target/dist/zonal [--seconds 8] [--rate 50] [--rows killed,lossy] [--only zonal] [--json FILE]
 
-One target or two, each an NSD behind a relay in a network namespace of its own. A row does one thing to the first target:
+There are one or two targets, each an NSD behind a relay in its own network namespace. A row applies one fault to the
+first target:
 
-    killed       its port is closed, and says so
-    blackholed   nothing comes back
-    slow         everything takes 400 ms longer
+    killed       its port is closed, and the kernel reports that
+    blackholed   no packet passes
+    slow         every packet takes 400 ms longer
     lossy        three of ten queries are lost, and three of ten answers
-    both lossy   likewise at both targets
+    both lossy   the same at both targets
     restarted    its port is closed for the middle third of the time
 
-Each row is made for both servers, one right after the other, with the same targets and relays. The client asks for names that nobody has asked for before, that many in a second, each once from one socket, and waits 5
-seconds: a stub without tries of its own. Before the fault there is a second without it, which does not count; `restarted` counts
-all. Counted is the share of queries that got the right answer, and the 99th percentile of how long those took.
+Each row runs for both servers, one directly after the other, with the same targets and relays. The client sends
+--rate queries per second from one socket, each for a new name. It waits 5 seconds for an answer, and repeats no query.
+One second without the fault precedes it and does not count; in `restarted` the whole time counts. The result is the
+share of queries with the right answer, and the 99th percentile of their time.
 
-Exit status 1 where zonal answered fewer than Unbound. Needs root, unbound, nsd and iproute2.
+The exit status is 1 if zonal answered fewer queries than Unbound. Needs root, unbound, nsd and iproute2.
 """
 import argparse, heapq, json, os, random, select, shutil, signal, socket, struct, subprocess, sys, tempfile, time
 
@@ -29,7 +31,7 @@ ROWS = [('none', 1), ('killed', 1), ('blackholed', 1), ('slow', 1), ('lossy', 1)
 # ---------------------------------------------------------------- the relay in front of a target
 
 def relay(address, seed):
-    """Takes modes as lines on standard input, and datagrams on port 53, which it hands to 127.0.0.1:5353 and back."""
+    """Relays datagrams between port 53 and 127.0.0.1:5353. Reads its modes as lines from standard input."""
     dice, mode, front, back, clients = random.Random(seed), 'pass', None, {}, {}
     due, count = [], 0
     poll = select.epoll()
@@ -71,7 +73,7 @@ def relay(address, seed):
                     octets, client = front.recvfrom(4096)
                 except BlockingIOError:
                     continue
-                # A socket for each of the server's: what it sends from tells whom the answer is for.
+                # One socket for each client address, so that its answers go back to that client.
                 if client not in clients:
                     other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
                     other.connect(('127.0.0.1', 5353))
@@ -111,7 +113,7 @@ def query(number, name):
 
 
 def load(rate, seconds, prefix, faults, relays):
-    """Asks, and makes the faults, each `(at second, relay, mode)`, on its way. Returns the time that each answer took."""
+    """Sends queries, and applies the faults `(second, relay, mode)` in time. Returns send times and answer times."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.connect((SERVER, 53))
     sock.setblocking(False)
@@ -247,7 +249,7 @@ def faults_of(row, targets, before, seconds):
 
 
 def measure(world, kind, zonal, row, targets, args):
-    """In a child, as a process can be in one network namespace only."""
+    """Measures a row in a child process, because a process can be in only one network namespace."""
     relays = world.relays(7)
     server = world.server(kind, zonal, targets)
     read, write = os.pipe()

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Restarts under load: queries that are lost.
+"""Measures the queries that are lost in restarts under load.
 
     restart.py target/dist/zonal [--rate 50000] [--seconds 20] [--restarts 5] [--way usr2|beside|systemd|all]
 
-A server answers on one address in a network namespace of its own, dnsperf asks it at a steady rate over many sockets, and
-meanwhile the server is restarted again and again: by SIGUSR2; by another process that is started beside it; or as systemd
-does it, with its sockets kept open in between. systemd is played by this script: it is the other end of NOTIFY_SOCKET, keeps
-the sockets that it is sent, and passes them to the next process. dnsperf asks each question once, and counts those that have
-no answer within five seconds. Also told: what the kernel dropped as a receive buffer was full, and the longest time without
-an answer that a probe has seen, which asks a thousand times a second. Needs root, dnsperf and iproute2.
+A server answers on one address in its own network namespace, and dnsperf queries it at a steady rate over many sockets.
+Meanwhile the server restarts again and again: by SIGUSR2, by a second process that starts beside it, or by systemd,
+which keeps its sockets open meanwhile. This script acts as systemd: it receives on NOTIFY_SOCKET, stores the sockets
+that it gets, and passes them to the next process.
+
+dnsperf sends each query once, and counts queries without an answer within five seconds. The script also prints the
+packets that the kernel dropped because a receive buffer was full, and the longest time without an answer that a probe
+with a thousand queries per second saw. Needs root, dnsperf and iproute2.
 """
 import argparse, array, os, re, shutil, signal, socket, struct, subprocess, sys, tempfile, threading, time
 
@@ -16,7 +18,7 @@ PORT, ADMIN = 5395, 9159
 
 
 class Systemd:
-    """What systemd does with a service of Type=notify that stores file descriptors."""
+    """systemd's side of a service of Type=notify that stores file descriptors."""
 
     def __init__(self, directory, command):
         self.path, self.command = f'{directory}/notify', command
@@ -62,7 +64,7 @@ class Systemd:
         env = dict(os.environ, NOTIFY_SOCKET=self.path)
 
         def prepare():
-            # They are put high up first, so that none is in the way of another.
+            # First copies the descriptors to high numbers, so that none overwrites another.
             high = [os.dup2(fd, 500 + at) for at, (_, _, fd) in enumerate(kept)]
             for at, fd in enumerate(high):
                 os.dup2(fd, 3 + at, inheritable=True)
@@ -127,7 +129,7 @@ def udp_drops():
 
 
 class Probe(threading.Thread):
-    """Asks a thousand times a second, and notes the longest time between two answers."""
+    """Sends a thousand queries per second, and records the longest time between two answers."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -218,7 +220,7 @@ def main():
     options = parser.parse_args()
     options.zonal = os.path.abspath(options.zonal)
     if 'ZONAL_RESTART' not in os.environ:
-        # A network of its own: others' packets and drops are not counted.
+        # In its own network namespace, the kernel's counters have no packets of other programs.
         os.environ['ZONAL_RESTART'] = '1'
         inside = 'ip link set lo up && exec "$@"'
         os.execvp('unshare', ['unshare', '-n', 'sh', '-c', inside, 'sh', sys.executable, *sys.argv])

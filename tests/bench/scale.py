@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""How zonal, NSD and Knot start with 1,000,000 records, and how soon zonal answers a change at that size.
+"""Compares the start of zonal, NSD and Knot with 1,000,000 records, and measures how soon zonal answers a change.
 
     scale.py target/dist/zonal [--records 1000000] [--zones 1000] [--endpoints 10000] [--vpcs 500] [--changes 20] [--keep]
 
-Makes 1,000 zones of 1,000 records as master files, and for zonal also 500 VPCs and 10,000 endpoints, in files of at most 100
-resources. Each server is started alone, in a network namespace of its own. Needs root, nsd, knot and iproute2.
+The data are 1,000 zones of 1,000 records as master files, and for zonal also 500 VPCs and 10,000 endpoints, in files of
+at most 100 resources. Each server starts alone, in its own network namespace. Needs root, nsd, knot and iproute2.
 
-Start: from exec until each zone has been answered for. Memory: PSS and RSS of all its processes after that. Change: an
-endpoint's address is changed by renaming a new file (of 100 endpoints or fewer) into place, and that endpoint's name is asked
-every millisecond; counted is the time from the rename to the first new answer. Meanwhile a load asks for other names, each
-query answered before the next one is sent, and none may be lost.
+Start: the time from exec until the server has answered for each zone.
+Memory: PSS and RSS of all processes of the server after that.
+Change: the script changes an endpoint's address by renaming a new file of at most 100 endpoints into place, and
+queries that endpoint's name every millisecond. It measures the time from the rename to the first new answer. Meanwhile
+a load queries other names, one query at a time, and no query may be lost.
 """
 import argparse, collections, json, multiprocessing, os, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, time
 
@@ -49,7 +50,7 @@ def master_file(i, records):
 
 
 def vpc_address(vpc, last):
-    """VPC number v has 10.v.v.0/24, in two halves."""
+    """An address of a VPC: VPC number v has the block 10.{100 + v // 256}.{v % 256}.0/24, in two subnets."""
     return f'10.{100 + vpc // 256}.{vpc % 256}.{last}'
 
 
@@ -84,7 +85,7 @@ def make_data(dir, a):
         write(f'{m}/vpcs-{n:04d}.json', json.dumps({'vpcs': {f'vpc-{v}': vpc(v) for v in ids}}))
     for n in range(len(pieces(list(range(a.endpoints)), PER_FILE))):
         endpoint_file(m, n, a)
-    # Each zone is seen by vpc-0, which asks here, and by one more.
+    # Two VPCs see each zone: vpc-0, where the script's queries come from, and another one.
     zone = lambda i: {'name': zone_name(i), 'vpc_ids': sorted({'vpc-0', f'vpc-{i % a.vpcs}'}), 'file': f'../master/{zone_name(i)}.zone'}
     for n, ids in enumerate(pieces(list(range(a.zones)), PER_FILE)):
         write(f'{m}/zones-{n:04d}.json', json.dumps({'private_hosted_zones': {f'Z{i:04d}': zone(i) for i in ids}}))
@@ -105,7 +106,7 @@ def query(id, name):
 
 
 def address(reply, name):
-    """The address in the first answer, or None."""
+    """The address in the first answer record, or None."""
     if len(reply) < 12 or reply[3] & 15 or reply[6:8] == b'\0\0':
         return None
     at = 12 + len(name) + 2 + 4
@@ -133,7 +134,7 @@ def ask(s, id, name, timeout):
 # ---------------------------------------------------------------- servers
 
 def processes(pid):
-    """The process with all below it."""
+    """The process and all its descendants."""
     below = collections.defaultdict(list)
     for p in filter(str.isdigit, os.listdir('/proc')):
         try:
@@ -186,7 +187,7 @@ def stop(process):
 
 
 def load(going, result, a):
-    """Asks until told to stop, each query answered before the next one is sent. In a process of its own."""
+    """Sends one query at a time until `going` is cleared. Runs in its own process, because of Python's global lock."""
     s, i, lost = client(), 0, 0
     while going.is_set():
         i += 1
@@ -197,7 +198,7 @@ def load(going, result, a):
 
 
 def changes(dir, a):
-    """Milliseconds from each rename to the first new answer, and how many queries the load sent and lost meanwhile."""
+    """Milliseconds from each rename to the first new answer, and the numbers of queries that the load sent and lost."""
     going, result = multiprocessing.Event(), multiprocessing.Queue()
     going.set()
     loader = multiprocessing.Process(target=load, args=(going, result, a), daemon=True)
@@ -241,7 +242,7 @@ def main():
     a = p.parse_args()
     zonal = os.path.abspath(a.zonal)
     if os.environ.get('ZONAL_SCALE_NS') != 'in':
-        # All of it runs in a namespace that has nothing but a loopback device.
+        # The script runs itself in a network namespace that has only a loopback device.
         subprocess.run(['ip', 'netns', 'add', NS], check=True)
         try:
             subprocess.run(['ip', '-n', NS, 'link', 'set', 'lo', 'up'], check=True)

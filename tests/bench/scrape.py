@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What a scrape of /metrics costs with many views, and whether clients notice.
+"""Measures the cost of a scrape of /metrics with many views, and its effect on clients.
 
     scrape.py target/dist/zonal [--views 10000] [--seconds 20]
 
-Makes so many VPCs on loopback addresses, and asks from each by UDP and TCP for what gives series of its own: a record, a name that is not
-there, an endpoint, a name that nobody answers for. Then a client asks one query after another: first alone, then while /metrics is read
-once a second. Told are the page's size and series, how long it takes, the server's memory and processor time, and the answer times with and
-without; no query may be lost.
+The script makes --views VPCs on loopback addresses. From each it sends queries over UDP and TCP that have their own
+series: for a record, a name that does not exist, an endpoint, and a name without a responsible server. Then a client
+sends one query at a time, first without scrapes, and then with one scrape of /metrics per second. The script prints the
+page's size, its number of series and its duration; the server's memory and CPU time; and the answer times with and
+without scrapes. No query may be lost.
 """
 import argparse, json, os, socket, struct, subprocess, sys, tempfile, threading, time, urllib.request
 
@@ -64,7 +65,7 @@ def scrape():
 
 
 def answer_times(seconds):
-    """One query after the other: how long each took, in milliseconds, in order of size; and how many had no answer."""
+    """Sends one query at a time. Returns the sorted answer times in milliseconds, and the number of lost queries."""
     times, lost = [], 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.bind((network(0) + '.7', 0))
@@ -136,7 +137,7 @@ def main():
 
             def scrape_each_second():
                 while not stop.wait(1):
-                    # A process of its own, as Python's threads wait for each other.
+                    # In its own process, because Python's threads wait for each other.
                     subprocess.run(['curl', '-so', '/dev/null', f'http://127.0.0.1:{ADMIN}/metrics'], check=True)
 
             scraper = threading.Thread(target=scrape_each_second)

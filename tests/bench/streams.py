@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Queries over kept-open TCP and DoT connections: zonal and Unbound side by side, in queries per CPU second.
+"""Compares zonal and Unbound over kept-open TCP and DoT connections, in queries per CPU second.
 
     streams.py target/dist/zonal [--rounds 5] [--seconds 3] [--clients 20] [--names 1000]
 
-Both servers forward everything to one Knot and answer from their caches; each has one worker on CPU 0, and dnsperf is on
-CPU 1. They run in turn in a network namespace that has only a loopback device. Counted is the processor time of the server's
-threads (user and system) over the queries that were answered. Needs root, unbound, knot, dnsperf, openssl and iproute2.
+Both servers forward all queries to one Knot and answer from their caches. Each has one worker on CPU 0, and dnsperf runs
+on CPU 1. They run in turn in a network namespace that has only a loopback device. The result is the number of answered
+queries divided by the CPU time (user and system) of the server's threads. Needs root, unbound, knot, dnsperf, openssl
+and iproute2.
 """
 import argparse, os, re, shutil, signal, statistics, subprocess, tempfile, time
 
@@ -73,7 +74,7 @@ internet_resolver: none
 admin: {{address: "{ADDRESS}:9159"}}
 limits: {{tcp_connections_per_client: 1000}}
 ''')
-    # The manifest's directory is this one: only that file of it is read.
+    # The manifest gets its own directory, so that zonal does not read the other files.
     os.makedirs(f'{directory}/m')
     os.rename(f'{directory}/m.json', f'{directory}/m/m.json')
     with open(zonal) as f:
@@ -83,7 +84,7 @@ limits: {{tcp_connections_per_client: 1000}}
 
 
 def cpu(pid):
-    """Processor time of a process, in seconds: by the scheduler's own count."""
+    """The CPU time of a process in seconds, from the scheduler's counters."""
     total = 0
     for task in os.listdir(f'/proc/{pid}/task'):
         with open(f'/proc/{pid}/task/{task}/schedstat') as f:
@@ -96,7 +97,7 @@ def run(inside, command, core):
 
 
 def perf(inside, directory, mode, clients, seconds):
-    # taskset is the process in front of which nothing stands: the pid is the server's.
+    # Each program of the command replaces itself with the next one, so the process id is the program's.
     command = inside + ['taskset', '-c', '1', 'dnsperf', '-m', mode, '-s', ADDRESS, '-p', str(PORTS[mode]), '-d', f'{directory}/queries',
                         '-c', str(clients), '-T', '1', '-q', str(clients * 10), '-l', str(seconds), '-t', '2']
     out = subprocess.run(command, capture_output=True, text=True).stdout

@@ -1,4 +1,5 @@
-//! What is for AWS: Terraform's files as far as they can be read without AWS, and the AWS CLI against an AWS of our own.
+//! The AWS files: Terraform's files as far as they can be checked without AWS, and the AWS CLI
+//! against a simulated AWS.
 
 use super::{PYTHON, bash, python};
 use crate::harness::{ZONAL, can_run, lab::Lab, tree, wait_until};
@@ -15,7 +16,7 @@ use std::{
 
 const TERRAFORM: [&str; 3] = ["main.tf", "resolver.tf", "variables.tf"];
 
-/// All words of a text that begin with a prefix, without it, up to what is no part of a name.
+/// All names that follow a prefix in a text, without the prefix.
 fn names(text: &str, prefix: &str) -> BTreeSet<String> {
     let name = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let is_start = |at: usize| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.' || c == '"');
@@ -37,7 +38,7 @@ fn terraform_is_whole() {
             &[path.to_str().unwrap()],
         );
         let parsed: Value = serde_json::from_str(&parsed).unwrap();
-        // A block's labels are keys, in quotes.
+        // A block's labels are quoted keys.
         let keys = |value: &Value| -> Vec<(String, Value)> {
             let blocks = value.as_array().into_iter().flatten().flat_map(|block| block.as_object().unwrap().clone());
             blocks.map(|(key, inner)| (key.trim_matches('"').to_string(), inner)).collect()
@@ -70,7 +71,8 @@ fn terraform_is_whole() {
     ] {
         assert!(resources.contains(resource), "no {resource} in {resources:?}");
     }
-    // Nothing stops, replaces or reboots all nodes at once: no other image, and no silence of CloudWatch's.
+    // No change stops, replaces or reboots all nodes at once: not a new image, and not a gap in
+    // CloudWatch data.
     for what in ["ami", "instance_type", "user_data"] {
         let ignored = bodies["aws_instance.node"].split("ignore_changes").nth(1).unwrap();
         assert!(
@@ -84,7 +86,8 @@ fn terraform_is_whole() {
     }
 }
 
-/// What a node runs when it starts: shell that can be read, and a configuration with which zonal serves, beside systemd-resolved's stub.
+/// The start script of a node is valid shell, and its configuration lets zonal serve beside
+/// systemd-resolved's stub.
 #[test]
 fn user_data_configures_a_node() {
     if !can_run(&["ip", "dig", "setpriv", "sysctl"]) {
@@ -130,7 +133,7 @@ fn user_data_configures_a_node() {
     });
 }
 
-/// An AWS that gives an identifier to everything, and keeps what it was asked for.
+/// A simulated AWS that returns an identifier for each request, and records the requests.
 fn aws() -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -153,7 +156,7 @@ fn aws() -> (String, Arc<Mutex<Vec<String>>>) {
             let mut body = vec![0; length];
             reader.read_exact(&mut body).unwrap();
             let body = String::from_utf8(body).unwrap();
-            // EC2 speaks forms and XML, Resolver JSON.
+            // EC2 uses forms and XML, Resolver uses JSON.
             let reply = match body.split('&').find_map(|field| field.strip_prefix("Action=")) {
                 Some(action) => format!(
                     "<{action}Response><dhcpOptions><dhcpOptionsId>dopt-1</dhcpOptionsId></dhcpOptions></{action}Response>"
@@ -169,7 +172,7 @@ fn aws() -> (String, Arc<Mutex<Vec<String>>>) {
     (url, asked)
 }
 
-/// What Resolver is to send to zonal.
+/// The domains that Route 53 Resolver forwards to zonal.
 const DOMAINS: [&str; 4] =
     ["us-east-1.amazonaws.com", "us-east-1.vpce.amazonaws.com", "us-east-1.api.aws", "corp.example.com"];
 
@@ -190,7 +193,7 @@ fn cli_lines_run() {
             .output()
             .unwrap()
     };
-    // One or the other: nothing is done without a word.
+    // Without an argument the script changes nothing and fails.
     assert_eq!(run(&[]).status.code(), Some(2));
     assert!(asked.lock().unwrap().is_empty());
     for part in ["dhcp", "resolver"] {
@@ -213,7 +216,8 @@ fn cli_lines_run() {
         assert_eq!(has(&words), 1, "{asked:#?}");
     }
     assert_eq!(has(&["AssociateResolverRule ", "rslvr-rr-1"]), DOMAINS.len(), "{asked:#?}");
-    // Not with the VPC that the nodes are in: what they forward would come back to them.
+    // The rules are not associated with the nodes' own VPC: forwarded queries would return to the
+    // nodes.
     let own = asked.iter().find_map(|one| one.split("VpcId=").nth(1)).unwrap().split('&').next().unwrap();
     assert_eq!(has(&["AssociateResolverRule ", own]), 0, "{asked:#?}");
 }

@@ -1,4 +1,5 @@
-//! The container image, as the file that is shipped: run by a container runtime as nobody, with nothing to write to.
+//! The container image as it is shipped: a container runtime runs it without root and with a
+//! read-only file system.
 
 use super::bash;
 use crate::harness::{Process, Scratch, can_run, lab::Lab, wait_until};
@@ -40,7 +41,8 @@ impl Image {
         self.config[key].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_string()).collect()
     }
 
-    /// What `podman run --read-only --cap-drop ALL --cap-add NET_BIND_SERVICE` makes of it, on a node of the lab.
+    /// Runs the image on a node of the lab, with the settings of
+    /// `podman run --read-only --cap-drop ALL --cap-add NET_BIND_SERVICE`.
     fn run(&self, lab: &Lab, node: &str) -> Process {
         let (user, group) = self.config["User"].as_str().unwrap().split_once(':').expect("user and group");
         let number = |text: &str| text.parse::<u32>().expect("a number, as there is no /etc/passwd");
@@ -70,7 +72,8 @@ impl Image {
             "linux": {"namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}]},
         });
         lab.scratch.write("bundle/config.json", spec.to_string());
-        // crun wants cgroups of version 2, whatever the machine has. It ends with its processes when the test does.
+        // crun needs cgroups of version 2, whatever the machine has. crun and its processes end
+        // with the test.
         let script = "mount -t proc proc /proc; mount -t cgroup2 cgroup2 /sys/fs/cgroup; mount -t tmpfs tmpfs /run; \
                       crun --cgroup-manager=disabled run --bundle bundle zonal & \
                       echo running; while read -r check; do crun exec zonal $check </dev/null && echo healthy || echo unhealthy; \
@@ -88,7 +91,7 @@ fn image_runs_as_nobody() {
     let image = Image::unpack(&lab.scratch);
     let files = bash("cd \"$1\" && find . ! -type d", &[&image.root]);
     assert_eq!(files, "./zonal\n", "nothing else is in the image");
-    // Where a runtime mounts what it has to.
+    // The directories in which a runtime mounts its files.
     bash("cd \"$1\" && mkdir -p proc dev etc/zonal && touch etc/resolv.conf", &[&image.root]);
     lab.scratch.write("etc/zones/manifest.yaml", MANIFEST);
     lab.scratch.write(
@@ -108,7 +111,7 @@ fn image_runs_as_nobody() {
         (reply.data("A") == ["127.0.0.1"]).then_some(())
     });
 
-    // Who it is, and what it may: as the kernel has it.
+    // User and capabilities of the process, as the kernel reports them.
     let processes = lab.run("node", &["sh", "-c", "ip netns pids \"$(ip netns identify)\""]);
     let process = String::from_utf8(processes.stdout).unwrap();
     let process = process
@@ -128,7 +131,8 @@ fn image_runs_as_nobody() {
     let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).expect("its root");
     assert!(root.split(' ').nth(5).unwrap().split(',').any(|option| option == "ro"), "{root}");
 
-    // The health check, as the image has it; and what the program does with names, as there is no library of the system to look them up.
+    // The image's health check, and name lookups by the program itself: the image has no system
+    // library for them.
     let check = image.config["Healthcheck"]["Test"].as_array().unwrap();
     let check: Vec<&str> = check.iter().map(|word| word.as_str().unwrap()).collect();
     assert_eq!(check[0], "CMD");
@@ -136,9 +140,10 @@ fn image_runs_as_nobody() {
     for (command, expected) in [
         (check[1..].join(" "), "\nhealthy"),
         ("/zonal status --all 127.0.0.1:9154".into(), "\nunhealthy"),
-        // By the address that others use it is for nobody without a token.
+        // The node's outside address requires a token.
         ("/zonal status --all 10.2.0.2:9153".into(), "says 403 Forbidden"),
-        // It was found, and says that a browser might be misled by a name.
+        // The name resolves, but zonal refuses it, because a DNS name may mislead a browser (DNS
+        // rebinding).
         ("/zonal status --all node.corp.example.com:9153".into(), "says 403 Forbidden"),
         ("/zonal status --all missing.corp.example.com:9153".into(), "\nunhealthy"),
     ] {

@@ -1,4 +1,4 @@
-//! The snippets for forwarders, unchanged, in two data centres, each of which is near another AZ.
+//! The unchanged forwarder snippets, in two data centres that are each near another AZ.
 
 use crate::harness::{ZONAL, can_run, forwarder::Kind, lab::Lab, tree, wait_until};
 use std::{collections::BTreeSet, fs, net::IpAddr, path::PathBuf, process::Command};
@@ -56,19 +56,21 @@ private_hosted_zones:
 
 const KINDS: [Kind; 6] = [Kind::Bind, Kind::Unbound, Kind::Dnsmasq, Kind::KnotResolver, Kind::Dnsdist, Kind::Resolved];
 
-/// Whichever address a forwarder asks, its clients get the endpoint of their own AZ.
+/// Clients get the endpoint of their data centre's AZ, whichever address the forwarder asks.
 #[test]
 fn each_data_centre_gets_its_az() {
     check_forwarders(false);
 }
 
-/// What `zonal forwarders` prints is loaded as it is, and forwards the names of services of others too.
+/// The forwarders load the output of `zonal forwarders` unchanged. It also forwards names of other
+/// owners' services.
 #[test]
 fn snippets_made_from_the_manifest_are_loaded_and_forward_all_its_names() {
     check_forwarders(true);
 }
 
-/// Each forwarder with the files of `deploy/forwarders`, or with those that are made from the manifest.
+/// Checks each forwarder with the files of `deploy/forwarders`, or with snippets made from the
+/// manifest.
 fn check_forwarders(is_made: bool) {
     if !can_run(&["ip", "dig", "setpriv", "sysctl"]) || !can_run(&KINDS.map(Kind::program)) {
         return;
@@ -120,14 +122,15 @@ fn check_forwarders(is_made: bool) {
             assert_eq!(reply.data("A"), ["10.2.0.7"], "through {node}\n{reply}");
             let reply = lab.dig(&client, &format!("@{address} -x 10.2.0.7 +time=2"));
             assert_eq!(reply.data("PTR"), ["ip-10-2-0-7.ec2.internal."], "through {node}\n{reply}");
-            // What is not there is so at the forwarder too: it asks nobody else.
+            // The forwarder passes NXDOMAIN on, and asks no other server.
             let reply = ask("missing.corp.example.com");
             assert_eq!(reply.status, "NXDOMAIN", "through {node}\n{reply}");
         }
     }
 }
 
-/// A directory with what `zonal forwarders` prints of the manifest, in files named as those of `deploy/forwarders`.
+/// Writes the output of `zonal forwarders` for the manifest, with the file names of
+/// `deploy/forwarders`.
 fn make_snippets(lab: &Lab) -> PathBuf {
     let zones = lab.scratch.path().join("zones").display().to_string();
     let print = |arguments: &[&str]| {
@@ -141,7 +144,7 @@ fn make_snippets(lab: &Lab) -> PathBuf {
     }
     lab.scratch.write("made/bind.options.conf", print(&["bind", "--trust-anchors"]));
     lab.scratch.write("made/systemd-resolved.negative", print(&["systemd-resolved", "--trust-anchors"]));
-    // Those that do not run here have the same names and addresses.
+    // The snippets for programs that do not run here have the same names and addresses.
     for name in ["coredns", "windows"] {
         let text = print(&[name]);
         for word in ["api.saas.example", "tenants.saas.example", "2.10.in-addr.arpa", "10.2.0.53", "10.2.16.53"] {
@@ -151,7 +154,8 @@ fn make_snippets(lab: &Lab) -> PathBuf {
     lab.scratch.path().join("made")
 }
 
-/// All of them forward the same names to both addresses, those that cannot run here as well.
+/// All snippets forward the same names to both addresses, also the snippets for programs that do
+/// not run here.
 #[test]
 fn snippets_agree() {
     let names = [
@@ -177,7 +181,7 @@ fn snippets_agree() {
             let found = words.iter().any(|word| word.trim_end_matches('.') == name);
             assert!(found, "{file} does not forward {name}");
         }
-        // Files of trust anchors have no addresses.
+        // Files of trust anchors contain no addresses.
         if !file.contains("options") && !file.ends_with("negative") {
             let addresses: Vec<&&str> = words.iter().filter(|word| word.parse::<IpAddr>().is_ok()).collect();
             assert_eq!(addresses, [&"10.2.0.53", &"10.2.16.53"], "{file}");

@@ -1,7 +1,8 @@
-//! A fresh machine, in one run: the package is installed, its service comes up as the unit has it, a machine beside it gets
-//! the service's address by DHCP and resolves by it, and everything that the dashboard asks Prometheus for is there.
+//! A new machine, from installation to monitoring. The package is installed and its service starts
+//! from the unit file. A second machine gets the service's address by DHCP and resolves through it.
+//! Every query of the dashboard finds data in Prometheus.
 //!
-//! What is done, and what came of it, is printed: `cargo test from_package_to_dashboard -- --nocapture`.
+//! `cargo test from_package_to_dashboard -- --nocapture` prints the steps and their results.
 
 use super::package::{COPY, package};
 use crate::{
@@ -19,7 +20,8 @@ use crate::{
 };
 use std::{fs, net::SocketAddr, sync::Arc};
 
-/// Installs the package, and becomes its service, as systemd would have it: the line, the user, what that may, its directories.
+/// Installs the package, and runs its service as systemd would: command line, user, capabilities
+/// and directories of the unit file.
 const SCRIPT: &str = r#"
 echo "== dpkg --install zonal.deb"
 within dpkg --install /tmp/zonal.deb >"$scratch/log" 2>&1 </dev/null || { cat "$scratch/log"; exit 1; }
@@ -79,7 +81,7 @@ fn from_package_to_dashboard() {
     let range = "10.1.0.100,10.1.0.200,255.255.240.0";
     let _dhcp = dhcp_server(&lab, "vpc", "az1", range, "10.1.0.1", "10.1.0.2");
 
-    // The control plane, and another server that is asked.
+    // The control plane, and an upstream server.
     let zone = "there.example. 300 IN SOA ns.there.example. h.there.example. 1 2 3 4 5\n\
                 www.there.example. 1 IN A 192.0.2.1\n";
     let data = Arc::new(Data::read(&lab.scratch.write("upstream.zone", zone)));

@@ -1,18 +1,19 @@
-//! The Kubernetes manifests: rendered by kubectl, validated against Kubernetes' schemas, and what they run is run.
+//! The Kubernetes manifests: kubectl renders them, Kubernetes' schemas validate them, and their
+//! pods run.
 
 use super::{PYTHON, bash, python};
 use crate::harness::{ZONAL, can_run, lab::Lab, tree, wait_until};
 use serde_json::Value;
 use std::path::Path;
 
-/// The kubectl of Debian, and where there is another one, that too.
+/// Debian's kubectl, and the installed one if there is another.
 fn kubectls() -> Vec<String> {
     let debian = tree("target/tools/kubernetes-client/usr/bin/kubectl").display().to_string();
     let other = Path::new("/usr/bin/kubectl");
     [debian].into_iter().chain(other.exists().then(|| other.display().to_string())).collect()
 }
 
-/// What an overlay comes to.
+/// The resources of an overlay, rendered and validated.
 fn render(kubectl: &str, overlay: &str, lab: &Lab) -> Vec<Value> {
     let directory = tree("deploy/kubernetes/overlays").join(overlay);
     let text = bash("\"$1\" kustomize \"$2\"", &[kubectl, directory.to_str().unwrap()]);
@@ -33,7 +34,8 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("no text {key} in {value}"))
 }
 
-/// The files of a pod, as the kubelet mounts them, below a directory. Gives the command line.
+/// Mounts the files of a pod below a directory, as the kubelet does. Returns the container's
+/// command line.
 fn mount(pod: &Value, resources: &[Value], lab: &Lab, directory: &str) -> Vec<String> {
     let base = lab.scratch.path().join(directory).display().to_string();
     let container = &pod["containers"][0];
@@ -47,7 +49,7 @@ fn mount(pod: &Value, resources: &[Value], lab: &Lab, directory: &str) -> Vec<St
         let map = resources.iter().find(|r| r["kind"] == "ConfigMap" && r["metadata"]["name"] == name);
         let map = map.unwrap_or_else(|| panic!("no ConfigMap {name}"));
         for (key, data) in map["data"].as_object().unwrap() {
-            // State goes where the test may write.
+            // State goes into a directory that the test may write.
             let data = data.as_str().unwrap().replace("/var/lib/zonal", &format!("{base}/state"));
             let path = match mounted["subPath"].as_str() {
                 Some(sub) if sub == key => path.to_string(),
@@ -64,7 +66,8 @@ fn mount(pod: &Value, resources: &[Value], lab: &Lab, directory: &str) -> Vec<St
         .collect()
 }
 
-/// A pod of the overlay on a node of the lab: it becomes ready by its own probes, and answers clients by their AZ.
+/// Runs a pod of the overlay on a node of the lab. The pod becomes ready by its own probes, and
+/// answers clients by their AZ.
 fn serves(pod: &Value, resources: &[Value], name: &str) {
     let container = &pod["containers"][0];
     let security = &container["securityContext"];
@@ -107,7 +110,7 @@ fn serves(pod: &Value, resources: &[Value], name: &str) {
     }
 }
 
-/// The labels of the namespace.
+/// The labels of the Namespace resource.
 fn namespace(resources: &[Value]) -> &Value {
     let found: Vec<&Value> = resources.iter().filter(|r| r["kind"] == "Namespace").collect();
     let [one] = found[..] else { panic!("one Namespace: {found:#?}") };
@@ -157,12 +160,13 @@ fn az_fleet() {
                 let [one] = found[..] else { panic!("one {kind} for {az}: {found:#?}") };
                 one
             };
-            // A rollout goes on when the load balancer has the new pod, and the old one answers until it is out of there.
+            // The old pod answers until the load balancer has removed it and uses the new pod.
             let sleep = &pod["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"];
             let grace = &pod["spec"]["terminationGracePeriodSeconds"];
             assert!(sleep.as_u64().unwrap() + 10 <= grace.as_u64().unwrap(), "{sleep} of {grace} seconds");
             let service = selects("Service", |spec| &spec["selector"]);
-            // Without it there is a listener for one of UDP and TCP alone.
+            // Without the annotation, the load balancer creates a listener for only one of UDP and
+            // TCP.
             let both = "service.beta.kubernetes.io/aws-load-balancer-enable-tcp-udp-listener";
             assert_eq!(service["metadata"]["annotations"][both], "true");
             selects("PodDisruptionBudget", |spec| &spec["selector"]["matchLabels"]);

@@ -1,9 +1,11 @@
-//! The Debian package on a copy of this machine's file system that goes with the test: installed, run, upgraded, removed, purged.
+//! The Debian package on a temporary copy of the machine's file system: installed, run, upgraded,
+//! removed, purged.
 
 use crate::harness::{Scratch, can_run};
 use std::path::PathBuf;
 
-/// A copy of this machine: its upper layer is all that the package and the program have written.
+/// Mounts an overlay of the machine's file system. Its upper layer holds all files that the package
+/// and the program write.
 pub const COPY: &str = r#"
 package=$1 scratch=$2
 mount -t tmpfs tmpfs "$scratch"
@@ -82,7 +84,7 @@ rm "$root/tmp/zonal.deb"
 within dpkg-query --show zonal 2>&1 || true
 "#;
 
-/// The package.
+/// The path of the package.
 pub fn package() -> PathBuf {
     let files = std::fs::read_dir(super::built()).unwrap().map(|entry| entry.unwrap().path());
     files.into_iter().find(|path| path.extension().is_some_and(|e| e == "deb")).expect("a package")
@@ -103,7 +105,7 @@ fn package_installs_runs_and_purges() {
         said[start..].lines().skip(1).take_while(|line| !line.starts_with("== ")).collect::<Vec<_>>()
     };
     let install = part("install");
-    // It is linked statically: there is nothing that it could miss.
+    // The program is statically linked, so the package needs no other package.
     assert_eq!(install[0], "installed zonal depends on []", "{said}");
     for path in [
         "/usr/bin/zonal",
@@ -117,11 +119,13 @@ fn package_installs_runs_and_purges() {
     ] {
         assert!(install.contains(&path), "{path} is not in the package:\n{said}");
     }
-    // The demo is none of them: it is no part of what somebody has in place of it.
+    // The demo zones are no conffiles: an upgrade must not merge them into files of the
+    // administrator.
     assert!(install.contains(&"conffiles: /etc/zonal/zonal.yaml"), "{said}");
     assert!(install.contains(&"/etc/systemd/system/multi-user.target.wants/zonal.service is there"), "{said}");
     assert_eq!(part("run"), ["answer: 127.2.0.10", "ended well", "state was kept"], "{said}");
-    // Files of one's own are alone, the limit counts at once, and the new program takes over: nothing is stopped for it.
+    // The administrator's files remain alone, the sysctl limit applies at once, and the new program
+    // takes over without a stop.
     let upgraded = part("upgrade");
     assert_eq!(upgraded[..2], ["# changed here", "own.yaml"], "{said}");
     let asked = &upgraded[2..];

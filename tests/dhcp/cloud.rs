@@ -1,4 +1,5 @@
-//! A VPC of two AZs with a node in each, DHCP servers that hand them out, and an account of who is asked.
+//! A VPC of two AZs with a node in each, the DHCP servers that hand out their addresses, and counts
+//! of the queries at each node.
 
 use super::machines::dhcp_server;
 use crate::harness::{Process, ZONAL, http_get, lab::Lab, tree, wait_until};
@@ -47,25 +48,25 @@ const NODES: [(&str, &str, &str, &str); 2] =
 
 const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9153);
 
-/// What an application was told, and what it took.
+/// The output of an application, and the queries that it caused.
 pub struct Told {
     pub lines: Vec<String>,
     /// Queries that each node answered, by UDP and by TCP.
     pub udp: [u64; 2],
     pub tcp: [u64; 2],
-    /// Queries to where a node had been.
+    /// Queries to the address of a node whose process had ended.
     pub lost: [u64; 2],
     pub took: Duration,
 }
 
-/// What is at a node's address.
+/// The state of a node.
 enum Node {
     Runs {
         _process: Process,
     },
-    /// Its process is gone: the machine says so to those who ask.
+    /// The process has ended. The host answers queries with ICMP port unreachable.
     Gone,
-    /// The machine says nothing.
+    /// The host does not answer.
     Silent(UdpSocket),
 }
 
@@ -80,7 +81,7 @@ impl Cloud {
         let mut lab = Lab::new();
         lab.router("vpc");
         let mut dhcp = Vec::new();
-        // The node of the own AZ comes first. The last one is a network that the manifest does not have.
+        // The node of the same AZ comes first. The last network is missing from the manifest.
         for (segment, network, servers) in [
             ("az1", "10.1.0", "10.1.0.2,10.1.16.2"),
             ("az2", "10.1.16", "10.1.16.2,10.1.0.2"),
@@ -110,7 +111,7 @@ impl Cloud {
         cloud
     }
 
-    /// The manifest gets the network that it does not have.
+    /// Adds the missing network to the manifest.
     pub fn add_network(&self) {
         let text = MANIFEST
             .replace("[10.1.0.0/16]", "[10.1.0.0/16, 10.7.0.0/20]")
@@ -134,7 +135,7 @@ impl Cloud {
         self.nodes[at] = Node::Gone;
     }
 
-    /// Kills a node, and nothing says that it is gone.
+    /// Kills a node; its address then receives queries without answering.
     pub fn silence(&mut self, at: usize) {
         self.nodes[at] = Node::Gone;
         let socket = self.lab.inside(NODES[at].0, || UdpSocket::bind("0.0.0.0:53").unwrap());
@@ -142,7 +143,7 @@ impl Cloud {
         self.nodes[at] = Node::Silent(socket);
     }
 
-    /// Asks both nodes until they have found the target of the rule dead, and wait for it no more.
+    /// Asks both nodes until they treat the rule's target as dead and no longer wait for it.
     pub fn find_dead(&self) {
         for (node, _, address, _) in NODES {
             let mut serial = 0;
@@ -154,7 +155,7 @@ impl Cloud {
         }
     }
 
-    /// The application, with the C library of a compiler. Returns its path.
+    /// Builds the application with the C library of a compiler. Returns its path.
     pub fn application(&self, compiler: &str) -> String {
         let program = self.lab.scratch.path().join(format!("application-{compiler}")).display().to_string();
         let source = tree("tests/dhcp/application.c");
@@ -163,14 +164,14 @@ impl Cloud {
         program
     }
 
-    /// Runs a program on a machine to its end, and tells what it printed, and who was asked because of it: the answers with
-    /// an RCODE are counted.
+    /// Runs a program on a machine to its end. Returns its output, and the number of answers with
+    /// an RCODE that each node sent meanwhile.
     pub fn told(&self, node: &str, command: &[&str], rcode: &str) -> Told {
         let before = [0, 1].map(|at| self.count(at, rcode));
         let start = Instant::now();
         let output = self.lab.run(node, command);
         let took = start.elapsed();
-        // Who asks several at once does not wait for the last answer.
+        // A stub resolver that asks several servers at once does not wait for the last answer.
         let mut after = [[0; 3]; 2];
         loop {
             let now = [0, 1].map(|at| self.count(at, rcode));
@@ -195,7 +196,8 @@ impl Cloud {
         }
     }
 
-    /// Answers of a node by UDP and TCP, and queries that came when nobody was there.
+    /// The answers of a node over UDP and TCP, and the queries that arrived while no process
+    /// listened.
     fn count(&self, at: usize, rcode: &str) -> [u64; 3] {
         let node = NODES[at].0;
         let metrics = match self.nodes[at] {
@@ -207,7 +209,7 @@ impl Cloud {
             let lines = metrics.lines().filter(|line| words.iter().all(|word| line.contains(word)));
             lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
         };
-        // Its names are in one line, its values in the next.
+        // `/proc/net/snmp` has the names in one line and the values in the next.
         let statistics = self.lab.run(node, &["cat", "/proc/net/snmp"]).stdout;
         let statistics = String::from_utf8(statistics).unwrap();
         let mut udp = statistics.lines().filter(|line| line.starts_with("Udp:")).map(|line| line.split(' '));
@@ -217,7 +219,7 @@ impl Cloud {
     }
 }
 
-/// How many queries came to a silent one.
+/// The number of queries that a silent node received.
 fn drained(socket: &UdpSocket) -> u64 {
     std::iter::repeat_with(|| socket.recv(&mut [0; 4096])).take_while(Result::is_ok).count() as u64
 }

@@ -1,12 +1,12 @@
-//! Forwarders with zonal's addresses, for all names.
+//! Forwarders that send all names to zonal's addresses.
 
 use crate::harness::{Process, lab::Lab, wait_until};
 
-/// What they are called, the hosts that they run on, and their addresses in AZ 1.
+/// The names of the forwarders, their hosts, and their addresses in AZ 1.
 pub const FORWARDERS: [(&str, &str, &str); 3] =
     [("BIND", "bind", "10.1.0.21"), ("Unbound", "unbound", "10.1.0.22"), ("dnsmasq", "dnsmasq", "10.1.0.23")];
 
-/// Starts one on a host of its own, and waits until it answers.
+/// Starts a forwarder on its own host, and waits until it answers.
 pub fn start(lab: &mut Lab, (_, name, address): (&str, &str, &str)) -> Process {
     lab.settle(name, "vpc", "az1", &format!("{address}/20"), "10.1.0.1");
     let directory = lab.scratch.path().display().to_string();

@@ -1,4 +1,4 @@
-//! Machines of a VPC: what DHCP makes of them.
+//! Machines of a VPC, configured by DHCP.
 
 use crate::harness::{Process, lab::Lab, tree, wait_until};
 use std::{
@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A DHCP server on a router, for one of its segments: addresses from a range, a gateway, and servers in this order.
+/// A DHCP server on a router for one of its segments. It hands out addresses from a range, a
+/// gateway, and DNS servers in this order.
 pub fn dhcp_server(lab: &Lab, router: &str, segment: &str, range: &str, gateway: &str, servers: &str) -> Process {
     let (interface, range) = (format!("--interface={segment}"), format!("--dhcp-range={range},1h"));
     let (gateway, servers) = (format!("--dhcp-option=3,{gateway}"), format!("--dhcp-option=6,{servers}"));
@@ -32,14 +33,14 @@ pub fn dhcp_server(lab: &Lab, router: &str, segment: &str, range: &str, gateway:
     lab.start(router, &command)
 }
 
-/// A machine that is what its DHCP client has made of it.
+/// A machine that its DHCP client configures.
 pub struct Machine {
     pub node: &'static str,
     _processes: Vec<Process>,
 }
 
 impl Machine {
-    /// One whose `resolv.conf` is written by udhcpc: programs ask the servers themselves.
+    /// A machine whose udhcpc writes `resolv.conf`: programs ask the DNS servers directly.
     pub fn plain(lab: &mut Lab, node: &'static str, segment: &str) -> Machine {
         lab.plug(node, "vpc", segment);
         lab.resolv_conf(node, "");
@@ -55,7 +56,7 @@ impl Machine {
         Machine { node, _processes: vec![client] }
     }
 
-    /// One with systemd-networkd and systemd-resolved: programs ask its stub at 127.0.0.53.
+    /// A machine with systemd-networkd and systemd-resolved: programs ask the stub at 127.0.0.53.
     pub fn resolved(lab: &mut Lab, node: &'static str, segment: &str) -> Machine {
         lab.plug(node, "vpc", segment);
         let run = lab.scratch.path().join(format!("{node}.run"));
@@ -67,7 +68,7 @@ impl Machine {
         for directory in ["systemd/netif/links", "systemd/resolve", "programs"] {
             fs::create_dir_all(run.join(directory)).unwrap();
         }
-        // It says itself what is to be in resolv.conf, as where that is a link to its file.
+        // systemd-resolved writes this file, and resolv.conf is a link to it.
         let stub = run.join("systemd/resolve/stub-resolv.conf");
         fs::write(&stub, "").unwrap();
         std::os::unix::fs::symlink(&stub, lab.resolv_conf_file(node)).unwrap();
@@ -94,7 +95,8 @@ impl Machine {
 
 const NOBODY: &str = "65534:65534";
 
-/// Where systemd's programs are: beside the build, where `tests/packages` puts them, or in the machine's own tree.
+/// Finds systemd's programs: beside the build, where `tests/packages` puts them, or in the
+/// machine's root.
 pub fn systemd(program: &str) -> (PathBuf, String) {
     let mut places = Vec::new();
     for root in [tree("target/systemd"), PathBuf::from("/")] {
@@ -104,8 +106,9 @@ pub fn systemd(program: &str) -> (PathBuf, String) {
     places.into_iter().find(|(root, path)| root.join(path).is_file()).unwrap_or(first)
 }
 
-/// Starts one of systemd's programs, with a /run of its own. There is no D-Bus: they go without those who would change their
-/// settings by it. A read-only /sys makes them think that they are in a container, where there is no udev to wait for.
+/// Starts one of systemd's programs with its own /run. There is no D-Bus, so no other program can
+/// change its settings. With a read-only /sys the program assumes a container, and does not wait
+/// for udev.
 fn start(lab: &Lab, node: &str, run: &Path, program: &str, capabilities: &str) -> Process {
     let (root, path) = systemd(program);
     let script = format!(

@@ -1,4 +1,5 @@
-//! The page of log events has every event of the sources, with its level and fields, and no other.
+//! The page of log events lists every event of the sources, with its level and fields, and no other
+//! event.
 
 use crate::{
     harness::tree,
@@ -18,7 +19,7 @@ struct Event {
     fields: BTreeSet<String>,
 }
 
-/// The event of a macro call. The error says how the call differs from an event with fields.
+/// The event of a macro call. An error says how the call differs from an event with fields.
 fn parse(room: &str, level: &str, arguments: TokenStream) -> Result<Event, String> {
     let call = format!("{level}!({arguments})");
     let arguments: Vec<TokenTree> = arguments.into_iter().collect();
@@ -61,7 +62,8 @@ fn quoted(text: &str) -> impl Iterator<Item = String> {
     text.split('`').skip(1).step_by(2).map(str::to_string)
 }
 
-/// The events of the page. A section with a title in backticks is a room; a row has the name, the level, the fields, the meaning, and what to do.
+/// The events on the page. A section with a title in backticks is a room. A row has the name, the
+/// level, the fields, the meaning and the action.
 fn documented() -> BTreeSet<Event> {
     let mut events = BTreeSet::new();
     let mut room = String::new();

@@ -1,4 +1,5 @@
-//! The reference pages that are generated: from the command line, the JSON Schemas, and the operations of the admin API.
+//! The generated reference pages: from the command line, the JSON Schemas, and the operations of
+//! the HTTP API.
 
 use crate::harness::{ZONAL, tree};
 use serde_json::{Map, Value};
@@ -9,11 +10,11 @@ use zonal::{
     manifest::Manifest,
 };
 
-/// What the generated part of a page begins and ends with.
+/// The lines around the generated part of a page.
 const BEGIN: &str = "<!-- generated: ZONAL_WRITE_DOCS=1 cargo test docs::reference -->\n";
 const END: &str = "<!-- end of the generated part -->\n";
 
-/// Compares the generated part of a page with what the code says, or writes it anew.
+/// Compares the generated part of a page with the code, or rewrites it.
 fn check(page: &str, generated: &str) {
     let path = tree(page);
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{page}: {e}"));
@@ -38,7 +39,7 @@ fn subcommands(help: &str) -> Vec<&str> {
     names.filter(|name| *name != "help").collect()
 }
 
-/// The help of a command and of its subcommands, a section each.
+/// The help texts of a command and of its subcommands, one section each.
 fn help(words: &[&str], page: &mut String) {
     let output = Command::new(ZONAL).args(words).arg("--help").output().unwrap();
     assert!(output.status.success(), "zonal {words:?} --help: {output:?}");
@@ -59,10 +60,10 @@ fn the_command_line_page_has_every_command_and_option() {
     check("docs/reference/command-line.md", &page);
 }
 
-/// A JSON Schema, with the definitions that it refers to.
+/// A JSON Schema with its definitions.
 struct Schema {
     root: Value,
-    /// Users write such objects: the tables have a column of defaults.
+    /// Whether users write these objects. If so, the tables have a column of defaults.
     is_input: bool,
 }
 
@@ -72,7 +73,7 @@ impl Schema {
         (name.to_string(), &self.root["$defs"][name])
     }
 
-    /// The type of a field, in words, and the types of objects that it leads to.
+    /// The type of a field in words. Adds the object types that it refers to to `found`.
     fn type_of(&self, field: &Value, found: &mut Vec<String>) -> String {
         if let Some(reference) = field["$ref"].as_str() {
             let (name, definition) = self.definition(reference);
@@ -97,7 +98,7 @@ impl Schema {
         }
         for key in ["anyOf", "oneOf", "allOf"] {
             if let Some(several) = field[key].as_array() {
-                // Words in any case have a pattern beside them; null is for what may be left out.
+                // Enumerated words have a pattern beside them for other cases; null marks an optional field.
                 let has_words = several.iter().any(|one| one["enum"].is_array());
                 let is_shown = |one: &&Value| one["type"] != "null" && !(has_words && one["pattern"].is_string());
                 let several: Vec<String> =
@@ -152,7 +153,7 @@ impl Schema {
         page.push('\n');
     }
 
-    /// The tables of these objects and of all that they lead to, each once.
+    /// The tables of these objects and of all objects that they refer to, each once.
     fn tables(&self, mut waiting: Vec<String>, page: &mut String) {
         let mut done: Vec<String> = Vec::new();
         while !waiting.is_empty() {

@@ -1,6 +1,6 @@
 //! An on-premises BIND that follows a delegation to the zones of VPCs, and minimises the names in
-//! its queries (RFC 9156). Each zone has an NS record that leads to the delegation endpoint, because BIND asks the name servers
-//! that a zone itself names.
+//! its queries (RFC 9156). Each zone has an NS record for the delegation endpoint, because BIND
+//! asks the name servers in the zone's own NS records.
 
 use crate::harness::{ZONAL, can_run, lab::Lab, wait_until};
 
@@ -71,7 +71,7 @@ fn strict_qname_minimisation_finds_nested_zones_at_a_delegation_endpoint() {
             ("a.b.c.x.y.aws.corp.example", "10.2.0.84"),
             ("www.x.y.wild.aws.corp.example", "10.2.0.85"),
         ] {
-            // In the order of the zone cuts, and again, when BIND knows of some of the names
+            // In the order of the zone cuts, and again, when BIND has cached some of the names
             // between.
             for _ in 0..2 {
                 let reply = lab.dig("dc", &format!("@{address} {name} A"));

@@ -1,5 +1,5 @@
-//! Targets that are killed, fall silent, lose datagrams or are slow. While another target answers,
-//! clients notice nothing.
+//! Targets that are killed, do not answer, lose datagrams or are slow. While another target
+//! answers, clients notice nothing.
 
 use super::Resolver;
 use crate::harness::{
@@ -30,7 +30,7 @@ fn lossy(ip: &'static str) -> impl Fn(&Asked) -> Vec<Say> {
     }
 }
 
-/// Asks for names that have not been asked for before; all must be answered.
+/// Sends queries for new names; all must be answered.
 fn all_answered(resolver: &Resolver, domain: &str, names: usize, what: &str) {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let names: Vec<String> = (0..names).map(|_| format!("n{}.{domain}", COUNT.fetch_add(1, Relaxed))).collect();
@@ -56,7 +56,7 @@ fn answers_while_one_of_two_targets_fails() {
     let before = first.as_ref().unwrap().count(|_| true);
     all_answered(&resolver, "two.example", 300, "the first one is still silent");
     let more = first.as_ref().unwrap().count(|_| true) - before;
-    // On a busy machine, an attempt whose response is late is repeated to the other target.
+    // On a busy machine, zonal repeats an attempt to the other target if the response is late.
     assert!(more < 150, "{more} of 300 questions went to a server that is known to be silent");
 
     drop(first.take());
@@ -66,7 +66,7 @@ fn answers_while_one_of_two_targets_fails() {
     first = Some(Fake::start(&address, |asked| vec![Say::Later(Duration::from_millis(400), asked.address(FIRST))]));
     all_answered(&resolver, "two.example", 300, "the first one is slow");
 
-    // The target comes back, then the other one fails.
+    // The target recovers, then the other one fails.
     drop(first.take());
     let _first = Fake::start(&address, good(FIRST));
     all_answered(&resolver, "two.example", 100, "the first one is back");
@@ -76,8 +76,8 @@ fn answers_while_one_of_two_targets_fails() {
     all_answered(&resolver, "two.example", 300, "the second one is silent");
 }
 
-/// Probes find a target that is back while another one answers; without another one, the next
-/// question does.
+/// While another target answers, probes find a recovered target. Without another target, the next
+/// query finds it.
 #[test]
 fn asks_targets_again_that_are_back() {
     let address = Fake::start("127.72.21.2:0", good(FIRST)).address.to_string();
@@ -104,7 +104,8 @@ fn asks_targets_again_that_are_back() {
     });
 }
 
-/// A single target that loses three of ten datagrams is asked until it answers.
+/// zonal repeats a query to a single target that loses three of ten datagrams until the target
+/// answers.
 #[test]
 fn answers_despite_packet_loss() {
     let fake = Fake::start("127.72.22.2:0", lossy(FIRST));
@@ -127,7 +128,7 @@ fn asks_equal_questions_once() {
     assert!(fake.count(|_| true) <= 30, "{} questions", fake.count(|_| true));
 }
 
-/// Many servers answer the questions on a connection in their order.
+/// Many servers answer the queries on a connection in order.
 #[test]
 fn a_slow_answer_on_a_connection_delays_no_other_answer() {
     let fake = Fake::start("127.72.25.2:0", |asked| match (asked.tcp, asked.label().as_str()) {

@@ -21,14 +21,14 @@ use std::{
 
 const RIGHT_ADDRESS: &str = "192.0.2.1";
 const FORGED_ADDRESS: &str = "192.0.2.66";
-/// The delay of the right response when a wrong one is to come first.
+/// The delay of the right response when a wrong response comes first.
 const SOON: Duration = Duration::from_millis(60);
 /// The longest time that a client waits, with a margin for a busy machine.
 const MAX_CLIENT_WAIT: Duration = Duration::from_millis(5_000);
-/// The maximum number of queries for one name; more are a storm.
+/// The maximum number of queries for one name. A larger number indicates a flood.
 const MAX_QUERIES_PER_NAME: usize = 25;
 
-/// Sends the right response a while after wrong ones.
+/// Sends the right response shortly after wrong responses.
 fn after(asked: &Asked, first: Vec<Say>) -> Vec<Say> {
     first.into_iter().chain([Say::Later(SOON, asked.address(RIGHT_ADDRESS))]).collect()
 }
@@ -218,8 +218,8 @@ fn rejects_forged_and_malformed_responses() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// Servers may close connections at any time (RFC 7766, section 6.2.4): their questions are asked
-/// again.
+/// Servers may close connections at any time (RFC 7766, section 6.2.4). zonal repeats the queries
+/// that had no response.
 #[test]
 fn retries_after_closed_connections() {
     let n = AtomicUsize::new(0);
@@ -244,7 +244,7 @@ fn retries_after_closed_connections() {
     assert_eq!(replies.len(), names.len());
 }
 
-/// Answers every question rightly, and adds records outside its domain.
+/// Answers every query correctly, and adds records outside its domain.
 fn server_outside_its_domain(asked: &Asked) -> Vec<Say> {
     let owner = asked.owner().to_ascii();
     let mut response = asked.response();
@@ -263,8 +263,7 @@ fn server_outside_its_domain(asked: &Asked) -> Vec<Say> {
             response.answers = vec![a(&owner, 60, RIGHT_ADDRESS)];
             response.additionals = forged_records();
         }
-        // A chain that leaves the domain: its target is asked for from the servers responsible for
-        // it.
+        // A chain that leaves the domain: zonal asks the servers responsible for the target.
         "chain" => {
             response.answers = [vec![cname(&owner, 60, "victim.good.example")], forged_records()].concat();
         }
@@ -311,8 +310,7 @@ fn discards_records_outside_the_domain_of_a_rule() {
     }
 }
 
-/// A forged response for one name, which cannot be recognised as forged, has no effect on another
-/// name.
+/// A forged response for one name that zonal cannot detect has no effect on another name.
 #[test]
 fn asks_for_cname_targets_of_responses_by_udp() {
     let fake = Fake::start("127.72.7.2:0", |asked| {
@@ -337,8 +335,8 @@ fn asks_for_cname_targets_of_responses_by_udp() {
         ("datagram-2", true, RIGHT_ADDRESS),
         ("nothing-1", false, RIGHT_ADDRESS),
         ("nothing-2", true, RIGHT_ADDRESS),
-        // By TCP, the response for the target is accepted, but it does not replace a valid answer
-        // in the cache.
+        // Over TCP, zonal accepts the target's records, but they do not replace a valid answer in
+        // the cache.
         ("stream-1", false, FORGED_ADDRESS),
         ("stream-2", true, RIGHT_ADDRESS),
     ] {
@@ -357,7 +355,7 @@ fn asks_for_cname_targets_of_responses_by_udp() {
     }
 }
 
-/// A referral costs a few questions, however many name servers it has (NXNSAttack).
+/// A referral causes only a few queries, however many name servers it has (NXNSAttack).
 #[test]
 fn limits_the_questions_of_a_referral_to_many_name_servers() {
     let fake = Fake::start("127.72.8.2:0", |asked| {
@@ -386,8 +384,8 @@ fn limits_the_questions_of_a_referral_to_many_name_servers() {
     assert!((1..=5).contains(&names.len()), "{} name servers were looked for: {}", names.len(), said.why);
 }
 
-/// Asks for so many names at once that all permits are in use. Returns the answers, and the number
-/// of answers for other names meanwhile.
+/// Sends queries for all these names at once, so that they use all permits. Returns the answers,
+/// and the number of answers for other names meanwhile.
 fn ask_many(resolver: &Resolver, names: &[String], others: &str) -> (HashMap<usize, Reply>, usize) {
     let (ended, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -412,8 +410,8 @@ fn ask_many(resolver: &Resolver, names: &[String], others: &str) -> (HashMap<usi
     })
 }
 
-/// All queries end, other rules are answered meanwhile, and memory does not grow from storm to
-/// storm.
+/// All queries end, other rules answer meanwhile, and memory does not grow from one flood of
+/// queries to the next.
 #[test]
 fn a_dead_target_delays_no_other_rule() {
     let live = Fake::start("127.72.2.2:0", |asked| vec![Say::Now(asked.address(RIGHT_ADDRESS))]);
@@ -435,7 +433,7 @@ fn a_dead_target_delays_no_other_rule() {
     assert!(resident[3] < 200 * 1_024, "{resident:?} kB after each storm");
 }
 
-/// A target that answers now and then is not dead, and its queries wait long: they must not use all
+/// A target that answers occasionally is not dead, and its queries wait long. They must not use all
 /// permits.
 #[test]
 fn a_target_that_never_answers_delays_no_other_rule() {
@@ -502,12 +500,13 @@ fn a_tenant_with_unanswered_queries_harms_no_other_tenant() {
         assert!(asked > 10, "only {asked} questions of the other tenant were answered meanwhile");
     });
     let most = most.load(Relaxed);
-    // A quarter of all permits, and those of the other tenant.
+    // A quarter of all permits, and the permits of the other tenant.
     assert!((1_000..=2_502).contains(&most), "{most} queries of one tenant waited at the same time");
     wait_until("replaced queries are counted", || {
         (counted("zonal_waiting_queries_replaced_total") > 100).then_some(())
     });
-    // A refusal by admission is not cached: the name is asked for as soon as there is a permit.
+    // zonal does not cache a refusal by admission. It asks for the name as soon as there is a
+    // permit.
     let name = "n3999.c0.silent.shared.example";
     let before = fake.count_below(name);
     resolver.stub_at("127.70.0.10").ask(&format!("{name} AAAA"));
@@ -563,8 +562,8 @@ fn rejects_forged_responses_that_arrive_first() {
             assert_eq!(reply.data("A"), [RIGHT_ADDRESS], "{reply}");
         }
     }
-    // A birthday attack asks for one name many times: that is one question, with one ID and port to
-    // guess.
+    // A birthday attack sends many queries for one name. zonal sends one query, with one ID and
+    // port to guess.
     let same: Vec<String> = (0..500).map(|_| "birthday.race.example".into()).collect();
     let replies = resolver.stub().volley(&same, 50);
     assert!(replies.values().all(|reply| reply.data("A") == [RIGHT_ADDRESS]));

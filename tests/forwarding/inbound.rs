@@ -1,5 +1,5 @@
 //! On-premises resolvers that forward the names of VPCs to both addresses of an inbound endpoint,
-//! while one of the two zonal nodes behind them is killed or falls silent.
+//! while one of the two zonal nodes is killed or does not answer.
 
 use crate::harness::{ZONAL, can_run, forwarder::Kind, lab::Lab, stub::Stub, wait_until};
 use std::{
@@ -21,7 +21,7 @@ private_hosted_zones:
   Z1: {name: corp.example.com, vpc_ids: [vpc], records: [{name: "*", type: A, ttl: 60, records: [10.2.0.80]}]}
 "#;
 
-/// The number of names that each resolver is asked for in each state of the nodes.
+/// The number of names for each resolver in each state of the nodes.
 const NAMES: usize = 25;
 
 const FORWARDERS: [(Kind, &str); 5] = [
@@ -32,7 +32,7 @@ const FORWARDERS: [(Kind, &str); 5] = [
     (Kind::Dnsdist, "192.168.0.15"),
 ];
 
-/// Every client of every resolver gets an answer, at the second attempt at the latest.
+/// Every client of every resolver gets an answer, after at most two attempts.
 fn all_answered(lab: &Lab, what: &str) {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     lab.inside("dc", || {

@@ -63,7 +63,7 @@ fn programs_resolve_names_through_resolv_conf() {
     };
     for (name, address) in [
         ("www.corp.example.com", "10.1.0.80"),
-        // By the search list, and by a CNAME that leads out of the zone.
+        // By the search list, and by a CNAME with a target outside the zone.
         ("www", "10.1.0.80"),
         ("mirror", "192.168.0.80"),
         ("deb.onprem.example", "192.168.0.80"),

@@ -1,4 +1,4 @@
-//! Forwarding loops: servers that send a query to each other until one of them ends it.
+//! Forwarding loops: servers that forward a query to each other until one of them stops.
 
 use super::Resolver;
 use crate::harness::{Process, Scratch, free_port, stub::Stub, wait_until};
@@ -17,8 +17,7 @@ resolver_rules:
     )
 }
 
-/// A question into the loop fails soon with a reason, and causes few queries by the measure of
-/// `count`.
+/// A query into the loop fails soon with a reason, and causes few queries, as counted by `count`.
 fn ends(stub: &Stub, count: impl Fn() -> f64, what: &str) {
     for (n, way) in ["", " +tcp", " +dnssec", " +cd"].into_iter().enumerate() {
         let before = count();
@@ -27,7 +26,7 @@ fn ends(stub: &Stub, count: impl Fn() -> f64, what: &str) {
         assert_eq!(said.reply.status, "SERVFAIL", "{text}");
         assert!(!said.reply.ede.is_empty() && !said.why.is_empty(), "{text}");
         assert!(said.took < Duration::from_secs(5), "{text}");
-        // The loop does not go on after the answer.
+        // The loop ends with the answer.
         wait_until("the loop is still", || {
             let now = count();
             std::thread::sleep(Duration::from_millis(300));
@@ -62,7 +61,7 @@ fn detects_two_nodes_that_forward_to_each_other() {
     ends(&Stub::new("127.0.0.1", ("127.0.0.1", first.server.port)), answers, "one another");
 }
 
-/// A loop through another kind of forwarder, which does not detect loops.
+/// A loop through another vendor's forwarder, which does not detect loops.
 #[test]
 fn detects_a_loop_through_another_forwarder() {
     let scratch = Scratch::new();

@@ -17,13 +17,13 @@ const RULES: [(&str, &str); 10] = [
     ("udp.example", "port: 53"),
     ("dot.example", "protocol: DoT, port: 853, server_name_indication: dns.onprem.test"),
     ("doh.example", "protocol: DoH, port: 443, server_name_indication: dns.onprem.test"),
-    // Without a name, the certificate must have the address.
+    // Without a server name, the certificate must contain the address.
     ("dot-address.example", "protocol: DoT, port: 853"),
     ("wrong-name.example", "protocol: DoT, port: 853, server_name_indication: other.onprem.test"),
     ("wrong-name-doh.example", "protocol: DoH, port: 443, server_name_indication: other.onprem.test"),
     ("expired.example", "protocol: DoT, port: 8853, server_name_indication: dns.onprem.test"),
     ("untrusted.example", "protocol: DoT, port: 8854, server_name_indication: dns.onprem.test"),
-    // Ports without TLS: one sends other data, one sends nothing.
+    // Ports without TLS: the first sends other data, the second sends nothing.
     ("garbage.example", "protocol: DoT, port: 8855, server_name_indication: dns.onprem.test"),
     ("no-tls.example", "protocol: DoT, port: 53, server_name_indication: dns.onprem.test"),
 ];
@@ -50,8 +50,7 @@ resolver_rules:
     text
 }
 
-/// Writes a certificate, valid until a year, and its key. `ca` issues it; without, it is
-/// self-signed.
+/// Writes a key and a certificate that `ca` issues, valid until the start of a year.
 fn certificate(lab: &Lab, name: &str, ca: &CertifiedIssuer<'_, KeyPair>, until: i32) {
     let mut params = CertificateParams::new(vec![HOST.to_string(), BIND.to_string()]).unwrap();
     params.not_before = date_time_ymd(2020, 1, 1);
@@ -69,7 +68,7 @@ fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// BIND, which answers queries from the outbound endpoint's address only.
+/// BIND, which answers only queries from the outbound endpoint's address.
 fn bind(lab: &mut Lab) -> Process {
     lab.host("bind", "edge", &[BIND]);
     let (ca, other) = (authority("a good one"), authority("another one"));
@@ -143,7 +142,7 @@ fn forwards_to_bind_by_every_transport() {
         let said = ask(&format!("missing.{domain}"));
         assert_eq!(said.reply.status, "NXDOMAIN", "{domain}\n{}{}", said.reply, said.why);
         assert!(said.reply.authority.iter().any(|line| line.contains(" SOA ")), "{}", said.reply);
-        // An answer that is too long for a datagram comes whole by TCP, and truncated by UDP.
+        // An answer that is too long for a datagram is complete over TCP, and truncated over UDP.
         let said = ask(&format!("long.{domain} TXT +tcp"));
         assert_eq!(said.reply.data("TXT").concat().len(), 20 * 203 - 1, "{domain}\n{}{}", said.reply, said.why);
         let said = ask(&format!("long.{domain} TXT"));
@@ -153,7 +152,7 @@ fn forwards_to_bind_by_every_transport() {
         let count = said.reply.data("A").len();
         assert!(said.reply.flags.contains(" tc") && (60..100).contains(&count), "{domain}\n{}", said.reply);
     }
-    // All queries came from the endpoint's address, by the transport of their rule.
+    // All queries came from the endpoint's address, over the transport of their rule.
     let log = || bind.log().to_lowercase();
     let is_query = |line: &&str| line.contains(" query: ") && !line.contains("127.0.0.1");
     wait_until("BIND has logged the queries", || (log().lines().filter(is_query).count() >= 12).then_some(()));
@@ -173,7 +172,7 @@ fn forwards_to_bind_by_every_transport() {
             let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n");
         }
     });
-    // With a wrong certificate, the extended error names what is wrong.
+    // With a wrong certificate, the extended error names the fault.
     for (domain, words) in [
         ("wrong-name.example", &["name"][..]),
         ("wrong-name-doh.example", &["name"]),
@@ -194,7 +193,7 @@ fn forwards_to_bind_by_every_transport() {
     signatures_are_passed_on(&ask);
 }
 
-/// A query with DO gets signatures, a query without does not, in any order.
+/// A query with DO gets signatures, and a query without DO gets none, in any order.
 fn signatures_are_passed_on(ask: &dyn Fn(&str) -> crate::harness::stub::Said) {
     let signed = |reply: &Reply, section: &[String]| {
         assert!(["NOERROR", "NXDOMAIN"].contains(&reply.status.as_str()), "{reply}");
@@ -217,7 +216,7 @@ fn signatures_are_passed_on(ask: &dyn Fn(&str) -> crate::harness::stub::Said) {
         assert_eq!(signed(&said.reply, &said.reply.authority), way.contains("dnssec"), "{way}\n{}", said.reply);
         assert_eq!(proved, way.contains("dnssec"), "{way}\n{}", said.reply);
     }
-    // DNSSEC records that are asked for by type come without DO too.
+    // Queries for a DNSSEC record type get the records without DO too.
     let said = ask("signed.udp.example DNSKEY");
     assert!(!said.reply.data("DNSKEY").is_empty(), "{}", said.reply);
 }

@@ -1,5 +1,5 @@
-//! Answers that are put together from several responses: each record in its section, with the right
-//! TTL; and DNS64.
+//! Answers that zonal combines from several responses, with each record in its section and with the
+//! right TTL; and DNS64.
 
 use super::Resolver;
 use crate::harness::fake::{Asked, Fake, Say, a, cname, soa};
@@ -9,7 +9,7 @@ use hickory_proto::{
 };
 use std::time::Duration;
 
-/// Below the forwarded domain there is a private zone, and one subnet has DNS64.
+/// A private zone lies below the forwarded domain, and one subnet has DNS64.
 const MANIFEST: &str = "vpcs:
   vpc-a:
     region: us-east-1
@@ -49,7 +49,7 @@ fn say(asked: &Asked) -> Vec<Say> {
             response.answers = vec![cname(&owner, 300, "www.sub.fwd.example")];
             response.authorities = vec![soa("fwd.example", 60), nsec("fwd.example.", 60)];
         }
-        // Each is made from a wildcard.
+        // Each of these records is synthesised from a wildcard.
         label @ ("made" | "twice" | "failing" | "away") => {
             let target = match label {
                 "made" => "www.sub.fwd.example",
@@ -95,8 +95,8 @@ fn keeps_each_record_in_its_section() {
     /// Client, question, status, and sections.
     type Case<'a> = (&'a str, &'a str, &'a str, [&'a [&'a str]; 3]);
     let cases: &[Case] = &[
-        // The proof that the public name does not exist is about neither the CNAME nor the private
-        // name.
+        // zonal omits the proof that the public name does not exist, because it concerns neither
+        // the CNAME nor the private name.
         (
             "127.70.0.7",
             "private.fwd.example +dnssec",
@@ -122,7 +122,7 @@ fn keeps_each_record_in_its_section() {
                 &[],
             ],
         ),
-        // Before the glue.
+        // The proof comes before the glue.
         (
             "127.70.0.7",
             "away.fwd.example +dnssec",
@@ -133,7 +133,7 @@ fn keeps_each_record_in_its_section() {
                 &["ns.below.sub.fwd.example. 60 A"],
             ],
         ),
-        // No records are left of a chain that fails.
+        // The answer contains no records of a chain that fails.
         ("127.70.0.7", "failing.fwd.example +dnssec", "SERVFAIL", [&[], &[], &[]]),
         // DNS64 keeps the records of earlier links, and makes no AAAA records of glue.
         (
@@ -143,7 +143,7 @@ fn keeps_each_record_in_its_section() {
             [&[made[0], made[1], "www.sub.fwd.example. 60 AAAA"], &[proof], &[]],
         ),
         ("127.70.6.7", "x.below.sub.fwd.example AAAA", "NOERROR", [&[], &[below], &["ns.below.sub.fwd.example. 60 A"]]),
-        // Excluded addresses are left out, and so is the signature over the whole set.
+        // The answer contains neither excluded addresses nor the signature over the whole set.
         ("127.70.6.7", "mixed.fwd.example AAAA +dnssec", "NOERROR", [&["mixed.fwd.example. 60 AAAA"], &[], &[]]),
         // A name that would be too long.
         ("127.70.0.7", "long.fwd.example", "YXDOMAIN", [&["fwd.example. 60 DNAME"], &[], &[]]),

@@ -1,4 +1,4 @@
-//! Tenants never see each other's answers, whoever asks first and however; and the flags of
+//! Tenants never see each other's answers, in any order and with any flags; and the flags of
 //! queries.
 
 use super::{Resolver, TENANTS};
@@ -11,7 +11,7 @@ use std::time::Duration;
 const A: &str = "127.70.0.7";
 const B: &str = "127.71.0.7";
 
-/// The ways to ask a question: each has its own cache entry, or none.
+/// The variants of a query: each has its own cache entry, or none.
 const WAYS: [&str; 8] = ["", " +tcp", " +dnssec", " +cd", " +dnssec +cd", " +dnssec +tcp", " +noedns", " +norec"];
 
 fn always(ip: &'static str) -> impl Fn(&Asked) -> Vec<Say> {
@@ -53,7 +53,7 @@ fn rules_of_two_tenants_share_no_answers() {
             }
         }
     }
-    // A rule of one tenant: the other one learns nothing of its names, cached or not.
+    // A rule of one tenant: the other tenant learns nothing about its names, cached or not.
     for way in WAYS {
         let there = resolver.stub_at(A).ask(&format!("www.only-a.example A{}", way.replace(" +norec", "")));
         assert_eq!(there.reply.data("A"), ["192.0.2.10"], "{way}");
@@ -62,7 +62,7 @@ fn rules_of_two_tenants_share_no_answers() {
     }
 }
 
-/// The same target for different domains, and one rule for both tenants.
+/// The same target serves different domains, and one rule applies to both tenants.
 #[test]
 fn serves_a_zone_and_a_rule_of_one_name_to_their_own_vpcs() {
     let outside = Fake::start("127.72.11.2:0", always("192.0.2.30"));
@@ -87,7 +87,7 @@ resolver_rules:
             assert!(!forwarded.reply.flags.contains(" aa"), "{way}\n{}", forwarded.reply);
         }
     }
-    // One rule for both tenants: one query is enough.
+    // With one rule for both tenants, one query is enough.
     for source in [A, B, A, B] {
         assert_eq!(resolver.stub_at(source).ask("once.shared.example").reply.data("A"), ["192.0.2.30"]);
     }
@@ -107,8 +107,8 @@ fn passes_on_do_and_cd_and_refuses_forwarding_with_rd_clear() {
     let resolver = Resolver::start(&[("wish.example", &[fake.target()])], "");
     let stub = resolver.stub();
 
-    // With RD clear, zonal answers its own names only, and nothing from the cache, by every
-    // transport. The extended error text says why.
+    // With RD clear, zonal answers only its own names, and nothing from the cache, over every
+    // transport. The extended error has the reason.
     let said = stub.ask("www.wish.example A +norec");
     assert_eq!((said.reply.status.as_str(), &said.reply.ede[..]), ("REFUSED", &[20][..]), "{}", said.reply);
     assert!(!said.why.is_empty());
@@ -143,12 +143,12 @@ fn passes_on_do_and_cd_and_refuses_forwarding_with_rd_clear() {
                 asked.message.metadata.checking_disabled,
             )
         });
-        // A busy machine repeats the query before it reads the response.
+        // On a busy machine, zonal may repeat the query before it reads the response.
         let mut seen: Vec<_> = seen.into_iter().filter(|(asked, ..)| *asked == name).collect();
         seen.dedup();
         assert_eq!(seen, [(name, dnssec_ok, checking_disabled)]);
     }
-    // One name in all ways: each way is cached for itself.
+    // One name in all variants: each variant has its own cache entry.
     let mut counts = Vec::new();
     for _ in 0..2 {
         for way in ["", " +dnssec", " +cd", " +dnssec +cd"] {
@@ -244,8 +244,8 @@ private_hosted_zones:
     assert!(said.reply.answer.is_empty() && !said.reply.ede.is_empty(), "{}", said.reply);
 }
 
-/// Serve stale (RFC 8767): a stale answer is better than none, and the extended error says that it
-/// is stale.
+/// Serve stale (RFC 8767): zonal sends a stale answer if all targets fail, and the extended error
+/// says that it is stale.
 #[test]
 fn serves_stale_answers_when_all_targets_fail() {
     let answer = |asked: &Asked| vec![Say::Now(asked.with(vec![a(&asked.owner().to_ascii(), 1, "192.0.2.60")]))];

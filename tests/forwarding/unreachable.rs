@@ -1,10 +1,10 @@
-//! Targets without a route: the kernel reports them at once, and so does zonal.
+//! Targets without a route: the kernel reports the error at once, and zonal answers at once.
 
 use super::TENANTS;
 use crate::harness::{ZONAL, can_run, lab::Lab, stub::Stub, wait_until};
 use std::{fmt::Write, time::Duration};
 
-/// Addresses that the kernel refuses to send to.
+/// Addresses that the kernel cannot send to.
 const ROUTES: [(&str, &str); 5] = [
     ("203.0.113.1", ""),
     ("203.0.113.2", "unreachable"),

@@ -1,5 +1,5 @@
-//! Targets whose responses are unusable, or in another case than the question: zonal asks another
-//! target, and clients get the right answer.
+//! Targets whose responses are unusable, or differ in the case of names: zonal asks another target,
+//! and clients get the right answer.
 
 use super::Resolver;
 use crate::harness::{
@@ -67,8 +67,8 @@ fn asks_another_target_after_an_unusable_response() {
     }
 }
 
-/// The addresses of servers are for operators, in the log. Clients see the rule, and the numbers of
-/// its targets.
+/// The log has the addresses of failed targets, for operators. Clients see only the rule, and the
+/// numbers of its targets.
 #[test]
 fn logs_the_addresses_of_failed_targets_and_hides_them_from_clients() {
     let fake = Fake::start("127.72.41.2:0", useless);
@@ -110,7 +110,7 @@ fn logs_the_addresses_of_failed_targets_and_hides_them_from_clients() {
     assert!(events().len() < 10, "{:#?}", events());
 }
 
-/// Behind a load balancer, the next server may fold the case of names, and may not support TCP.
+/// Behind a load balancer, the next server may change the case of names, and may not support TCP.
 #[test]
 fn accepts_responses_of_a_target_that_begins_to_fold_case() {
     let folds = Arc::new(AtomicBool::new(false));
@@ -147,7 +147,7 @@ fn accepts_responses_of_a_target_that_begins_to_fold_case() {
     server.join().unwrap();
 }
 
-/// Servers repeat the name in the case of the query, and write other names as pointers to it.
+/// Servers repeat the name in the query's case, and compress other names with pointers to it.
 #[test]
 fn hides_the_random_case_of_queries_from_clients() {
     let say = |asked: &Asked| {
@@ -183,7 +183,7 @@ fn hides_the_random_case_of_queries_from_clients() {
     }
 }
 
-/// Many clients that draw random case as zonal does, for a name that is in flight all the time.
+/// Many clients that randomise case like zonal, for a name that always has a query in flight.
 #[test]
 fn takes_no_client_with_random_case_for_a_loop() {
     let fake = Fake::start("127.72.44.2:0", |asked| {
@@ -259,8 +259,8 @@ fn passes_on_the_dname_in_answers_to_every_type() {
     }
 }
 
-/// Loops through other forwarders, whose queries come from another address than the one they listen
-/// on.
+/// Loops through other forwarders whose queries come from an address other than their listen
+/// address.
 #[test]
 fn detects_loops_through_other_forwarders() {
     if !can_run(&["named", "unbound", "dnsmasq"]) {
@@ -296,7 +296,7 @@ fn detects_loops_through_other_forwarders() {
              module-config: \"iterator\"\nremote-control:\n control-enable: no\nforward-zone:\n name: \".\"\n forward-addr: 127.0.0.1@{own}\n"
         ),
     );
-    // BIND listens only at addresses that an interface has.
+    // BIND listens only on addresses that an interface has.
     let named = at(
         "named.conf",
         format!(

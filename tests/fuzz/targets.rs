@@ -45,7 +45,7 @@ impl Packets {
         Packets { snapshot: harness::snapshot(&harness::tree("zones")), draw: Cell::new(0) }
     }
 
-    /// Sends any packet. The reply, if there is one, must be a valid reply to it.
+    /// Sends a packet with any octets. A reply must be a valid reply to the packet.
     pub fn packet(&self, query: &[u8]) {
         let draw = self.draw.get();
         self.draw.set(draw.wrapping_add(1));
@@ -111,7 +111,7 @@ impl Forwarded {
         Forwarded { snapshot: harness::snapshot(&harness::tree("tests/fixtures/forwarders")) }
     }
 
-    /// Sends any packet. The reply, if there is one, must be a reply to the query behind the header.
+    /// Sends a packet with any octets. A reply must be a reply to the query behind the header.
     pub fn packet(&self, packet: &[u8]) {
         let rest = match proxy::read(packet) {
             Ok((_, rest)) => {
@@ -162,7 +162,7 @@ pub fn manifest(scratch: &harness::Scratch, octets: &[u8]) {
     }
 }
 
-/// Reads any file as a master file. Its records can be written and compiled, or it has errors.
+/// Reads any octets as a master file. zonal can write and compile the records, or reports errors.
 pub fn master_file(octets: &[u8]) {
     let apex = Name::absolute("z.example").expect("a name");
     let mut opener = |path: &Path| match path.file_name().and_then(|name| name.to_str()) {

@@ -1,11 +1,11 @@
-//! An etcd of three members, each a host of its own in a lab.
+//! etcd for tests: one member on loopback, or three members on hosts of a lab.
 
 use super::{Process, Scratch, free_port, lab::Lab, wait_until};
 use etcd_client::{Client, Txn, TxnOp};
 use std::process::Output;
 use zonal::manifest::collection::Edit;
 
-/// An etcd of one member on loopback.
+/// An etcd cluster of one member.
 pub struct Single {
     _process: Process,
     /// The URL that clients use.
@@ -13,14 +13,14 @@ pub struct Single {
 }
 
 impl Single {
-    /// One that takes writes.
+    /// Starts etcd on loopback, and waits until it takes writes.
     pub fn start(scratch: &Scratch) -> Single {
         let single = Single::start_by(|command| Process::start(command, scratch, "etcd"));
         wait_until("etcd takes writes", || single.probe());
         single
     }
 
-    /// One on a node, that takes writes from there.
+    /// Starts etcd on a node, and waits until it takes writes from there.
     pub fn start_on(lab: &Lab, node: &str) -> Single {
         let single = Single::start_by(|command| lab.start(node, command));
         lab.inside(node, || wait_until("etcd takes writes", || single.probe()));
@@ -62,13 +62,13 @@ impl Single {
         })
     }
 
-    /// Puts a key, or takes it away.
+    /// Puts a key, or deletes it if `value` is `None`.
     pub fn put_key(&self, key: &str, value: Option<&str>) {
         let operation = value.map_or_else(|| TxnOp::delete(key, None), |value| TxnOp::put(key, value, None));
         self.write(&[operation]).unwrap();
     }
 
-    /// Puts resources and master files.
+    /// Puts or deletes resources and master files.
     pub fn put(&self, edits: &[Edit]) {
         let operation = |Edit { key, value }: &Edit| {
             let name = format!("/zonal/v1/{}/{}", key.kind, key.id);
@@ -87,7 +87,7 @@ pub const MEMBERS: [&str; 3] = ["10.9.0.1", "10.9.0.2", "10.9.0.3"];
 /// Three members on the router `core` of a lab.
 pub struct Cluster {
     members: [Option<Process>; 3],
-    /// Which data directory they have: another one after a restore.
+    /// The number of restores so far. Each restore uses new data directories.
     round: u32,
 }
 
@@ -103,7 +103,7 @@ impl Cluster {
         cluster
     }
 
-    /// Starts a member, again if it ran before.
+    /// Starts a member, or starts it again.
     pub fn run(&mut self, lab: &Lab, at: usize) {
         let url = |address: &str, port: u16| format!("http://{address}:{port}");
         let (peer, client) = (url(MEMBERS[at], 2380), url(MEMBERS[at], 2379));
@@ -133,7 +133,7 @@ impl Cluster {
             "5000",
             "--unsafe-no-fsync",
         ];
-        // Debian's etcd of before 3.5 does not know the last one, which only saves time.
+        // Debian's etcd before 3.5 does not know the last option, which only saves time.
         let known = if is_older() { &command[..command.len() - 1] } else { &command[..] };
         self.members[at] = Some(lab.start(&format!("etcd{at}"), known));
     }
@@ -152,12 +152,12 @@ impl Cluster {
         self.members[at].as_ref().expect("a member that runs")
     }
 
-    /// Waits until it takes writes.
+    /// Waits until the cluster takes writes.
     pub fn wait(&self, lab: &Lab) {
         wait_until("etcd takes writes", || ctl(lab, &["put", "/other", "x"]).status.success().then_some(()));
     }
 
-    /// The member that leads.
+    /// The index of the member that leads.
     pub fn leader(&self, lab: &Lab) -> usize {
         wait_until("there is a leader", || {
             (0..3).find(|at| {
@@ -174,7 +174,7 @@ impl Cluster {
         })
     }
 
-    /// Puts all members back to what a snapshot has.
+    /// Restores all members from a snapshot file.
     pub fn restore(&mut self, lab: &Lab, snapshot: &str) {
         (0..3).for_each(|at| self.kill(at));
         self.round += 1;

@@ -1,4 +1,4 @@
-//! A server that says what a test tells it to say, truth or not.
+//! A DNS server that sends whatever replies a test defines, right or wrong.
 
 use super::{free_port, wait_until};
 use hickory_proto::{
@@ -16,28 +16,28 @@ use std::{
     time::Duration,
 };
 
-/// A question that came.
+/// A query that the server received.
 pub struct Asked {
     pub message: Message,
     pub from: SocketAddr,
     pub tcp: bool,
 }
 
-/// What is done about it.
+/// One action of the server on a query.
 pub enum Say {
-    /// This is sent.
+    /// Sends this message at once.
     Now(Vec<u8>),
-    /// This is sent after a while, from the same address and port.
+    /// Sends this message after a delay, from the same address and port.
     Later(Duration, Vec<u8>),
-    /// This is sent in a datagram from another address or port.
+    /// Sends this message in a datagram from another address or port.
     From(SocketAddr, Vec<u8>),
-    /// These octets are sent as they are, without a length in front; then a connection is closed.
+    /// Sends these octets without a length in front; over TCP it then closes the connection.
     Raw(Vec<u8>),
 }
 
 type Behaviour = dyn Fn(&Asked) -> Vec<Say> + Send + Sync;
 
-/// The server: UDP and TCP on one port. It ends when dropped, and then its port is closed.
+/// A server on one port, with UDP and TCP. When it is dropped, it ends and its port is closed.
 pub struct Fake {
     pub address: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -47,7 +47,7 @@ pub struct Fake {
 }
 
 impl Fake {
-    /// Starts it at an address: port 0 for any that is free.
+    /// Starts it at an address. Port 0 stands for any free port.
     pub fn start(address: &str, behave: impl Fn(&Asked) -> Vec<Say> + Send + Sync + 'static) -> Fake {
         Fake::shared(address, Arc::new(behave))
     }
@@ -55,9 +55,9 @@ impl Fake {
     fn shared(address: &str, behave: Arc<Behaviour>) -> Fake {
         let wanted: SocketAddr = address.parse().unwrap();
         let (udp, tcp) = loop {
-            // What is closed and opened again must not go to somebody else meanwhile.
+            // An ephemeral port could go to another socket while a test has closed it.
             let port = if wanted.port() == 0 { free_port() } else { wanted.port() };
-            // The one before may still have something to say.
+            // The previous server may still send a reply.
             let udp = wait_until(&format!("{wanted} is free"), || UdpSocket::bind((wanted.ip(), port)).ok());
             match TcpListener::bind(udp.local_addr().unwrap()) {
                 Ok(tcp) => break (udp, tcp),
@@ -82,22 +82,22 @@ impl Fake {
         Fake { address, stop, asked, streams, threads }
     }
 
-    /// `ip: …, port: …`, as a rule's target has it.
+    /// `ip: …, port: …`, as in a rule's target.
     pub fn target(&self) -> String {
         format!("{{ip: \"{}\", port: {}}}", self.address.ip(), self.address.port())
     }
 
-    /// How many questions came that this is true of.
+    /// The number of queries that satisfy a condition.
     pub fn count(&self, of: impl Fn(&Asked) -> bool) -> usize {
         self.asked.lock().unwrap().iter().filter(|asked| of(asked)).count()
     }
 
-    /// How many questions came for a name and those below it.
+    /// The number of queries for a name and the names below it.
     pub fn count_below(&self, name: &str) -> usize {
         self.count(|asked| asked.name() == name || asked.name().ends_with(&format!(".{name}")))
     }
 
-    /// What came, made into something else.
+    /// Maps each query that was received.
     pub fn collect<T>(&self, make: impl Fn(&Asked) -> T) -> Vec<T> {
         self.asked.lock().unwrap().iter().map(make).collect()
     }
@@ -123,7 +123,7 @@ fn serve_udp(socket: &UdpSocket, stop: &AtomicBool, log: &Mutex<Vec<Asked>>, beh
         let Ok(message) = Message::from_vec(&buffer[..len]) else { continue };
         let asked = Asked { message, from, tcp: false };
         let said = behave(&asked);
-        // Who has the answer finds the question counted.
+        // Counts the query first: a test that has the reply reads the count.
         log.lock().unwrap().push(asked);
         for say in said {
             match say {
@@ -196,22 +196,22 @@ fn serve_stream(mut stream: TcpStream, from: SocketAddr, log: &Mutex<Vec<Asked>>
 }
 
 impl Asked {
-    /// The name asked for, in lower case, without the last dot.
+    /// The query name in lower case, without the final dot.
     pub fn name(&self) -> String {
         self.message.queries[0].name().to_ascii().to_lowercase().trim_end_matches('.').into()
     }
 
-    /// Its first label.
+    /// The first label of the query name.
     pub fn label(&self) -> String {
         self.name().split('.').next().unwrap_or_default().into()
     }
 
-    /// The name asked for, as it was written.
+    /// The query name with its original case.
     pub fn owner(&self) -> Name {
         self.message.queries[0].name().clone()
     }
 
-    /// A response to the question without records.
+    /// A response to the query without records.
     pub fn response(&self) -> Message {
         let mut response = Message::new(self.message.metadata.id, MessageType::Response, OpCode::Query);
         response.metadata.recursion_desired = true;
@@ -221,7 +221,7 @@ impl Asked {
         response
     }
 
-    /// A response that gives the name asked for this address.
+    /// A response with one A record at the query name.
     pub fn address(&self, ip: &str) -> Vec<u8> {
         self.with(vec![a(&self.owner().to_ascii(), 60, ip)])
     }
@@ -240,7 +240,7 @@ impl Asked {
         response.to_vec().unwrap()
     }
 
-    /// A response that is cut off.
+    /// A truncated response.
     pub fn truncated(&self) -> Vec<u8> {
         let mut response = self.response();
         response.metadata.truncation = true;
@@ -275,7 +275,7 @@ pub fn soa(owner: &str, ttl: u32) -> Record {
     Record::from_rdata(name(owner), ttl, RData::SOA(soa))
 }
 
-/// Another address of the same network, for what comes from the wrong one.
+/// Another address of the same network, as a wrong source of replies.
 pub fn beside(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) => SocketAddr::new(Ipv4Addr::from(u32::from(ip) ^ 1).into(), address.port()),

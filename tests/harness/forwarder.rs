@@ -1,10 +1,10 @@
-//! The forwarders that people run, each with the file of `deploy/forwarders` as it is, or one that `zonal forwarders` prints, and
-//! the least around it.
+//! Forwarders of other vendors, each with its file from `deploy/forwarders` or the output of
+//! `zonal forwarders`, and a minimal configuration around it.
 
 use super::{Process, lab::Lab, signed::SignedParent, tree};
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-/// Where systemd-resolved is, in older releases of Debian and in newer ones.
+/// The paths of systemd-resolved in older and in newer releases of Debian.
 const RESOLVED: [&str; 2] = [
     concat!(env!("CARGO_MANIFEST_DIR"), "/target/systemd/lib/systemd/systemd-resolved"),
     concat!(env!("CARGO_MANIFEST_DIR"), "/target/systemd/usr/lib/systemd/systemd-resolved"),
@@ -30,12 +30,13 @@ impl Kind {
             Kind::Dnsmasq => "dnsmasq",
             Kind::KnotResolver => "kresd",
             Kind::Dnsdist => "dnsdist",
-            // Not installed: that would change how this machine resolves.
+            // It is not installed as a package, because that would change the resolver of the test
+            // machine.
             Kind::Resolved => RESOLVED.into_iter().find(|path| Path::new(path).is_file()).unwrap_or(RESOLVED[0]),
         }
     }
 
-    /// What `zonal forwarders` calls it, and the file that `deploy/forwarders` has for it.
+    /// The name of this forwarder in `zonal forwarders`, and its file in `deploy/forwarders`.
     pub fn snippet(self) -> (&'static str, &'static str) {
         match self {
             Kind::Bind => ("bind", "bind.conf"),
@@ -47,13 +48,14 @@ impl Kind {
         }
     }
 
-    /// Starts it on a host, listening there on port 53. With a parent it validates from that root on, and asks it for what is
-    /// not forwarded. Without `anchors` the negative trust anchors are taken out of the snippet.
+    /// Starts the forwarder on a host, on port 53. With `parent`, it validates with that root as
+    /// its trust anchor, and sends it all queries that are not forwarded. Without `anchors`, the
+    /// negative trust anchors are removed from the snippet.
     pub fn start(self, lab: &Lab, node: &str, address: &str, parent: Option<&SignedParent>, anchors: bool) -> Process {
         self.start_with(&tree("deploy/forwarders"), lab, node, address, parent, anchors)
     }
 
-    /// The same, with files of these names in another directory.
+    /// Like `start`, with the snippets of another directory.
     pub fn start_with(
         self,
         files: &Path,
@@ -148,7 +150,8 @@ impl Kind {
             Kind::Resolved => {
                 resolved_etc(files, &directory, address, parent, anchors);
                 let (etc, index) = (directory.join("etc"), interface_index(lab, node));
-                // What networkd tells of a link: the site's own servers, as DHCP hands them out.
+                // The link state as networkd writes it: the site's own servers, as DHCP hands them
+                // out.
                 let link = parent.map_or(String::new(), |_| {
                     format!("ADMIN_STATE=configured\nOPER_STATE=routable\nDNS={}\n", SignedParent::ADDRESS)
                 });
@@ -168,7 +171,7 @@ impl Kind {
     }
 }
 
-/// What stands in `/etc` for systemd-resolved: the snippets, where it listens, whom it trusts, and its user.
+/// Writes the `/etc` of systemd-resolved: snippets, listen address, trust anchors, and its user.
 fn resolved_etc(files: &Path, directory: &Path, address: &str, parent: Option<&SignedParent>, anchors: bool) {
     let (etc, work) = (directory.join("etc"), directory.join("work"));
     let (drop_ins, trust) = (etc.join("systemd/resolved.conf.d"), etc.join("dnssec-trust-anchors.d"));

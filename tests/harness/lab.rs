@@ -1,5 +1,5 @@
-//! Networks made of network namespaces: hosts on routers, routers on routers. Nothing in them reaches the machine's own
-//! network.
+//! Networks made of network namespaces: hosts on routers, routers on routers. They are not
+//! connected to the network of the machine.
 
 use super::{Process, Scratch, reply::Reply};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -11,8 +11,10 @@ use std::{
     thread,
 };
 
-/// Namespaces that go when the test ends. Hosts have /32 and /128 addresses and their router as the way to everywhere, so a
-/// host may have any address; routers know the way to each.
+/// Network namespaces that are removed when the test ends.
+///
+/// Hosts have /32 and /128 addresses and their router as the default route, so a host may have any
+/// address. Routers have a route to each host.
 pub struct Lab {
     prefix: String,
     nodes: Vec<String>,
@@ -49,7 +51,7 @@ impl Lab {
         self.ip(node, "link set lo up");
     }
 
-    /// A router.
+    /// Adds a router.
     pub fn router(&mut self, node: &str) {
         self.add(node);
         let forwarding = ["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"];
@@ -57,7 +59,8 @@ impl Lab {
         assert!(output.status.success(), "sysctl: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// A host on a router, with all its addresses; the first one of a family is the source of what it sends.
+    /// Adds a host on a router, with all its addresses. The first address of a family is the source
+    /// address of its packets.
     pub fn host(&mut self, node: &str, router: &str, addresses: &[&str]) {
         self.add(node);
         self.links += 1;
@@ -85,16 +88,18 @@ impl Lab {
         }
     }
 
-    /// A segment on a router, which has an address and its length on it: a subnet as hosts see it.
+    /// Adds a segment to a router, with the router's address and prefix length in it: a subnet as
+    /// hosts see it.
     pub fn segment(&mut self, router: &str, segment: &str, address: &str) {
         self.links += 1;
-        // Without an address of its own a bridge has that of one of its hosts, and changes it with them.
+        // Without an address of its own, a bridge takes the address of one of its hosts, and
+        // changes it with them.
         self.ip(router, &format!("link add {segment} address 02:00:00:00:01:{:02x} type bridge", self.links));
         self.ip(router, &format!("addr add {address} dev {segment}"));
         self.ip(router, &format!("link set {segment} up"));
     }
 
-    /// A host with a cable in a segment, but without an address.
+    /// Adds a host that is connected to a segment, but has no address.
     pub fn plug(&mut self, node: &str, router: &str, segment: &str) {
         self.add(node);
         self.links += 1;
@@ -104,14 +109,14 @@ impl Lab {
         self.ip(node, "link set eth0 up");
     }
 
-    /// A host in a segment, with an address and its length, and a gateway.
+    /// Adds a host in a segment, with its address and prefix length, and a gateway.
     pub fn settle(&mut self, node: &str, router: &str, segment: &str, address: &str, gateway: &str) {
         self.plug(node, router, segment);
         self.ip(node, &format!("addr add {address} dev eth0"));
         self.ip(node, &format!("route add default via {gateway}"));
     }
 
-    /// Connects two routers, and says which networks are on either side.
+    /// Connects two routers. `behind_a` and `behind_b` are the networks on either side.
     pub fn link(&mut self, a: &str, behind_a: &[&str], b: &str, behind_b: &[&str]) {
         self.links += 1;
         let n = self.links;
@@ -134,7 +139,7 @@ impl Lab {
         }
     }
 
-    /// Makes addresses unreachable through a router, without a word to those who try, or reachable again.
+    /// Makes a router drop packets to addresses silently, or forward them again.
     pub fn cut(&self, router: &str, addresses: &[&str], cut: bool) {
         for address in addresses {
             let family = if address.contains(':') { "-6" } else { "-4" };
@@ -142,7 +147,7 @@ impl Lab {
         }
     }
 
-    /// Runs a program on a node, to its end.
+    /// Runs a program on a node, and waits for its end.
     pub fn run(&self, node: &str, command: &[&str]) -> Output {
         Command::new("ip")
             .args(["netns", "exec", &self.namespace(node)])
@@ -152,7 +157,7 @@ impl Lab {
             .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"))
     }
 
-    /// Runs code of the test itself on a node; threads that it starts stay there.
+    /// Runs code of the test in the namespace of a node. Threads that it starts stay there.
     pub fn inside<R: Send>(&self, node: &str, work: impl FnOnce() -> R + Send) -> R {
         let namespace = std::fs::File::open(format!("/run/netns/{}", self.namespace(node))).unwrap();
         thread::scope(|scope| {
@@ -164,12 +169,13 @@ impl Lab {
         })
     }
 
-    /// What programs that run on a node find in `/etc/resolv.conf`.
+    /// Writes `/etc/resolv.conf` for the programs that run on a node.
     pub fn resolv_conf(&self, node: &str, text: &str) {
         std::fs::write(self.resolv_conf_file(node), text).unwrap();
     }
 
-    /// Where that is, in a directory that exists. What replaces it is found by programs that are started afterwards.
+    /// The file that `resolv_conf` writes, in a directory that exists. If it is replaced, only
+    /// programs that start afterwards see the new file.
     pub fn resolv_conf_file(&self, node: &str) -> PathBuf {
         let directory = self.etc(node);
         std::fs::create_dir_all(&directory).unwrap();
@@ -188,7 +194,7 @@ impl Lab {
         Process::start(&whole, &self.scratch, &format!("{name}-{node}"))
     }
 
-    /// What dig is answered on a node.
+    /// Runs dig on a node, and returns the reply.
     pub fn dig(&self, node: &str, arguments: &str) -> Reply {
         let command: Vec<&str> =
             ["dig", "+tries=1", "+time=10"].into_iter().chain(arguments.split_whitespace()).collect();
@@ -205,7 +211,7 @@ impl Drop for Lab {
     }
 }
 
-/// Removes the namespaces of test processes that were killed before they could.
+/// Removes the namespaces of test processes that were killed.
 fn sweep() {
     let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
     for name in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {

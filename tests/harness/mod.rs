@@ -1,4 +1,5 @@
-//! What the tests stand on: processes that end with the test, a server to ask, networks to put it in.
+//! The base of the integration tests: processes that end with the test, zonal servers, clients and
+//! networks.
 
 pub mod cluster;
 pub mod fake;
@@ -40,8 +41,10 @@ pub fn tree(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Whether a test that needs root and these programs can run. If not it fails, saying what to do, unless the one who runs it
-/// allows less.
+/// Returns whether a test that needs root and these programs can run.
+///
+/// If something is missing, the test fails with a message that says what to install. With
+/// `ZONAL_ALLOW_SKIP=1` it returns false instead.
 pub fn can_run(programs: &[&str]) -> bool {
     let mut lacks = Vec::new();
     if fs::metadata("/proc/self").map(|m| m.uid()).unwrap_or(1) != 0 {
@@ -66,7 +69,8 @@ pub fn can_run(programs: &[&str]) -> bool {
     );
 }
 
-/// Waits until something is so. The time limit is for what never comes, not for what is slow.
+/// Waits until a probe returns a value, for at most a minute. The limit is for events that never
+/// happen, not for slow ones.
 pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -80,7 +84,8 @@ pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 
 /// Waits until a probe returns the expected value. A time-out shows the last value.
 ///
-/// A change becomes visible in answers, in the status, in metrics and in the log one after the other: wait for each of them.
+/// A change becomes visible in answers, in the status, in metrics and in the log at different
+/// moments. Wait for each of them.
 pub fn wait_until_equal<T: PartialEq + Debug>(what: &str, expected: T, mut probe: impl FnMut() -> T) {
     let start = Instant::now();
     loop {
@@ -96,7 +101,8 @@ pub fn wait_until_equal<T: PartialEq + Debug>(what: &str, expected: T, mut probe
     }
 }
 
-/// Has what a test fails of told at once, and not only when all others have ended, which a whole run may not live to see.
+/// Installs a panic hook that prints a failure when it happens. Without it, failures appear only at
+/// the end of the run, and an aborted run shows none.
 fn tell_at_once() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -114,14 +120,14 @@ fn tell_at_once() {
                 rustix::fs::statvfs(std::env::temp_dir()).map_or(0, |disk| (disk.f_bavail * disk.f_frsize) >> 20);
             let name = thread.name().unwrap_or("a thread");
             let told = format!("{name} fails{place} ({free} MiB are free): {first}\n");
-            // Past what catches the output of tests.
+            // Writes to standard error directly, because the test runner captures `eprint!`.
             let _ = std::io::stderr().write_all(told.as_bytes());
             usual(panic);
         }));
     });
 }
 
-/// A directory that goes when the test ends.
+/// A directory that is removed when the test ends.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
@@ -138,7 +144,8 @@ impl Scratch {
         &self.0
     }
 
-    /// Writes a file in it, by way of another name, so that a reader sees the old one or the new one.
+    /// Writes a file in it and renames it into place, so that a reader sees the old content or the
+    /// new content.
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let (path, draft) = (self.0.join(name), self.0.join(format!(".{}.draft", name.replace('/', "_"))));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -161,12 +168,13 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it, its output in a file of the scratch directory. The kernel kills it should the test process die first.
+    /// Starts a process and writes its output to a file of the scratch directory. The kernel kills
+    /// it if the test process dies first.
     pub fn start(command: &[&str], scratch: &Scratch, name: &str) -> Process {
         Process::start_with(command, scratch, name, |_| {})
     }
 
-    /// The same, with more that is to be known of it.
+    /// Like `start`, with more settings of the command.
     pub fn start_with(command: &[&str], scratch: &Scratch, name: &str, more: impl FnOnce(&mut Command)) -> Process {
         let log = scratch.path().join(format!("{name}.log"));
         let file = fs::File::create(&log).unwrap();
@@ -187,7 +195,7 @@ impl Process {
         self.child.id()
     }
 
-    /// What it has printed.
+    /// The output of the process.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
@@ -197,42 +205,42 @@ impl Process {
         wait_until(&format!("{} contains `{text}`", self.log.display()), || self.log().contains(text).then_some(()));
     }
 
-    /// Panics, with what it printed, when it has ended by itself.
+    /// Panics with the output if the process has ended.
     pub fn assert_alive(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("{} ended with {status}:\n{}", self.log.display(), self.log());
         }
     }
 
-    /// Kills it with SIGKILL.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Whether it ends with a failure.
+    /// Waits for the end of the process, and returns whether it failed.
     pub fn has_failed(&mut self) -> bool {
         !self.child.wait().unwrap().success()
     }
 
-    /// Whether it has ended, and well.
+    /// Returns whether the process has ended. Panics if it ended with a failure.
     pub fn ended(&mut self) -> Option<()> {
         let status = self.child.try_wait().unwrap()?;
         assert!(status.success(), "{} ended with {status}:\n{}", self.log.display(), self.log());
         Some(())
     }
 
-    /// Its memory: resident pages in kB.
+    /// The resident memory of the process, in kB.
     pub fn resident_kb(&self) -> u64 {
         self.status("VmRSS:")
     }
 
-    /// Its own memory, without pages of files, in kB.
+    /// The anonymous memory of the process in kB: resident memory without the pages of files.
     pub fn anonymous_kb(&self) -> u64 {
         self.status("RssAnon:")
     }
 
-    /// A number from `/proc/<pid>/status`.
+    /// A number from `/proc/<pid>/status`; amounts of memory are in kB.
     pub fn status(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let value = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_else(|| panic!("no {field}"));
@@ -250,37 +258,37 @@ impl Drop for Process {
     }
 }
 
-/// zonal on all loopback addresses, on a port of its own.
+/// zonal, listening on all loopback addresses with its own port.
 pub struct Server {
     pub process: Process,
     pub port: u16,
-    /// The admin address.
+    /// The address of the HTTP API.
     pub admin: SocketAddr,
     pub scratch: Scratch,
 }
 
 impl Server {
-    /// Serves a directory, and is ready.
+    /// Starts a server for a directory, and waits until it is ready.
     pub fn start(directory: &Path) -> Server {
         Server::start_with(directory, "")
     }
 
-    /// The same, with more lines of configuration.
+    /// Like `start`, with more lines of configuration.
     pub fn start_with(directory: &Path, more: &str) -> Server {
         Server::start_at(free_port(), directory, more)
     }
 
-    /// The same, on a port that is known before.
+    /// Like `start_with`, on a given port.
     pub fn start_at(port: u16, directory: &Path, more: &str) -> Server {
         Server::start_on(port, &format!("{{directory: {}}}", directory.display()), more).ready()
     }
 
-    /// Serves what comes from a source. It may not be ready yet.
+    /// Starts a server for a manifest source. It may not be ready yet.
     pub fn start_from(source: &str, more: &str) -> Server {
         Server::start_on(free_port(), source, more)
     }
 
-    /// The same, with more addresses to listen on, as lines of configuration.
+    /// Like `start_from`, with more listen addresses, as lines of configuration.
     pub fn start_listening(source: &str, listen: &str, more: &str) -> Server {
         Server::launch(free_port(), source, listen, more)
     }
@@ -306,7 +314,7 @@ impl Server {
         Process::start(&[ZONAL, "serve", "--config", config.to_str().unwrap()], scratch, "zonal")
     }
 
-    /// Kills it with SIGKILL, and starts it again. It may not be ready yet.
+    /// Kills the server with SIGKILL, and starts it again. It may not be ready yet.
     pub fn restart(self) -> Server {
         let Server { process, port, admin, scratch } = self;
         drop(process);
@@ -322,7 +330,7 @@ impl Server {
         self
     }
 
-    /// Waits until it is ready.
+    /// Waits until the server is ready.
     pub fn ready(mut self) -> Server {
         wait_until("the server is ready", || {
             self.process.assert_alive();
@@ -331,19 +339,20 @@ impl Server {
         self
     }
 
-    /// What `/v1/status` says.
+    /// The body of `/v1/status`.
     pub fn status(&self) -> serde_json::Value {
         serde_json::from_str(&http_get(self.admin, "/v1/status").expect("a status").1).unwrap()
     }
 
-    /// The sum of a metric's values whose line has these words.
+    /// The sum of the values of all metric lines that contain these words.
     pub fn metric(&self, words: &[&str]) -> f64 {
         let (_, text) = http_get(self.admin, "/metrics").expect("metrics");
         let lines = text.lines().filter(|line| !line.starts_with('#') && words.iter().all(|word| line.contains(word)));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// Waits until the sum of a metric's values is as expected.
+    /// Waits until the sum of the values of all metric lines that contain these words is as
+    /// expected.
     pub fn wait_for_metric(&self, words: &[&str], expected: f64) {
         wait_until_equal(&format!("{words:?} is {expected}"), expected, || self.metric(words));
     }
@@ -354,8 +363,8 @@ impl Server {
     }
 }
 
-/// A port that nobody has, for UDP and TCP; outside of the range that the kernel gives out, or somebody's query may take it
-/// before it is used.
+/// A port that is free for UDP and TCP. It is outside the kernel's ephemeral range, so that no
+/// outgoing query takes it before the test uses it.
 pub fn free_port() -> u16 {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     loop {
@@ -368,7 +377,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Status and body of an HTTP response; none where nobody answers.
+/// Status and body of an HTTP response; `None` if no server answers.
 pub fn http_get(server: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(server).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
@@ -379,7 +388,7 @@ pub fn http_get(server: SocketAddr, path: &str) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_string()))
 }
 
-/// Sends JSON, and returns the status; none where nobody answers.
+/// Sends JSON, and returns the status; `None` if no server answers.
 pub fn http_send(server: SocketAddr, method: &str, path: &str, body: &str) -> Option<u16> {
     let mut stream = TcpStream::connect(server).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
@@ -390,12 +399,12 @@ pub fn http_send(server: SocketAddr, method: &str, path: &str, body: &str) -> Op
     text.split(' ').nth(1)?.parse().ok()
 }
 
-/// What is served from a directory, compiled in this process.
+/// Compiles a directory to a snapshot, in this process.
 pub fn snapshot(directory: &Path) -> Snapshot {
     compiled(&loaded(directory), None)
 }
 
-/// What a directory holds.
+/// Loads and checks a directory. Panics if it has errors.
 pub fn loaded(directory: &Path) -> Loaded {
     let (loaded, _) = Loader::new(directory).load().unwrap_or_else(|problems| panic!("{}", show(&problems)));
     let problems = check(&loaded.manifest, &Connectivity::new(&loaded.manifest), 0);
@@ -403,7 +412,7 @@ pub fn loaded(directory: &Path) -> Loaded {
     loaded
 }
 
-/// What is served of it, after what was served before.
+/// Compiles a loaded directory, given the snapshot that was served before.
 pub fn compiled(loaded: &Loaded, previous: Option<&Snapshot>) -> Snapshot {
     let node = Arc::new(Node { cookie_secrets: vec![[7; 16]], ..Node::default() });
     compile(loaded, &node, previous).unwrap_or_else(|problems| panic!("{}", show(&problems))).0

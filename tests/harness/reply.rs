@@ -1,4 +1,4 @@
-//! A reply as people read it: parsed from a message, or from what dig prints, or from a transcript.
+//! A DNS reply as text, parsed from a message, from dig's output or from a transcript.
 
 use hickory_proto::{
     op::Message,
@@ -14,17 +14,17 @@ pub struct Reply {
     pub status: String,
     /// In dig's order: `qr aa tc rd ra ad cd`.
     pub flags: String,
-    /// The codes of its extended errors.
+    /// The codes of its extended DNS errors (RFC 8914).
     pub ede: Vec<u16>,
     /// Its other EDNS options, by name.
     pub options: Vec<String>,
-    /// `name TTL TYPE rdata`, sorted, as the order of a set means nothing.
+    /// `name TTL TYPE rdata`, sorted, because the order of records in a set has no meaning.
     pub answer: Vec<String>,
     pub authority: Vec<String>,
     pub additional: Vec<String>,
 }
 
-/// A type that the parser takes for unknown (RFC 6672).
+/// A type that hickory-proto does not know (RFC 6672).
 const DNAME: u16 = 39;
 
 const RCODES: [&str; 11] = [
@@ -33,7 +33,7 @@ const RCODES: [&str; 11] = [
 ];
 
 impl Reply {
-    /// From a message, by another implementation's parser.
+    /// Parses a message, with the parser of hickory-proto.
     pub fn of_message(bytes: &[u8]) -> Reply {
         let message =
             Message::from_vec(bytes).unwrap_or_else(|e| panic!("hickory cannot parse the reply: {e}: {bytes:02x?}"));
@@ -79,7 +79,8 @@ impl Reply {
         reply
     }
 
-    /// From what dig prints; without a reply, an empty one whose status is what dig says.
+    /// Parses dig's output. If dig got no reply, the result is empty and its status is dig's
+    /// message.
     pub fn of_dig(text: &str) -> Reply {
         let mut reply = Reply::default();
         let mut section = "";
@@ -120,7 +121,7 @@ impl Reply {
         reply
     }
 
-    /// Takes one line of a transcript. False if it is none.
+    /// Parses one line of a transcript. Returns false if the line is no part of a reply.
     pub fn take_line(&mut self, line: &str) -> bool {
         let Some((key, value)) = line.split_once(": ") else { return false };
         let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -150,7 +151,7 @@ impl Reply {
         true
     }
 
-    /// Whether another one is the same, or what becomes of it in a cache in a few seconds.
+    /// Returns whether another reply is the same, or the same after a few seconds in a cache.
     pub fn is_or_was(&self, other: &Reply) -> bool {
         let is_or_was = |own: &[String], others: &[String]| {
             own.len() == others.len() && own.iter().zip(others).all(|(own, other)| line_is_or_was(own, other))
@@ -170,7 +171,7 @@ impl Reply {
     }
 }
 
-/// As it stands in a transcript.
+/// The format of transcripts.
 impl Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "status: {}; flags: {}", self.status, self.flags)?;

@@ -1,4 +1,4 @@
-//! A server that takes queries by all transports, and clients that ask by them.
+//! A zonal server with all transports, and clients for each transport.
 
 use super::{Process, Scratch, ZONAL, free_port, http_get, wait_until, wait_until_equal};
 use http_body_util::{BodyExt, Full};
@@ -35,11 +35,11 @@ use zonal::answer::Transport;
 pub const NAME: &str = "zonal.test";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where the clients run.
+/// The runtime of the clients.
 pub static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
 
-/// A certificate that nobody else has signed, and its key.
+/// A self-signed certificate and its key.
 pub struct Certificate {
     pub certificate: String,
     pub private_key: String,
@@ -47,7 +47,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Of the server's name, until the end of a year.
+    /// Creates a certificate for the server's name, valid until the end of a year.
     pub fn until(year: i32) -> Certificate {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([NAME.to_string()]).unwrap();
@@ -57,7 +57,7 @@ impl Certificate {
     }
 }
 
-/// zonal on all loopback addresses, by all transports.
+/// zonal with all transports, on all loopback addresses.
 pub struct SecureServer {
     pub process: Process,
     pub admin: SocketAddr,
@@ -70,7 +70,8 @@ pub struct SecureServer {
 }
 
 impl SecureServer {
-    /// Serves a directory, and is ready. Certificate and key are `tls.crt` and `tls.key` of the scratch directory.
+    /// Starts a server for a directory, and waits until it is ready. Certificate and key are
+    /// `tls.crt` and `tls.key` in the scratch directory.
     pub fn start(directory: &Path, more: &str) -> SecureServer {
         let certificate = Certificate::until(2999);
         let scratch = Scratch::new();
@@ -79,13 +80,13 @@ impl SecureServer {
         SecureServer::start_in(scratch, certificate, directory, more)
     }
 
-    /// The same with files that are there.
+    /// Like `start`, with an existing scratch directory and certificate.
     pub fn start_in(scratch: Scratch, certificate: Certificate, directory: &Path, more: &str) -> SecureServer {
         let start = |command: &[&str], scratch: &Scratch| Process::start(command, scratch, "zonal");
         SecureServer::start_by(start, scratch, certificate, directory, more)
     }
 
-    /// The same, where another one starts the process.
+    /// Like `start_in`; `start` starts the process.
     pub fn start_by(
         start: impl FnOnce(&[&str], &Scratch) -> Process,
         scratch: Scratch,
@@ -94,7 +95,7 @@ impl SecureServer {
         more: &str,
     ) -> SecureServer {
         let [admin, do53, dot, doh] = std::array::from_fn(|_| free_port());
-        // As by default, with ports of different kinds.
+        // As by default, DoQ and DoT have the same port number, in UDP and TCP.
         let doq = dot;
         let tls = "tls: {certificate: tls.crt, private_key: tls.key}";
         let config = format!(
@@ -116,7 +117,7 @@ impl SecureServer {
         SecureServer { process, admin, do53, dot, doh, doq, certificate, scratch }
     }
 
-    /// Where it takes queries by a transport.
+    /// The server's address for a transport.
     pub fn at(&self, transport: Transport, local: IpAddr) -> SocketAddr {
         let port = match transport {
             Transport::Udp | Transport::Tcp => self.do53,
@@ -127,7 +128,7 @@ impl SecureServer {
         SocketAddr::new(local, port)
     }
 
-    /// The value of a metric, by its name and labels as they are written.
+    /// The value of a metric, by its name and labels as printed.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let (_, text) = http_get(self.admin, "/metrics")?;
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
@@ -149,13 +150,13 @@ impl SecureServer {
     }
 }
 
-/// A client at an address, which asks at another.
+/// A client at one address, which sends queries to another.
 #[derive(Clone, Copy)]
 pub struct Client<'s> {
     pub server: &'s SecureServer,
     pub source: IpAddr,
     pub local: IpAddr,
-    /// The PROXY header that it begins with, by UDP and TCP.
+    /// The PROXY header that precedes UDP and TCP queries.
     pub header: &'s [u8],
 }
 
@@ -187,7 +188,7 @@ impl Client<'_> {
         stream
     }
 
-    /// A connection of DoT, or below DoH.
+    /// A TLS connection for DoT or DoH.
     pub async fn tls(&self, transport: Transport, protocol: &str) -> TlsStream<TcpStream> {
         let connector = TlsConnector::from(Arc::new(tls_config(&self.server.certificate, protocol)));
         connector.connect(ServerName::try_from(NAME).unwrap(), self.tcp(transport).await).await.unwrap()
@@ -207,12 +208,12 @@ impl Client<'_> {
         sender
     }
 
-    /// A connection of DoQ, or below HTTP/3, kept alive by the client.
+    /// A QUIC connection for DoQ or HTTP/3, with keep-alive packets from the client.
     pub async fn quic(&self, transport: Transport) -> quinn::Connection {
         self.quic_with(transport, |_| ()).await
     }
 
-    /// The same with other parameters.
+    /// Like `quic`, with other transport parameters.
     pub async fn quic_with(
         &self,
         transport: Transport,
@@ -237,7 +238,7 @@ impl Client<'_> {
         sender
     }
 
-    /// Asks by a connection of its own. DoQ has an ID of 0.
+    /// Sends a query over a new connection, and returns the reply. With DoQ the ID is 0.
     pub async fn ask(&self, transport: Transport, query: &[u8]) -> Vec<u8> {
         let reply = async {
             match transport {
@@ -260,7 +261,7 @@ impl Client<'_> {
     }
 }
 
-/// Asks by a stream, and takes the next reply.
+/// Sends a query over a stream, and returns the next reply.
 pub async fn ask_stream(
     stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin),
     query: &[u8],
@@ -280,7 +281,7 @@ pub async fn receive_stream(stream: &mut (impl AsyncReadExt + Unpin)) -> std::io
     Ok(reply)
 }
 
-/// Asks by a stream of a connection of DoQ.
+/// Sends a query over a new stream of a DoQ connection, and returns the reply.
 pub async fn ask_quic(connection: &quinn::Connection, query: &[u8]) -> anyhow::Result<Vec<u8>> {
     let (mut send, mut recv) = connection.open_bi().await?;
     send.write_all(&[&(query.len() as u16).to_be_bytes()[..], query].concat()).await?;
@@ -290,7 +291,7 @@ pub async fn ask_quic(connection: &quinn::Connection, query: &[u8]) -> anyhow::R
     Ok(reply[2..].to_vec())
 }
 
-/// The request that has a query in its body.
+/// A POST request with a query in its body.
 pub fn request(query: &[u8]) -> Request<Full<Bytes>> {
     Request::post(format!("https://{NAME}/dns-query"))
         .header("content-type", "application/dns-message")
@@ -303,7 +304,7 @@ pub async fn post(sender: &mut H2, query: &[u8]) -> Response<Bytes> {
     whole(sender.send_request(request(query)).await.unwrap()).await
 }
 
-/// A response with all of its body.
+/// Reads the whole body of a response.
 pub async fn whole(response: Response<hyper::body::Incoming>) -> Response<Bytes> {
     let (parts, body) = response.into_parts();
     Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
@@ -312,7 +313,7 @@ pub async fn whole(response: Response<hyper::body::Incoming>) -> Response<Bytes>
 pub async fn ask_h3(sender: &mut H3, request: Request<Full<Bytes>>) -> Response<Bytes> {
     let (parts, body) = request.into_parts();
     let mut stream = sender.send_request(Request::from_parts(parts, ())).await.unwrap();
-    // Who refuses a request need not read its body.
+    // A server that refuses a request need not read its body.
     let _ = stream.send_data(body.collect().await.unwrap().to_bytes()).await;
     let _ = stream.finish().await;
     let response = stream.recv_response().await.unwrap();

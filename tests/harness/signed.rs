@@ -1,19 +1,20 @@
-//! A root and a top-level domain with signatures of their own.
+//! A signed root zone and a signed top-level domain.
 
 use super::{Process, lab::Lab, wait_until};
 use std::{fs, process::Command};
 
-/// A signed root and a signed com, where nothing says that the private names below com may be unsigned.
+/// A server of a signed root and a signed com. No record proves that the private names below com
+/// may be unsigned.
 pub struct SignedParent {
     _server: Process,
-    /// `257 3 13 …`
+    /// The DNSKEY record data: `257 3 13 …`
     pub key: String,
-    /// `12345 13 2 …`
+    /// The DS record data: `12345 13 2 …`
     pub digest: String,
 }
 
 impl SignedParent {
-    /// Where its server is, on the router `edge`.
+    /// The server's address, on the router `edge`.
     pub const ADDRESS: &str = "192.168.0.1";
 
     pub fn start(lab: &mut Lab) -> SignedParent {
@@ -57,7 +58,7 @@ impl SignedParent {
         SignedParent { _server: server, key, digest }
     }
 
-    /// A file that says where the root is.
+    /// Writes a root hints file, and returns its path.
     pub fn hints(&self, lab: &Lab) -> String {
         let text = format!(". 300 NS ns.com.\nns.com. 300 A {}\n", SignedParent::ADDRESS);
         lab.scratch.write("root.hints", text).display().to_string()

@@ -1,4 +1,5 @@
-//! A client of HTTP/2 that is as strict as hyper-h2, which Python's clients stand on: behind a GOAWAY it takes nothing.
+//! An HTTP/2 client as strict as hyper-h2, the library of Python's clients: after a GOAWAY frame it
+//! accepts no other frame.
 
 use super::secure::{Client, NAME};
 use data_encoding::BASE64URL_NOPAD;
@@ -20,12 +21,12 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 
-/// What ends a connection.
+/// The reason why a connection ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The server takes no request behind the last one that it names, which was answered: this one may be asked again.
+    /// The server's GOAWAY frame excludes this request, so the client may send it again.
     Unsent,
-    /// Something that this client takes for an error, as it is told.
+    /// A violation of the protocol, described.
     Broken(String),
 }
 
@@ -67,17 +68,18 @@ impl StrictH2 {
         Ok(Frame { kind, flags, stream: u32::from_be_bytes(stream), payload })
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a query, and waits for the answer.
     pub async fn ask(&mut self, query: &[u8]) -> Result<Vec<u8>, Ended> {
         let path = format!("/dns-query?dns={}", BASE64URL_NOPAD.encode(query));
         let literal = |index: u8, value: &str| [&[index, value.len() as u8], value.as_bytes()].concat();
         assert!(path.len() < 127);
-        // GET and https of the static table, then path and authority as they are (RFC 7541, 6.1 and 6.2.2).
+        // `GET` and `https` from the static table, then path and authority as literals (RFC 7541,
+        // 6.1 and 6.2.2).
         let head = [vec![0x82, 0x87], literal(4, &path), literal(1, NAME)].concat();
         let stream = self.next;
         self.next += 2;
         let broken = |what: &str| Err(Ended::Broken(what.into()));
-        // What the server has sent before it closed is still there.
+        // The frames that the server sent before it closed can still be read.
         let sent = self.send(HEADERS, END_STREAM | END_HEADERS, stream, &head).await;
         let mut body = Vec::new();
         loop {

@@ -1,4 +1,5 @@
-//! A stub resolver: one try, from an address of its own, as dig asks or many at once.
+//! A stub resolver with its own address: one attempt per query, one query at a time or many at
+//! once.
 
 use super::reply::Reply;
 use hickory_proto::{
@@ -14,20 +15,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// No client waits longer: what has not come by then is no answer.
+/// The time-out of clients: a later reply does not count as an answer.
 pub const PATIENCE: Duration = Duration::from_secs(6);
 
-/// A client at an address, and the server that it asks.
+/// A client address, and the server that the client asks.
 #[derive(Clone, Copy)]
 pub struct Stub {
     pub source: IpAddr,
     pub server: SocketAddr,
 }
 
-/// What came back.
+/// A reply and the time it took.
 pub struct Said {
     pub reply: Reply,
-    /// The texts of its extended errors.
+    /// The texts of its extended DNS errors.
     pub why: String,
     pub took: Duration,
 }
@@ -37,8 +38,8 @@ impl Stub {
         Stub { source: source.parse().unwrap(), server: (server.0.parse::<IpAddr>().unwrap(), server.1).into() }
     }
 
-    /// Asks in dig's words: `name [type] [+tcp] [+dnssec] [+cd] [+norec] [+noad] [+noedns]`. Without a reply its status
-    /// is `no reply`.
+    /// Sends a query in dig's syntax:
+    /// `name [type] [+tcp] [+dnssec] [+cd] [+norec] [+noad] [+noedns]`. Without a reply, the status is `no reply`.
     pub fn ask(&self, question: &str) -> Said {
         let start = Instant::now();
         let tcp = question.split(' ').any(|word| word == "+tcp");
@@ -84,12 +85,12 @@ impl Stub {
         socket
     }
 
-    /// Asks many questions without waiting for answers, that many in a millisecond. Returns the replies that came, by
-    /// the number of the question; at most 65,536 questions.
+    /// Sends many queries without waiting for answers, `per_millisecond` of them each millisecond.
+    /// Returns the replies by index of the query; at most 65,536 queries.
     pub fn volley(&self, questions: &[String], per_millisecond: usize) -> HashMap<usize, Reply> {
         let socket = self.socket();
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        // All of them may be answered at once.
+        // All replies may arrive at once.
         rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20).unwrap();
         thread::scope(|scope| {
             let sender = scope.spawn(|| {
@@ -114,7 +115,7 @@ impl Stub {
     }
 }
 
-/// A query in dig's words.
+/// Builds a query message from dig's syntax.
 pub fn query(id: u16, question: &str) -> Vec<u8> {
     let mut message = Message::new(id, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;

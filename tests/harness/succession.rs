@@ -1,5 +1,5 @@
-//! A server that is restarted again and again, and clients that ask it meanwhile: each question once, and each is answered
-//! once.
+//! A server that is restarted again and again while clients send queries. Each query is sent once
+//! and must get one answer.
 
 use super::{
     Process, Scratch, ZONAL,
@@ -33,14 +33,15 @@ use std::{
 use tokio::time::timeout;
 use zonal::answer::Transport;
 
-/// What has not come by then is lost.
+/// The time-out of clients: a later reply counts as lost.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A client that has not asked for so long makes a new connection: the server may be about to close the one that it has.
+/// After this time without a query a client makes a new connection, because the server may be about
+/// to close the idle one.
 const IDLE: Duration = Duration::from_millis(200);
-/// How long clients pause between questions: the machine is to restart servers, too.
+/// The pause of a client between queries. It leaves CPU time for the restarts of servers.
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// A question of type TXT.
+/// A query of type TXT.
 pub fn query(id: u16, name: &str, keepalive: bool) -> Vec<u8> {
     let mut message = Message::new(id, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
@@ -55,7 +56,8 @@ pub fn query(id: u16, name: &str, keepalive: bool) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// The text that a reply to one has, and when the server wants idle connections closed.
+/// The TXT data of a reply, and the time-out of its keepalive option (RFC 7828), in units of 100
+/// ms.
 fn read(reply: &[u8]) -> (String, Option<u16>) {
     let message = Message::from_vec(reply).unwrap();
     let edns = message.edns.as_ref().unwrap();
@@ -67,7 +69,7 @@ fn read(reply: &[u8]) -> (String, Option<u16>) {
     (text.trim_matches('"').to_string(), timeout)
 }
 
-/// What is asked, and what the answer has to be.
+/// A query name, and a check of the answer's text.
 #[derive(Clone, Copy)]
 pub struct Question {
     pub name: &'static str,
@@ -83,7 +85,7 @@ impl Question {
     }
 }
 
-/// Asks by UDP, eight at a time, until it is told to stop. Returns how many answers there were.
+/// Sends queries over UDP, eight at a time, until `stop` is set. Returns the number of answers.
 fn by_udp(server: SocketAddr, question: Question, stop: &AtomicBool) -> u64 {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect(server).unwrap();
@@ -110,7 +112,7 @@ fn by_udp(server: SocketAddr, question: Question, stop: &AtomicBool) -> u64 {
     answers
 }
 
-/// Asks by connections, each used until the server wants it closed.
+/// Sends queries over stream connections, and uses each until the server asks to close it.
 fn by_streams<S: Read + Write>(connect: impl Fn() -> io::Result<S>, question: Question, stop: &AtomicBool) -> u64 {
     let (mut stream, mut answers, mut id) = (connect().unwrap(), 0, 0_u16);
     let mut last = Instant::now();
@@ -147,10 +149,11 @@ fn tcp(server: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Asks by HTTP/2, by connections each of which is used until the server says that it goes, or for one question.
+/// Sends queries over HTTP/2. It uses each connection for one query, or until the server sends
+/// GOAWAY.
 async fn by_https(server: &SecureServer, question: Question, stop: &AtomicBool, anew: bool) -> u64 {
     let client = server.client("127.0.0.1");
-    // Who keeps a socket that nobody answers at lets connections come.
+    // While a process keeps a socket without accepting, the kernel still completes connections.
     let connect = async || timeout(PATIENCE, client.h2()).await.expect("a connection");
     let (mut sender, mut answers) = (connect().await, 0);
     while !stop.load(Relaxed) {
@@ -158,7 +161,8 @@ async fn by_https(server: &SecureServer, question: Question, stop: &AtomicBool, 
             sender = connect().await;
         }
         let request = sender.send_request(request(&query(0, question.name, false)));
-        // The connection was closed before it was sent, or the server has said that it does not take it (RFC 9113, 6.8).
+        // The connection was closed before the request was sent, or the server's GOAWAY excludes it
+        // (RFC 9113, 6.8).
         let is_unsent = |error: &hyper::Error| {
             error.is_canceled() || format!("{error:?}").contains("GoAway(b\"\", NO_ERROR, Remote)")
         };
@@ -171,7 +175,8 @@ async fn by_https(server: &SecureServer, question: Question, stop: &AtomicBool, 
                 }
                 Err(error) => panic!("one is lost after {answers} answers: {error:?}"),
             },
-            // hyper forgets what it is given at the very moment when a connection ends. What was sent has an error.
+            // hyper never completes a request that it gets at the moment when the connection ends.
+            // A request that was sent completes with an error.
             () = closed_for_long(&sender) => {
                 sender = connect().await;
                 continue;
@@ -184,7 +189,7 @@ async fn by_https(server: &SecureServer, question: Question, stop: &AtomicBool, 
     answers
 }
 
-/// The same by a client that is as strict as Python's.
+/// Sends queries over HTTP/2 with a client as strict as Python's.
 async fn by_strict_https(server: &SecureServer, question: Question, stop: &AtomicBool) -> u64 {
     let client = server.client("127.0.0.1");
     let connect = async || timeout(PATIENCE, StrictH2::connect(&client)).await.expect("a connection");
@@ -210,7 +215,8 @@ async fn closed_for_long(sender: &H2) {
     tokio::time::sleep(Duration::from_secs(5)).await;
 }
 
-/// Asks by HTTP/1.1, by connections each of which is used until the server says that it is the last time.
+/// Sends queries over HTTP/1.1, and uses each connection until the server sends
+/// `Connection: close`.
 async fn by_http1(server: &SecureServer, question: Question, stop: &AtomicBool) -> u64 {
     let client = server.client("127.0.0.1");
     let connect = async || timeout(PATIENCE, client.h1()).await.expect("a connection");
@@ -234,9 +240,10 @@ async fn by_http1(server: &SecureServer, question: Question, stop: &AtomicBool) 
     answers
 }
 
-/// Does something while clients ask by UDP, TCP, DoT and DoH. Returns how many answers they had.
+/// Runs `work` while clients ask by UDP, TCP, DoT and DoH. Returns the number of answers by
+/// transport.
 pub fn under_load(server: &SecureServer, question: Question, work: impl FnOnce()) -> BTreeMap<&'static str, u64> {
-    /// However it ends, the load must, or the scope waits for ever.
+    /// Stops the load also when `work` panics. Otherwise the thread scope never ends.
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
         fn drop(&mut self) {
@@ -272,63 +279,64 @@ pub fn under_load(server: &SecureServer, question: Question, work: impl FnOnce()
     })
 }
 
-/// Processes that take over from one another. All of them end with the test.
+/// Processes that replace one another. All of them end with the test.
 pub struct Succession {
     directory: PathBuf,
-    /// The one that serves.
+    /// The id of the process that serves.
     pub current: u32,
-    /// Those that were started here, and not by another one.
+    /// The processes that the test started; processes of the succession start others themselves.
     started: Vec<Process>,
     seen: BTreeSet<u32>,
 }
 
 impl Succession {
-    /// One that begins with a process, whose log is in this directory.
+    /// Begins with a running process, whose log is in the scratch directory.
     pub fn new(scratch: &Scratch, first: u32) -> Succession {
         let directory = scratch.path().to_path_buf();
         Succession { directory, current: first, started: Vec::new(), seen: BTreeSet::new() }
     }
 
-    /// The logs of all.
+    /// The logs of all processes.
     pub fn logs(&self) -> String {
         let files = fs::read_dir(&self.directory).into_iter().flatten().map(|entry| entry.unwrap().path());
         let logs = files.filter(|file| file.extension().is_some_and(|extension| extension == "log"));
         logs.map(|log| String::from_utf8_lossy(&fs::read(log).unwrap()).into_owned()).collect()
     }
 
-    /// Those of whom a log says this.
+    /// The ids of the processes that logged an event.
     fn processes(&self, event: &str) -> BTreeSet<u32> {
         let (logs, event) = (self.logs(), format!("{event} process="));
         let words = logs.match_indices(&event).filter_map(|(at, _)| logs[at + event.len()..].split_whitespace().next());
         words.filter_map(|word| word.parse().ok()).collect()
     }
 
-    /// Has the process that serves start another one, which takes over.
+    /// Makes the process that serves start its successor, and waits until the successor has taken
+    /// over.
     pub fn renew(&mut self) {
         self.renew_soon();
         self.follow();
     }
 
-    /// Likewise, without waiting for it.
+    /// Makes the process that serves start its successor, without waiting.
     pub fn renew_soon(&self) {
         kill_process(Pid::from_raw(self.current as i32).unwrap(), Signal::USR2).unwrap();
     }
 
-    /// Starts one beside it, which takes over.
+    /// Starts a successor, and waits until it has taken over.
     pub fn start(&mut self, scratch: &Scratch) {
         let process = self.try_start(scratch, "zonal.yaml");
         self.started.push(process);
         self.follow();
     }
 
-    /// Starts one beside it with another configuration. It may not take over.
+    /// Starts a successor with another configuration. It may not take over.
     pub fn try_start(&self, scratch: &Scratch, config: &str) -> Process {
         let config = scratch.path().join(config);
         let command = [ZONAL, "serve", "--config", config.to_str().unwrap()];
         Process::start(&command, scratch, &format!("zonal-{}", self.started.len() + 2))
     }
 
-    /// Waits until another one has taken over, and the one before it has ended.
+    /// Waits until a successor has taken over and the previous process has ended.
     pub fn follow(&mut self) {
         let before = self.current;
         self.current = wait_until("another one has taken over", || {

@@ -1,4 +1,5 @@
-//! What systemd does with a service of `Type=notify` that leaves it file descriptors: sd_notify(3), sd_listen_fds(3).
+//! systemd's side of a service of `Type=notify` that stores file descriptors: sd_notify(3),
+//! sd_listen_fds(3).
 
 use super::{Process, Scratch, wait_until};
 use command_fds::{CommandFdExt, FdMapping};
@@ -16,7 +17,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// The other end of `NOTIFY_SOCKET`.
+/// The receiver of `NOTIFY_SOCKET`.
 pub struct Systemd {
     path: PathBuf,
     state: Arc<Mutex<State>>,
@@ -24,12 +25,12 @@ pub struct Systemd {
 
 #[derive(Default)]
 struct State {
-    /// The main process: it alone is listened to (`NotifyAccess=main`).
+    /// The main process. Messages of other processes are ignored (`NotifyAccess=main`).
     main: u32,
     is_ready: bool,
-    /// What was stored, by name; each socket once, as there.
+    /// The stored descriptors: name, inode, handle. Each socket is stored once, as in systemd.
     kept: Vec<(String, u64, OwnedFd)>,
-    /// All that was said, line by line.
+    /// All lines that were received.
     said: Vec<String>,
 }
 
@@ -58,7 +59,7 @@ impl State {
 }
 
 impl Systemd {
-    /// One that listens in a directory, for as long as the test process runs.
+    /// Listens in a directory until the test process ends.
     pub fn new(scratch: &Scratch) -> Systemd {
         let path = scratch.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -96,7 +97,7 @@ impl Systemd {
         Systemd { path, state }
     }
 
-    /// Starts the service, with what is stored. It may not be ready yet.
+    /// Starts the service with the stored descriptors. It may not be ready yet.
     pub fn start(&self, command: &[&str], scratch: &Scratch, name: &str) -> Process {
         let mut state = self.state.lock().unwrap();
         let shell = ["sh", "-c", "[ $LISTEN_FDS = 0 ] || export LISTEN_PID=$$; exec \"$@\"", "sh"];
@@ -114,30 +115,30 @@ impl Systemd {
         process
     }
 
-    /// Waits until the service says that it is ready.
+    /// Waits until the service has sent `READY=1`.
     pub fn ready(&self) {
         wait_until("the service is ready", || self.state.lock().unwrap().is_ready.then_some(()));
     }
 
-    /// The main process.
+    /// The id of the main process.
     pub fn main(&self) -> u32 {
         self.state.lock().unwrap().main
     }
 
-    /// The names of what is stored.
+    /// The names of the stored descriptors.
     pub fn kept(&self) -> Vec<String> {
         let mut names: Vec<String> = self.state.lock().unwrap().kept.iter().map(|(name, ..)| name.clone()).collect();
         names.sort();
         names
     }
 
-    /// All that was said until now.
+    /// All lines received so far.
     pub fn said(&self) -> Vec<String> {
         self.state.lock().unwrap().said.clone()
     }
 }
 
-/// Whether a process has ended, waited for or not.
+/// Returns whether a process has ended, including one that was not waited for.
 pub fn has_ended(process: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))

@@ -1,4 +1,5 @@
-//! A server that others are: it answers from a master file, over UDP and TCP, and as a function.
+//! A simple authoritative server, which answers from a master file over UDP and TCP or by a
+//! function call.
 
 use std::{
     io::{self, Read, Write},
@@ -20,14 +21,16 @@ const NS: u16 = 2;
 const CNAME: u16 = 5;
 const SOA: u16 = 6;
 
-/// What a server has: the records of a file, for as many zones as there are SOA records. Of other names it is REFUSED.
+/// The records of a master file, with one zone per SOA record. Queries for names outside these
+/// zones get REFUSED.
 pub struct Data(Vec<Record>);
 
 impl Data {
-    /// Reads a master file, in which all names are absolute.
+    /// Reads a master file in which all names are absolute.
     pub fn read(file: &Path) -> Data {
         let mut opener = |path: &Path| std::fs::read(path);
-        // Its zones, and nothing else, begin with SOA records: a file of several is read for the root.
+        // Each SOA record begins a zone. A file with several zones is read with the root as its
+        // origin.
         let (file, problems) = master::read(&mut opener, file, &Name::root(), "upstream");
         assert!(problems.is_empty(), "{problems:#?}");
         Data(file.records)
@@ -42,7 +45,7 @@ impl Data {
         self.0.iter().filter(|record| record.owner == *name && record.rtype == rtype).collect()
     }
 
-    /// The reply to a query.
+    /// Builds the reply to a query.
     pub fn answer(&self, query: &[u8]) -> Vec<u8> {
         let end =
             query[12..].iter().scan(0u8, |skip, octet| Some(step(skip, *octet))).take_while(|go| *go).count() + 13;
@@ -101,7 +104,7 @@ impl Data {
     }
 }
 
-/// Goes through the labels of a name: false at its end.
+/// One step through the labels of a name: false at its end.
 fn step(skip: &mut u8, octet: u8) -> bool {
     match skip {
         0 if octet == 0 => return false,
@@ -111,7 +114,7 @@ fn step(skip: &mut u8, octet: u8) -> bool {
     true
 }
 
-/// Servers on addresses of their own, all on one port, until they are dropped.
+/// Servers on several addresses with one port. They run until this value is dropped.
 pub struct Upstreams {
     stop: Arc<AtomicBool>,
     threads: Vec<thread::JoinHandle<()>>,
@@ -150,7 +153,7 @@ impl Upstreams {
     }
 }
 
-/// One query of a connection.
+/// Serves one query of a TCP connection.
 fn serve(mut stream: std::net::TcpStream, data: &Data) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;

@@ -75,7 +75,7 @@ impl World {
             _ => Step::Records(records),
         };
         if at == localhost {
-            // RFC 6761, 6.3: and whatever is below it.
+            // RFC 6761, section 6.3: the same holds for all names below it.
             return Some(match qtype {
                 A => answer(vec![Rr::new(asked, A, 60, Data::Address(Ipv4Addr::LOCALHOST.into()))]),
                 AAAA => answer(vec![Rr::new(asked, AAAA, 60, Data::Address(Ipv6Addr::LOCALHOST.into()))]),

@@ -1,5 +1,5 @@
-//! Generated worlds. A list of numbers determines everything. Fewer and smaller numbers make a simpler
-//! world, so that proptest shrinks the world by shrinking the list.
+//! Generated worlds. A list of numbers determines everything. Fewer and smaller numbers make a
+//! simpler world, so proptest shrinks a world by shrinking its list.
 
 use super::{
     names::{A, AAAA, ANY, CNAME, DNAME, DS, Data, MX, N, NS, PTR, Rr, SOA, SRV, TXT, name, text, under},
@@ -79,7 +79,8 @@ pub fn world(dice: &mut Dice) -> World {
 fn networks(dice: &mut Dice, manifest: &mut Manifest) {
     let count = 2 + dice.below(4);
     for number in 0..count {
-        // The last VPC has the first one's addresses, now and then; it is then connected to nothing.
+        // In some worlds the last VPC has the first VPC's addresses, and is then connected to no
+        // other network.
         let block = if number == count - 1 && count > 3 && dice.percent(30) { 0 } else { number };
         let region = REGIONS[usize::from(dice.percent(20))];
         let turn = dice.below(3);
@@ -143,7 +144,7 @@ fn networks(dice: &mut Dice, manifest: &mut Manifest) {
             routing(dice, &mut attachment);
             attachments.push(attachment);
         }
-        // Peerings form a chain: sometimes both ends are listed, sometimes one.
+        // Peerings form a chain. Each peering is listed at both ends or at one end.
         for other in [number.wrapping_sub(1), number + 1] {
             if other < gateways && dice.percent(60) {
                 let mut attachment = json!({"transit_gateway_id": format!("tgw-{other}")});
@@ -425,8 +426,8 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
     world.data.insert(id, content);
 }
 
-/// Valid records of a zone at about `count` names. They cover the special cases of RFC 1034, RFC 4592
-/// and RFC 6672.
+/// Valid records of a zone at about `count` names. They cover the special cases of RFC 1034, RFC
+/// 4592 and RFC 6672.
 pub fn records(dice: &mut Dice, apex: &[String], count: usize, outside: &[N]) -> Vec<Rr> {
     let numbers = [1, 7200, 900, 1_209_600, *dice.pick(&[60, 5, 3600])];
     let soa = Data::Soa(under("ns", apex), under("hostmaster", apex), numbers);
@@ -551,7 +552,7 @@ fn any_ask(dice: &mut Dice, world: &World, pool: &[N]) -> Ask {
     let mut asked = dice.pick(pool).clone();
     let mut types = vec![A, A, A, AAAA, AAAA, CNAME, NS, SOA, MX, TXT, DS, ANY, PTR, SRV, DNAME];
     if dice.percent(50) {
-        // what is there
+        // Types that the name has.
         let here = world.data.values().flatten().filter(|rr| rr.owner == asked).map(|rr| rr.rtype);
         types.truncate(4);
         types.extend(here.flat_map(|rtype| [rtype; 4]));
@@ -591,7 +592,7 @@ pub fn source(dice: &mut Dice, world: &World) -> IpAddr {
     }
 }
 
-/// An entry point. Most of them permit the client.
+/// An entry point. Most entry points permit the client.
 fn local(dice: &mut Dice, world: &World, source: IpAddr) -> IpAddr {
     let mut entry_points: Vec<IpAddr> = vec![Ipv4Addr::LOCALHOST.into()];
     entry_points.extend(world.manifest.vpcs.values().flat_map(|vpc| vpc.resolver_addresses.iter().copied()));

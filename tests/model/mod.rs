@@ -1,7 +1,7 @@
 //! A naive second implementation of resolution. Tests compare it with zonal on generated worlds.
 //!
-//! It follows the documentation sentence by sentence and computes no tables. It shares only the types
-//! of the manifest with zonal.
+//! It follows the documentation sentence by sentence and computes no tables. It shares only the
+//! types of the manifest with zonal.
 
 pub mod autodefined;
 pub mod generate;
@@ -66,7 +66,7 @@ pub fn worlds(
     assert!(good.get() >= refused.get(), "{} worlds are accepted, {} refused", good.get(), refused.get());
 }
 
-/// Checks that the reply is the one that the model expects.
+/// Checks that the reply is as the model expects.
 pub fn agrees(ask: &Ask, expect: &Expect, got: &Got) -> Result<(), String> {
     let differs = |what: &str, want: String, have: String| Err(format!("{what}: expected {want}, got {have}"));
     if expect.forward != got.forward {
@@ -200,9 +200,11 @@ fn answers_cases_of_earlier_failures() {
     let snapshot = program::snapshot(&world).unwrap_or_else(|problems| panic!("{problems:?}"));
     let others = Upstream::new(&world, &snapshot);
     let cases = [
-        // The parent zone has no such name and falls through to nothing: the zone's own NODATA.
+        // The parent zone lacks the name, and falls through without a result: the answer is the
+        // zone's own NODATA.
         ("c.test", names::DS, "127.0.0.1", 0, false),
-        // Above are a SYSTEM rule, which overrides the FORWARD rule, and a zone that falls through.
+        // Above the name are a SYSTEM rule, which overrides the FORWARD rule, and a zone that falls
+        // through.
         ("x.b.a.test", names::DS, "127.0.0.1", 0, false),
         // A FORWARD rule shadows the zone of the same name, but not at a delegation endpoint. Nothing is
         // above it, so that its targets answer DS queries for its name too.

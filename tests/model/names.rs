@@ -22,7 +22,7 @@ pub fn text(name: &[String]) -> String {
     out
 }
 
-/// `label` in front of `rest`.
+/// Puts `label` before `rest`.
 pub fn under(label: &str, rest: &[String]) -> N {
     std::iter::once(label.to_owned()).chain(rest.iter().cloned()).collect()
 }

@@ -43,7 +43,7 @@ pub fn reaches(manifest: &Manifest, a: &Net, b: &Net) -> bool {
     is_connected(manifest, a, b, false)
 }
 
-/// Whether autodefined names of `b` are answered in `a`.
+/// Whether clients in `a` can resolve the autodefined names of `b`.
 pub fn resolves_names_of(manifest: &Manifest, a: &Net, b: &Net) -> bool {
     is_connected(manifest, a, b, true)
 }
@@ -88,7 +88,8 @@ fn exchange(a: &Attachment, b: &Attachment) -> bool {
     routes_of(a).contains(&table(b)) && routes_of(b).contains(&table(a))
 }
 
-/// Whether a query that enters by `entry` reaches `goal`, at this gateway or across peered gateways.
+/// Whether a query that enters by `entry` reaches `goal`, at this gateway or through peered
+/// gateways.
 fn walk(manifest: &Manifest, at: &str, entry: &Attachment, goal: &Net, names: bool, seen: &mut Vec<String>) -> bool {
     if names && !entry.dns_support {
         return false;
@@ -114,7 +115,8 @@ fn walk(manifest: &Manifest, at: &str, entry: &Attachment, goal: &Net, names: bo
     false
 }
 
-/// The attachments of a gateway. A peering has two ends: one that is not listed has the default table.
+/// The attachments of a gateway. If only one end lists a peering, the other end uses the default
+/// route table.
 fn attachments(manifest: &Manifest, id: &str) -> Vec<Attachment> {
     let mut list = manifest.transit_gateways[id].attachments.clone();
     for (other, gateway) in &manifest.transit_gateways {

@@ -1,4 +1,4 @@
-//! The model of who asks, which rule applies, and endpoint names. It follows
+//! The model of client identification, rules and endpoint names. It follows
 //! docs/concepts/who-asks.md and docs/concepts/which-answer.md sentence by sentence.
 
 use super::{
@@ -177,7 +177,8 @@ impl World {
         Some(Who { network: Some(Net::Vpc(id.clone())), vpc: id, path: Path::Vpc, az })
     }
 
-    /// Resolves a query. `keeps` tells whether the query is one of the 85 % that stay in their zone.
+    /// Resolves a query. `keeps` tells whether the query is among the 85 % that stay in the
+    /// client's AZ.
     pub fn ask(&self, ask: &Ask, keeps: bool) -> Expect {
         let mut has_ended = false;
         let mut expect = self.chain(ask, keeps, &mut has_ended);
@@ -252,7 +253,8 @@ impl World {
         }
     }
 
-    /// Finds what is responsible for a name (docs/concepts/which-answer.md).
+    /// Finds the zone, rule or endpoint that is responsible for a name
+    /// (docs/concepts/which-answer.md).
     fn step(&self, who: &Who, name: &[String], qtype: u16, rd: bool, keeps: bool) -> Step {
         let mut forwards = true;
         let mut own: Option<Step> = None;
@@ -263,7 +265,7 @@ impl World {
         let has_below = || *below.get_or_init(|| self.has_below(who, name));
         for skip in 0..=name.len() {
             let at = &name[skip..];
-            // A DS query at an apex or rule name is resolved by what is above it.
+            // The zone or rule above resolves a DS query at an apex or rule name.
             let above = qtype == DS && skip == 0;
             let rule = if who.path == Path::Delegation { None } else { self.rule(who, at) };
             let asked = match rule {
@@ -327,7 +329,8 @@ impl World {
         }
     }
 
-    /// The answer of a rule's targets, or of the internet resolver. Without RD, neither is used.
+    /// The answer of a rule's targets, or of the internet resolver. Queries with RD clear use
+    /// neither.
     fn upstream(&self, rule: &str, name: &[String], qtype: u16, rd: bool) -> Step {
         if rule == INTERNET && !self.internet {
             return Step::Refused;
@@ -404,7 +407,7 @@ impl World {
             || self.autodefined_zones(who, name).iter().any(|zone| is_below(zone))
     }
 
-    /// The endpoints that have names at all (docs/concepts/which-answer.md).
+    /// The endpoints that have names (docs/concepts/which-answer.md).
     fn named(&self) -> impl Iterator<Item = Named<'_>> {
         self.manifest.vpc_endpoints.iter().filter_map(|(id, endpoint)| {
             let exists = match endpoint.state {
@@ -421,7 +424,7 @@ impl World {
         })
     }
 
-    /// Regional and zonal names: `at` is one of them, `name` is at or below it.
+    /// Regional and zonal names. `at` is such a name, and `name` is at or below it.
     fn public(&self, who: &Who, at: &[String], name: &[String], qtype: u16, keeps: bool) -> Option<Step> {
         for named in self.named() {
             let parent = super::names::name(&named.service.dns_name.to_string());
@@ -463,7 +466,8 @@ impl World {
             PrivateDnsScope::Connected => networks::reaches(&self.manifest, &Net::Vpc(who.vpc.clone()), &at),
             PrivateDnsScope::Vpcs(ids) => ids.contains(&who.vpc),
         };
-        // Whoever is let in by `allowed_cidr_blocks` from nowhere known reaches the VPC that was asked, and no other.
+        // A client that `allowed_cidr_blocks` permits, but that is in no known network, reaches
+        // only the VPC of its entry point.
         let reached = match &who.network {
             Some(own) => networks::reaches(&self.manifest, own, &at),
             None => who.vpc == endpoint.vpc_id,
@@ -478,7 +482,7 @@ impl World {
             && (who.path == Path::Inbound || (who.path == Path::Vpc && !inbound_only))
     }
 
-    /// Private names: `at` is the apex of one, `name` is at or below it.
+    /// Private names. `at` is the apex of a private name, and `name` is at or below it.
     fn private(&self, who: &Who, at: &[String], name: &[String], qtype: u16, keeps: bool) -> Option<Step> {
         let (mut exact, mut wildcard) = (None, None);
         let rank = |named: &Named| {
@@ -572,8 +576,8 @@ fn only<T>(mut list: Vec<T>) -> Option<T> {
     if list.len() == 1 { list.pop() } else { None }
 }
 
-/// Turns NXDOMAIN into NODATA at a cut: the name exists, although the parent that answers DS for it does
-/// not have it.
+/// Turns NXDOMAIN into NODATA at a cut: the name exists, although the parent that answers DS
+/// queries for it lacks the name.
 fn as_at_a_cut(step: Step, is_cut: bool) -> Step {
     match step {
         Step::Empty(NXDOMAIN, soa) if is_cut => Step::Empty(0, soa),

@@ -108,7 +108,7 @@ pub struct Got {
     pub forward: Option<(String, N)>,
 }
 
-/// Sends a query as over TCP, so that the reply is not truncated.
+/// Sends a query as if over TCP, so that the reply is not truncated.
 pub fn ask(snapshot: &Snapshot, known: &impl KnownAnswers, ask: &Ask, now: i64, draw: u32) -> Got {
     let query = packet(ask, draw % 2 == 1);
     let client = Client { source: ask.source, port: 0, local: ask.local, transport: Transport::Tcp };

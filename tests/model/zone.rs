@@ -1,4 +1,5 @@
-//! A zone as RFC 1034 4.3.2, RFC 4592 and RFC 6672 have it: a list of records, searched from end to end.
+//! A zone as a list of records, searched from end to end (RFC 1034 section 4.3.2, RFC 4592, RFC
+//! 6672).
 
 use super::names::{ANY, CNAME, DNAME, DS, Data, N, NS, Rr, SOA, at_or_below, name_wire, under};
 use std::collections::BTreeSet;
@@ -10,31 +11,32 @@ pub struct Zone {
     pub apex: N,
     pub records: Vec<Rr>,
     pub aliases: Vec<(N, u16, N)>,
-    /// All owners, those hidden below a cut or a DNAME left out.
+    /// All owners except those hidden below a zone cut or a DNAME.
     owners: BTreeSet<N>,
 }
 
-/// What a zone has to say.
+/// The result of a search in a zone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
-    /// The records, their owner being the name that was asked.
+    /// The records, with the query name as their owner.
     Records(Vec<Rr>),
-    /// An alias that leads to a name outside of the zone.
+    /// The alias's target is outside the zone.
     Alias(N, u16),
-    /// The name exists, without such a record.
+    /// The name exists, without records of this type.
     NoData,
-    /// There is no such name.
+    /// The name does not exist.
     NoName,
     /// A zone cut: the owner of the NS records.
     Referral(N),
-    /// A CNAME, and perhaps the DNAME that it was made from; and where it leads.
+    /// A CNAME with its target, after the DNAME that it was synthesised from, if there is one.
     Follow(Vec<Rr>, N),
     /// The name that a DNAME makes is too long.
     TooLong(Vec<Rr>),
 }
 
 impl Zone {
-    /// The zone of the manifest, with the records of its file. SOA and NS are supplied when they are missing.
+    /// The zone of the manifest, with the records of its file. Missing SOA and NS records are
+    /// added.
     pub fn new(resource: &PrivateHostedZone, records: &[Rr]) -> Zone {
         let apex = super::names::name(&resource.name.to_string());
         let mut records = records.to_vec();
@@ -70,7 +72,7 @@ impl Zone {
         zone
     }
 
-    /// The cut or DNAME that hides a name, if there is one: the highest counts.
+    /// The highest zone cut or DNAME that hides a name, if there is one.
     fn hidden_below(&self, name: &[String]) -> Option<N> {
         let below_apex = name.len().checked_sub(self.apex.len())?;
         (1..=below_apex)
@@ -83,12 +85,13 @@ impl Zone {
         self.records.iter().any(|rr| rr.owner == owner && rr.rtype == rtype)
     }
 
-    /// Whether a name exists: it has records, or something below it has (an empty non-terminal).
+    /// Whether a name exists: it has records, or a name below it has (an empty non-terminal).
     pub fn exists(&self, name: &[String]) -> bool {
         name == self.apex || self.owners.iter().any(|owner| at_or_below(owner, name))
     }
 
-    /// The SOA record of negative answers: its TTL is the lesser of its own and its MINIMUM (RFC 2308, 3).
+    /// The SOA record of negative answers. Its TTL is the lesser of its own TTL and its MINIMUM
+    /// (RFC 2308, section 3).
     pub fn negative(&self) -> Rr {
         let mut soa = self.records.iter().find(|rr| rr.rtype == SOA).cloned().expect("made in `new`");
         if let Data::Soa(_, _, numbers) = &soa.data {
@@ -97,8 +100,8 @@ impl Zone {
         soa
     }
 
-    /// Searches the zone for a name that is at or below its apex. `is_above` says whether something of the view, but not of the
-    /// zone, is below a name.
+    /// Searches the zone for a name at or below its apex. `is_above` tells whether a name of the
+    /// view outside the zone is below a name.
     pub fn search(&self, name: &[String], qtype: u16, is_above: &dyn Fn(&[String]) -> bool) -> Found {
         if let Some(above) = self.hidden_below(name) {
             if self.has(&above, NS) && above != self.apex {
@@ -111,7 +114,8 @@ impl Zone {
                 return Found::TooLong(vec![dname.clone()]);
             }
             let cname = Rr::new(name, CNAME, dname.ttl, Data::Name(target.clone()));
-            // A question for the CNAME is answered with it. One for ANY goes on, as with NSD and Knot.
+            // The CNAME is the answer to a query for CNAME. A query for ANY follows it, as in NSD
+            // and Knot.
             if qtype == CNAME {
                 return Found::Records(vec![dname.clone(), cname]);
             }
@@ -129,7 +133,8 @@ impl Zone {
         }
     }
 
-    /// The source of synthesis: `*` below the closest encloser, if it exists (RFC 4592, 3.3.1).
+    /// The source of synthesis: `*` below the closest encloser, if it exists (RFC 4592, section
+    /// 3.3.1).
     fn wildcard(&self, name: &[String], is_above: &dyn Fn(&[String]) -> bool) -> Option<N> {
         let exists = |above: &&[String]| self.exists(above) || is_above(above);
         let encloser = (0..=name.len() - self.apex.len()).map(|skip| &name[skip..]).find(exists)?;
@@ -139,7 +144,7 @@ impl Zone {
         Some(under("*", encloser)).filter(|wildcard| self.exists(wildcard))
     }
 
-    /// What an existing name holds, with `asked` as its owner.
+    /// The records at an existing name, with `asked` as their owner.
     fn at(&self, name: &[String], asked: &[String], qtype: u16, depth: usize) -> Found {
         let here: Vec<Rr> = self
             .records
@@ -164,7 +169,7 @@ impl Zone {
         }
     }
 
-    /// The records of the alias's target in this zone, as if they were those of `asked`.
+    /// The records of the alias's target in this zone, with `asked` as their owner.
     fn alias(&self, target: &[String], asked: &[String], qtype: u16, depth: usize) -> Found {
         if !at_or_below(target, &self.apex) {
             return Found::Alias(target.to_vec(), qtype);

@@ -1,8 +1,8 @@
-//! Programs of others that read what zonal writes.
+//! Other vendors' programs that read zonal's query logs.
 
 use super::*;
 
-/// The receiver of the reference implementation takes the messages, and BIND's tool reads them.
+/// The receiver of the reference implementation accepts the messages, and BIND's tool reads them.
 #[test]
 fn other_programs_read_the_dnstap_messages() {
     if !can_run(&["setpriv", "fstrm_capture", "dnstap-read"]) {

@@ -1,4 +1,4 @@
-//! Answers and their validation, through a root of our own.
+//! Answers of the recursive resolver, and their DNSSEC validation, from a private root.
 
 use super::{LEAF, PROGRAMS, ROOT, hosts, internet, zonal};
 use crate::harness::{ZONAL, can_run, lab::Lab, wait_until};
@@ -20,8 +20,7 @@ fn through_a_root_of_our_own() {
         "{recursive: true, root_hints: root.hints, trust_anchor: root.key, allow_servers: [198.18.0.0/15]}",
     );
     let mut wrong = String::new();
-    // Query, status, whether AD is set, extended errors, answer.
-    /// The query, the status, AD, extended errors, and the answer.
+    /// The query, the expected status, AD, extended errors and answer.
     type Case = (&'static str, &'static str, bool, &'static [u16], &'static [&'static str]);
     let cases: &[Case] = &[
         ("www.plain.test", "NOERROR", false, &[], &["www.plain.test. A 192.0.2.1"]),
@@ -57,7 +56,7 @@ fn through_a_root_of_our_own() {
         ("none.nsec3.test", "NXDOMAIN", true, &[], &[]),
         ("www.nsec3.test MX", "NOERROR", true, &[], &[]),
         ("x.wild.nsec3.test", "NOERROR", true, &[], &["x.wild.nsec3.test. A 192.0.2.2"]),
-        // What proves a wildcard comes behind what is made from it, and what that leads to.
+        // The proof of a wildcard follows the synthesised record and its CNAME chain.
         (
             "x.wildcname.nsec3.test +dnssec",
             "NOERROR",
@@ -82,7 +81,7 @@ fn through_a_root_of_our_own() {
                 "x.wildcname.signed.test. RRSIG",
             ],
         ),
-        // What is in an opt-out span may be there without being signed.
+        // Names in an opt-out span may exist without signatures.
         ("www.optout.test", "NOERROR", true, &[], &["www.optout.test. A 192.0.2.1"]),
         ("none.optout.test", "NXDOMAIN", false, &[], &[]),
         (
@@ -173,7 +172,8 @@ fn through_a_root_of_our_own() {
             &[],
             &["dname.signed.test. DNAME sub.www2.signed.test.", "z.dname.signed.test. CNAME z.sub.www2.signed.test."],
         ),
-        // What is ours is ours, also below what is signed and at the end of chains that are not ours.
+        // Private zones override the internet, also below signed zones and at the end of foreign
+        // CNAME chains.
         ("db.corp.signed.test", "NOERROR", false, &[], &["db.corp.signed.test. A 10.1.0.99"]),
         ("none.corp.signed.test", "NXDOMAIN", false, &[], &[]),
         (
@@ -198,7 +198,7 @@ fn through_a_root_of_our_own() {
             &["below.signed.test. CNAME db.corp.signed.test.", "db.corp.signed.test. A 10.1.0.99"],
         ),
         ("corp.signed.test DS", "NOERROR", false, &[], &[]),
-        // What is bogus is none, but for those who want it.
+        // A bogus answer is returned only if the query has CD set.
         ("www.bogus.test", "SERVFAIL", false, &[6], &[]),
         ("www.bogus.test +cdflag", "NOERROR", false, &[], &["www.bogus.test. A 192.0.2.66"]),
         ("www.bogus.test AAAA", "NOERROR", true, &[], &["www.bogus.test. AAAA 2001:db8::1"]),
@@ -206,7 +206,8 @@ fn through_a_root_of_our_own() {
         ("www.expired.test", "SERVFAIL", false, &[7], &[]),
         ("www.expired.test +cdflag", "NOERROR", false, &[], &["www.expired.test. A 192.0.2.1"]),
         ("none.bogus.test +cdflag", "NXDOMAIN", false, &[], &[]),
-        // Servers that are dead or lame. By TCP, as these answers may take longer than a UDP client is answered.
+        // Dead or lame servers. These queries use TCP, because the answers may take longer than the
+        // time-out for UDP clients.
         ("www.half.test +tcp", "NOERROR", false, &[], &["www.half.test. A 192.0.2.1"]),
         ("www.half.test AAAA +tcp", "NOERROR", false, &[], &["www.half.test. AAAA 2001:db8::1"]),
         ("www.lamed.test +tcp", "NOERROR", false, &[], &["www.lamed.test. A 192.0.2.1"]),
@@ -236,7 +237,7 @@ fn through_a_root_of_our_own() {
     }
     assert!(wrong.is_empty(), "{wrong}\n{}", zonal.log());
 
-    // Who has repaired a zone need not wait for the end of what was remembered of it.
+    // An administrator who has repaired a zone can flush the cache instead of waiting for the TTL.
     let file = lab.scratch.path().join("plain.test.zone");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("www 300 A 192.0.2.1\n", "www 300 A 192.0.2.9\n").replace(" 1 7200", " 2 7200"))

@@ -1,10 +1,10 @@
-//! Servers that names are forwarded to: those of a `resolv.conf`, and an Unbound on the node.
+//! Forwarding of internet names: to the servers of a `resolv.conf`, and to an Unbound on the node.
 
 use super::{LEAF, PROGRAMS, ROOT, TLD, Zones, hosts, internet, zonal};
 use crate::harness::{can_run, lab::Lab, tree, wait_until};
 use std::{fs, path::Path};
 
-/// The servers of a file are asked, however it changes.
+/// zonal uses the servers of the file, and follows each kind of change to it.
 #[test]
 fn resolv_conf_is_followed() {
     if !can_run(&PROGRAMS) {
@@ -42,7 +42,7 @@ fn resolv_conf_is_followed() {
     std::os::unix::fs::symlink(Path::new("../elsewhere/stub.conf"), path("run/link")).unwrap();
     fs::rename(path("run/link"), path("run/resolv.conf")).unwrap();
     server(ROOT);
-    // The target of the link changes; and what names this server itself is left out.
+    // The target of the link changes. An entry with zonal's own address is ignored.
     lab.scratch.write("elsewhere/stub.conf", format!("nameserver 10.1.0.2\n{}", line(TLD)));
     server(TLD);
     zonal.wait_for_log("which is this server");
@@ -50,7 +50,8 @@ fn resolv_conf_is_followed() {
     wait_until("there is nobody to ask", || (ask().ede == [14]).then_some(()));
 }
 
-/// Unbound with the snippet of `deploy/unbound` answers and validates for zonal, and AD comes through.
+/// Unbound with the snippet of `deploy/unbound` answers and validates for zonal, and zonal passes
+/// AD on.
 #[test]
 fn unbound_on_the_node_validates_for_zonal() {
     if !can_run(&PROGRAMS) || !can_run(&["unbound"]) {
@@ -79,7 +80,7 @@ fn unbound_on_the_node_validates_for_zonal() {
     });
     for (query, status, authentic, address) in [
         ("www.signed.test", "NOERROR", true, &["192.0.2.1"][..]),
-        // What is in the cache keeps it.
+        // A cached answer keeps AD.
         ("www.signed.test", "NOERROR", true, &["192.0.2.1"]),
         ("www.signed.test +noadflag", "NOERROR", false, &["192.0.2.1"]),
         ("www.signed.test +noadflag +dnssec", "NOERROR", true, &["192.0.2.1"]),
@@ -100,7 +101,7 @@ fn unbound_on_the_node_validates_for_zonal() {
         );
     }
     drop(zonal);
-    // Without `trust_ad`, AD is what a server says that zonal has no reason to believe.
+    // Without `trust_ad`, zonal clears AD, because it has no reason to trust the server.
     let zonal = self::zonal(&lab, "{forward_to: ['127.0.0.1:5335']}");
     let reply = lab.dig("app", "@10.1.0.2 www.signed.test");
     assert_eq!(reply.data("A"), ["192.0.2.1"], "{reply}\n{}", zonal.log());

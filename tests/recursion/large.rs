@@ -3,7 +3,7 @@
 use super::{LEAF, PROGRAMS, ROOT, TLD, Zones, hosts, zonal};
 use crate::harness::{can_run, lab::Lab};
 
-/// Large answers push out each other, and nothing that is known of other names.
+/// Large answers evict only other large answers from the recursor's cache.
 #[test]
 fn large_answers_have_the_recursor_forget_only_large_answers() {
     if !can_run(&PROGRAMS) {
@@ -32,7 +32,7 @@ fn large_answers_have_the_recursor_forget_only_large_answers() {
         let reply = ask(&format!("large{name}.large.test +tcp"));
         assert_eq!((reply.status.as_str(), reply.answer.len()), ("NOERROR", 1_900), "{name}: {}", zonal.log());
     }
-    // Who knows where `plain.test.` is need not ask those above it.
+    // The recursor has cached the servers of `plain.test.`, so it does not need the servers above.
     for mut server in servers.drain(..2) {
         server.kill();
     }

@@ -1,5 +1,5 @@
-//! Authoritative servers that do not do what they should, and zones that are meant to cost much: what clients get, and how many
-//! queries others see.
+//! Faulty authoritative servers, and zones that are built to cause many queries: the answers that
+//! clients get, and the number of queries that other servers receive.
 
 use super::{ROOT, TLD, zonal};
 use crate::harness::{
@@ -16,7 +16,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-/// The servers of the zone in question, and of one that has nothing to do with it.
+/// The servers of the zone under test, and the server of an unrelated zone.
 const SERVERS: [&str; 4] = ["198.18.2.1", "198.18.2.2", "198.18.2.3", "198.18.2.4"];
 const VICTIM: &str = "198.18.4.1";
 
@@ -43,7 +43,7 @@ fn is_below(asked: &Asked, zone: &str) -> bool {
     asked.name() == zone || asked.name().ends_with(&format!(".{zone}"))
 }
 
-/// A response with AA.
+/// An authoritative response (AA).
 fn own(asked: &Asked) -> Message {
     let mut response = asked.response();
     response.metadata.authoritative = true;
@@ -55,7 +55,7 @@ fn say(response: &Message) -> Vec<Say> {
     vec![Say::Now(response.to_vec().unwrap())]
 }
 
-/// That there is nothing.
+/// A negative response, with the SOA record.
 fn nothing(asked: &Asked, zone: &str, code: ResponseCode) -> Vec<Say> {
     let mut response = own(asked);
     response.metadata.response_code = code;
@@ -63,7 +63,7 @@ fn nothing(asked: &Asked, zone: &str, code: ResponseCode) -> Vec<Say> {
     say(&response)
 }
 
-/// That other servers have the zone.
+/// A referral to the servers of a zone.
 fn referral(asked: &Asked, zone: &str, servers: &[(&str, Option<&str>)]) -> Vec<Say> {
     let mut response = asked.response();
     response.metadata.recursion_available = false;
@@ -74,7 +74,7 @@ fn referral(asked: &Asked, zone: &str, servers: &[(&str, Option<&str>)]) -> Vec<
     say(&response)
 }
 
-/// What a server of a zone says that has an address at every name, and nothing else.
+/// The response of a zone's server that has an A record at every name, and no other data.
 fn addresses(asked: &Asked, zone: &str) -> Vec<Say> {
     match qtype(asked) {
         RecordType::A if asked.name() != zone => vec![Say::Now({
@@ -86,7 +86,8 @@ fn addresses(asked: &Asked, zone: &str) -> Vec<Say> {
     }
 }
 
-/// The root and `test.`: `zone.test` is at four servers, `victim.test` at one, and what else there is, `more` says.
+/// The root and `test.`: `zone.test` has four servers, `victim.test` has one, and `more` answers
+/// for other names.
 fn above(lab: &Lab, more: impl Fn(&Asked) -> Option<Vec<Say>> + Send + Sync + 'static) -> (Fake, Fake) {
     let root = lab.inside("root", || {
         Fake::start(&format!("{ROOT}:53"), |asked| match is_below(asked, "test") {
@@ -113,7 +114,7 @@ fn above(lab: &Lab, more: impl Fn(&Asked) -> Option<Vec<Say>> + Send + Sync + 's
     (root, tld)
 }
 
-/// One server of `zone.test`, by its number.
+/// One server of `zone.test`, by its index.
 fn server(lab: &Lab, number: usize, behave: impl Fn(&Asked) -> Vec<Say> + Send + Sync + 'static) -> Fake {
     lab.inside("zone", || Fake::start(&format!("{}:53", SERVERS[number]), behave))
 }
@@ -129,7 +130,7 @@ fn recursive(lab: &Lab) -> Process {
     zonal(lab, "{recursive: true, root_hints: root.hints, dnssec: off, allow_servers: [198.18.0.0/15]}")
 }
 
-/// The status of each of so many names.
+/// The status of the answer for each name.
 fn statuses(lab: &Lab, names: impl Iterator<Item = String>) -> Vec<String> {
     names.map(|name| lab.dig("app", &format!("@10.1.0.2 {name} A")).status).collect()
 }
@@ -157,7 +158,7 @@ fn one_bad_server_of_four_harms_no_name() {
         let found = statuses(&lab, (0..20).map(|n| format!("n{n}.zone.test")));
         assert!(found.iter().all(|status| status == "NOERROR"), "{what}: {found:?}\n{}", zonal.log());
     }
-    // Servers above, as those have that have never heard of the zone.
+    // An upward referral, as servers send it for zones that they do not serve.
     let _bad = server(&lab, 0, |asked| referral(asked, ".", &[("ns.root", Some(ROOT))]));
     let zonal = recursive(&lab);
     let found = statuses(&lab, (0..20).map(|n| format!("n{n}.zone.test")));
@@ -264,7 +265,7 @@ fn what_servers_leave_out_of_negative_answers_harms_nobody() {
     }
 }
 
-/// What comes to a server that has nothing to do with it, and what a client query costs in all.
+/// A client query causes few queries in total, and few to an unrelated server.
 #[test]
 fn one_client_query_causes_few_queries() {
     if !can_run(&PROGRAMS) {
@@ -277,7 +278,7 @@ fn one_client_query_causes_few_queries() {
         let servers: Vec<(&str, Option<&str>)> = names.iter().map(|name| (name.as_str(), None)).collect();
         referral(asked, "many.zone.test", &servers)
     };
-    // A tree of such: each server's name is below a delegation of the same kind.
+    // A tree of such delegations: each server's name is below a delegation of the same kind.
     let tree = |asked: &Asked| {
         let name = asked.name();
         let labels: Vec<&str> = name.split('.').collect();
@@ -340,12 +341,13 @@ fn deep_names_take_few_queries() {
     assert_eq!(statuses(&lab, [deep.clone()].into_iter()), ["NOERROR"], "{}", zonal.log());
     let asked: usize = servers.iter().map(|server| server.count(|_| true)).sum();
     assert!(asked <= 10, "{asked}");
-    // Nothing is below a name that does not exist (RFC 8020).
+    // No name exists below a name that does not exist (RFC 8020).
     let before = root.count(|_| true);
     let none = format!("{}nonesuch", "1.".repeat(20));
     assert_eq!(statuses(&lab, [none].into_iter()), ["NXDOMAIN"], "{}", zonal.log());
     assert!(root.count(|_| true) - before <= 2, "{:?}", root.collect(|asked| asked.name()));
-    // Who asks for it is not told by the case of the name, and who answers has to repeat it (draft-vixie-dnsext-dns0x20).
+    // zonal randomises the case of the query name, and the server has to repeat it
+    // (draft-vixie-dnsext-dns0x20).
     let has_capitals = |asked: &Asked| asked.owner().to_ascii().contains(|c: char| c.is_ascii_uppercase());
     assert!(servers.iter().any(|server| server.count(has_capitals) > 0));
     let reply = lab.dig("app", "@10.1.0.2 www.zone.test A");

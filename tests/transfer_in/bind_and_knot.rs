@@ -6,12 +6,12 @@ use crate::harness::{
     secure::{Certificate, NAME},
 };
 
-/// A notification leads to an incremental transfer at once, although the refresh interval is an hour.
+/// A notification causes an incremental transfer at once, although the refresh interval is an hour.
 fn follows_changes(signed: bool, start: impl Fn(&Primary) -> Process) {
     let scratch = Scratch::new();
     let (port, secondary) = (free_port(), free_port());
     let primary = Primary { scratch: &scratch, port, secondary, signed, secure: false };
-    // The zone is large, so that differences are smaller than the whole zone.
+    // In a large zone, differences are smaller than the whole zone.
     let more: String = (0..100).map(|number| format!("more{number} TXT \"text\"\n")).collect();
     write_zone(&scratch, "a.example", "1 3600 3600 86400", &format!("www A 192.0.2.1\n{more}"));
     let mut process = start(&primary);
@@ -36,7 +36,7 @@ fn follows_changes(signed: bool, start: impl Fn(&Primary) -> Process) {
         wait_for_address(&server, IN_A, "www.a.example", &format!("192.0.2.{number}"));
         assert_eq!(ask(secondary, IN_A, &format!("n{number}.a.example"), RecordType::TXT).answer.len(), 1);
     }
-    // By default, the primaries may notify, with their keys if they have one.
+    // By default, the primaries may send NOTIFY, signed with their key if they have one.
     let status = super::notified::notify(secondary, "127.0.0.1", "a.example", Some(1)).status;
     assert_eq!(status, if signed { "REFUSED" } else { "NOERROR" });
     assert_eq!(super::notified::notify(secondary, "127.0.0.9", "a.example", None).status, "REFUSED");
@@ -81,7 +81,8 @@ fn follows_knot_with_tsig() {
     }
 }
 
-/// Without the right key, nothing is transferred, the status has the reason, and the zone above is not asked.
+/// With a wrong key zonal transfers nothing and the status has the reason. It does not answer from
+/// the parent zone.
 #[test]
 fn reports_wrong_keys() {
     if !can_run(&["named", "dig"]) {

@@ -41,7 +41,7 @@ fn follows_a_catalog_of_bind() {
     wait_for_address(&server, IN_B, "www.m2.example", "192.0.2.2");
     wait_for_address(&server, IN_B, "www.m3.example", "192.0.2.3");
     assert_eq!(ask(secondary, IN_A, "www.m3.example", RecordType::A).status, "REFUSED");
-    // A changed group, and a member that is removed.
+    // A changed group, and a removed member.
     primary.update(
         "zone catalog.example\nupdate delete group.3.zones.catalog.example TXT\n\
          update delete 1.zones.catalog.example PTR",
@@ -61,7 +61,7 @@ fn follows_a_catalog_of_bind() {
     wait_for_address(&server, IN_A, "www.m11.example", "192.0.2.11");
     wait_until("it has healed", || zone(&server, "C").filter(|zone| zone["error"].is_null()));
 
-    // A catalog that loses most members is not followed, also after a restart.
+    // zonal does not follow a catalog that loses most of its members, also after a restart.
     let delete: String = (2..12).map(|n| format!("update delete {n}.zones.catalog.example PTR\n")).collect();
     primary.update(&format!("zone catalog.example\n{delete}"));
     wait_for_error(&server, "C", "the catalog removes 10 of 10 zones");
@@ -75,7 +75,7 @@ fn follows_a_catalog_of_bind() {
     wait_for_status(&server, IN_A, "www.m3.example", "REFUSED");
     wait_for_address(&server, IN_A, "www.m5.example", "192.0.2.5");
 
-    // The zones of the manifest come first.
+    // Zones of the manifest take precedence.
     let own = "  Z: {name: m5.example, vpc_ids: [vpc-a], records: [{name: www, type: A, records: [192.0.2.99]}]}\n";
     scratch.write("zones/m.yaml", catalog_of(port) + own);
     wait_for_address(&server, IN_A, "www.m5.example", "192.0.2.99");

@@ -20,7 +20,7 @@ fn copy(port: u16) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// An expired zone is answered with SERVFAIL, and not from the zone above it.
+/// For names of an expired zone, zonal answers SERVFAIL, and does not answer from the parent zone.
 #[test]
 fn stops_answering_from_an_expired_zone() {
     if !can_run(&["named", "dig"]) {
@@ -48,7 +48,7 @@ fn stops_answering_from_an_expired_zone() {
     drop(server);
     let server = Server::start_at(secondary, &scratch.path().join("zones"), &state);
     assert_eq!(ask(secondary, IN_A, "www.a.example", RecordType::A).status, "SERVFAIL");
-    // After the expiry, any serial is accepted.
+    // After the expiry, zonal accepts any serial.
     write_zone(&scratch, "a.example", "3 2 1 4", "www A 192.0.2.3");
     let _process = primary.bind(&["a.example"]);
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.3");
@@ -56,7 +56,7 @@ fn stops_answering_from_an_expired_zone() {
     wait_for_state(&server, "Z1", Some("current"));
 }
 
-/// A version with a lower serial is not served.
+/// zonal does not serve a version with a lower serial.
 #[test]
 fn refuses_an_older_serial() {
     if !can_run(&["named", "dig"]) {
@@ -84,7 +84,7 @@ fn refuses_an_older_serial() {
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.8");
 }
 
-/// Without its primary, a zone is served from its copy, unless that is damaged.
+/// Without its primary, zonal serves a zone from its copy, unless the copy is damaged.
 #[test]
 fn serves_zones_from_copies_without_a_primary() {
     if !can_run(&["named", "dig"]) {
@@ -129,7 +129,7 @@ fn serves_zones_from_copies_without_a_primary() {
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.1");
     wait_until("it is kept", || copy.exists().then_some(()));
 
-    // The copy of a zone that is removed is removed, too.
+    // When a zone is removed, zonal removes its copy.
     scratch.write("zones/m.yaml", manifest("  Z2: {name: b.example, vpc_ids: [vpc-a]}\n"));
     wait_for_status(&server, IN_A, "b.example", "NOERROR");
     wait_until("its copy is gone", || (!copy.exists()).then_some(()));

@@ -1,4 +1,4 @@
-//! Notifications: many of them, and from senders that are not allowed.
+//! Notifications: many at a time, and from senders that are not allowed.
 
 use super::*;
 use crate::harness::fake::{Asked, Fake, Say};

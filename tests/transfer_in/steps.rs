@@ -1,10 +1,12 @@
-//! Many incremental transfers in a row: the served zone and the copy have the records of the primary.
+//! Many incremental transfers in a row: the served zone and its copy have the records of the
+//! primary.
 
 use super::*;
 use crate::harness::{can_run, free_port};
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt};
 
-/// All records of the zone at a server, as lines of text; none if the server refuses the transfer.
+/// All records of the zone at a server, as lines of text; `None` if the server refuses the
+/// transfer.
 fn records(port: u16) -> Option<BTreeSet<String>> {
     let output = Command::new("dig")
         .args(["@127.0.0.1", "-p", &port.to_string(), "+tries=1", "+onesoa", "+noall", "+answer"])
@@ -82,7 +84,7 @@ fn serves_the_records_of_the_primary(start: impl Fn(&Primary) -> Process) {
     let soa = latest.iter().find(|line| line.contains(" in soa ")).unwrap();
     let serial: u32 = soa.split(' ').nth(6).unwrap().parse().unwrap();
     wait_until("the newest version is written", || zone(&server, "Z1").filter(|zone| zone["serial"] == serial));
-    // Changes are appended to the copy: it is the same file.
+    // zonal appends changes to the copy, so the file stays the same.
     let after = fs::metadata(&copy).unwrap();
     assert!(after.ino() == before.ino() && after.len() > before.len());
     drop((server, process));
@@ -90,7 +92,7 @@ fn serves_the_records_of_the_primary(start: impl Fn(&Primary) -> Process) {
     assert_eq!(records(secondary).as_ref(), Some(&latest));
     drop(server);
 
-    // A copy with a damaged end has an older version, until the primary has been asked.
+    // A copy with a damaged end has an older version, until zonal has asked the primary.
     let octets = fs::read(&copy).unwrap();
     fs::write(&copy, &octets[..octets.len() - 3]).unwrap();
     let server = Server::start_at(secondary, &scratch.path().join("zones"), &state);
@@ -98,7 +100,7 @@ fn serves_the_records_of_the_primary(start: impl Fn(&Primary) -> Process) {
     assert!(older != latest && older.len() > 2000);
     server.process.wait_for_log("changes of zone copy damaged");
     let _process = start(&primary);
-    // zonal never uses a serial for two versions, so that the SOA records may differ.
+    // zonal never uses a serial for two versions, so the SOA records may differ.
     let without_soa = |port| {
         let all = records(port)?.into_iter().filter(|line| !line.contains(" in soa "));
         Some(all.collect::<BTreeSet<String>>())

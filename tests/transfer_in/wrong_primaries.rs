@@ -1,4 +1,5 @@
-//! A primary with wrong answers: zonal serves nothing of them, and continues to serve the former version.
+//! A primary with wrong answers: zonal serves none of them, and continues to serve the previous
+//! version.
 
 use super::{
     notified::{answer, soa},
@@ -95,7 +96,7 @@ fn refuses_wrong_transfers() {
     }
 }
 
-/// This holds for differences to another version, and for a primary that cannot send differences.
+/// This applies to differences from another version, and to a primary that cannot send differences.
 #[test]
 fn transfers_the_whole_zone_after_wrong_differences() {
     for case in ["deletes", "formerr", "notimp", "garbage", "wrong-serials", "single"] {
