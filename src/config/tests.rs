@@ -187,7 +187,7 @@ fn reports_every_error_with_its_position() {
         ),
         (
             "internet_resolver: {trust_ad: true}",
-            "etc/zonal.yaml:1:21: error: internet_resolver.trust_ad: it needs `forward_to` with servers on loopback only",
+            "etc/zonal.yaml:1:31: error: internet_resolver.trust_ad: it needs `forward_to` with servers on loopback only",
         ),
         (
             "internet_resolver: {trust_ad: true, forward_to: [./resolv.conf]}",
@@ -196,7 +196,7 @@ fn reports_every_error_with_its_position() {
         ),
         (
             "internet_resolver: {trust_ad: true, recursive: true}",
-            "etc/zonal.yaml:1:21: error: internet_resolver.trust_ad: it has no effect with `recursive: true`: recursion validates itself",
+            "etc/zonal.yaml:1:31: error: internet_resolver.trust_ad: it has no effect with `recursive: true`: recursion validates itself",
         ),
     ] {
         let found: Vec<String> = read(text).unwrap_err().into_iter().filter(|p| p.contains(": error: ")).collect();
