@@ -116,7 +116,7 @@ impl<S: Source> Validator<S> {
                 // The signature of the DNAME covers this CNAME too (RFC 6672, section 5.3.1).
                 continue;
             }
-            match self.set(set, budget, ttls).await? {
+            match self.set(set, query, budget, ttls).await? {
                 None => proof = Proof::Insecure,
                 Some((zone, labels)) if labels < set.owner.num_labels() => expanded = Some((zone, labels)),
                 Some(_) => {}
@@ -145,11 +145,16 @@ impl<S: Source> Validator<S> {
     async fn set(
         &self,
         set: &SignedSet<'_>,
+        query: &Query,
         budget: &Arc<Budget>,
         ttls: &mut Vec<(Name, RecordType, u32)>,
     ) -> Result<Option<Expanded>, Unproven> {
+        // The zone above a delegation answers for DS (RFC 4035, section 3.1.4.1), also if it answers
+        // with a CNAME: that the zone below is unsigned excuses no answer.
+        let is_about_ds = query.query_type == RecordType::DS && *set.owner == query.name;
+        let home = zone_name(set.owner, if is_about_ds { RecordType::DS } else { set.rtype });
         let mut unproven = set.unproven(Reason::SignaturesMissing);
-        for signer in set.signers() {
+        for signer in set.signers().filter(|signer| !is_about_ds || signer.zone_of(&home)) {
             let zone = match self.chain.zone_of(signer, budget).await? {
                 // All names below an insecure zone are insecure.
                 Zone::Insecure => return Ok(None),
@@ -166,7 +171,7 @@ impl<S: Source> Validator<S> {
             }
         }
         // The records may be in a lower zone that is unsigned.
-        match self.chain.zone_of(&zone_name(set.owner, set.rtype), budget).await? {
+        match self.chain.zone_of(&home, budget).await? {
             Zone::Insecure => Ok(None),
             Zone::Secure(_) => Err(unproven),
         }
@@ -213,7 +218,7 @@ impl<S: Source> Validator<S> {
                 // A negative answer lives no longer than the records that prove it (RFC 9077).
                 ttls.extend(sets.iter().map(|set| (set.owner.clone(), set.rtype, denial.ttl)));
                 for soa in sets.iter().filter(|set| set.rtype == RecordType::SOA) {
-                    self.set(soa, budget, ttls).await?;
+                    self.set(soa, query, budget, ttls).await?;
                 }
                 return Ok(proof);
             }
