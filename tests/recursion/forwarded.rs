@@ -84,7 +84,6 @@ fn unbound_on_the_node_validates_for_zonal() {
         ("www.signed.test", "NOERROR", true, &["192.0.2.1"]),
         ("www.signed.test +noadflag", "NOERROR", false, &["192.0.2.1"]),
         ("www.signed.test +noadflag +dnssec", "NOERROR", true, &["192.0.2.1"]),
-        ("www.signed.test +cdflag", "NOERROR", false, &["192.0.2.1"]),
         ("www.plain.test", "NOERROR", false, &["192.0.2.1"]),
         ("none.signed.test", "NXDOMAIN", true, &[]),
         ("far.signed.test", "NOERROR", false, &["192.0.2.1"]),
