@@ -154,7 +154,7 @@ impl<S: Source> Validator<S> {
         let is_about_ds = query.query_type == RecordType::DS && *set.owner == query.name;
         let home = zone_name(set.owner, if is_about_ds { RecordType::DS } else { set.rtype });
         let mut unproven = set.unproven(Reason::SignaturesMissing);
-        for signer in set.signers().filter(|signer| !is_about_ds || signer.zone_of(&home)) {
+        for signer in set.signers().into_iter().filter(|signer| !is_about_ds || signer.zone_of(&home)) {
             let zone = match self.chain.zone_of(signer, budget).await? {
                 // All names below an insecure zone are insecure.
                 Zone::Insecure => return Ok(None),
