@@ -132,7 +132,9 @@ fn answers_leave_out_an_interface_that_fails_its_check_and_take_it_back() {
     let (text, _) = zonal(&server, &["explain", "--from", "127.81.0.9", "svc.example"]);
     assert!(text.contains("127.81.0.4") && text.contains("unhealthy"), "{text}");
 
-    // The health survives a restart.
+    // The health survives a restart, once it is in the state directory.
+    let stored = server.scratch.path().join("state/health.json");
+    wait_until("it is stored", || std::fs::read_to_string(&stored).ok()?.contains("unhealthy").then_some(()));
     let server = server.restart().ready();
     assert_eq!(answer(&server), ALL[1..]);
     let again = Target::start(&format!("127.81.0.4:{port}"));

@@ -127,10 +127,13 @@ impl Health {
             tls: Arc::new(LazyTls::new(settings.authorities.clone())),
             settings,
         };
+        // The first answers already follow the states of an earlier process.
+        let mut schedule = Schedule::new(context, store);
+        schedule.follow();
         let own = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new()
             .name("health".into())
-            .spawn(move || own.block_on(Schedule::new(context, store).run(received, generations)))
+            .spawn(move || own.block_on(schedule.run(received, generations)))
             .context("the thread of health checks cannot be started")?;
         Ok(health)
     }

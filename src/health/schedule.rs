@@ -41,7 +41,7 @@ use tokio::{
 };
 
 /// Shortest time between two writes of the file in the state directory.
-const MIN_STORE_PAUSE: Duration = Duration::from_secs(5);
+const MIN_STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Longest time between two writes. It must be well below
 /// [`store::MAX_AGE`](super::store::MAX_AGE).
 const MAX_STORE_PAUSE: Duration = Duration::from_secs(60);
@@ -161,7 +161,7 @@ impl Schedule {
     }
 
     /// Applies the targets of the published snapshot.
-    fn follow(&mut self) {
+    pub(super) fn follow(&mut self) {
         let snapshot = self.context.snapshot.load_full();
         let targets = snapshot.health_targets.clone();
         if targets.is_same(&self.targets) {
