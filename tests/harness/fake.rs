@@ -42,6 +42,7 @@ pub struct Fake {
     pub address: SocketAddr,
     stop: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<Asked>>>,
+    listener: TcpListener,
     streams: Arc<Mutex<Vec<TcpStream>>>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -69,6 +70,7 @@ impl Fake {
         udp.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let (asked, streams) = (Arc::default(), Arc::default());
+        let listener = tcp.try_clone().unwrap();
         let threads = vec![
             thread::spawn({
                 let (stop, asked, behave) = (stop.clone(), Arc::clone(&asked), behave.clone());
@@ -79,7 +81,7 @@ impl Fake {
                 move || serve_tcp(&tcp, &stop, &asked, &streams, &behave)
             }),
         ];
-        Fake { address, stop, asked, streams, threads }
+        Fake { address, listener, stop, asked, streams, threads }
     }
 
     /// `ip: …, port: …`, as in a rule's target.
@@ -106,7 +108,8 @@ impl Fake {
 impl Drop for Fake {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
-        let _ = TcpStream::connect(self.address);
+        // Wakes the thread in `accept`, also in a network namespace that this thread is not in.
+        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
         for stream in self.streams.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
