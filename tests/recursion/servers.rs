@@ -284,8 +284,10 @@ fn one_client_query_causes_few_queries() {
         let labels: Vec<&str> = name.split('.').collect();
         let depth = labels.len();
         let zone = labels[depth.saturating_sub(4)..].join(".");
-        let names: Vec<String> =
-            (0..5).map(|n| format!("ns.{}x{n}.tree.zone.test", labels[depth.saturating_sub(4)])).collect();
+        // The last octets of the label: it must not grow beyond 63 octets.
+        let label = labels[depth.saturating_sub(4)];
+        let label = &label[label.len().saturating_sub(40)..];
+        let names: Vec<String> = (0..5).map(|n| format!("ns.{label}x{n}.tree.zone.test")).collect();
         let servers: Vec<(&str, Option<&str>)> = names.iter().map(|name| (name.as_str(), None)).collect();
         referral(asked, &zone, &servers)
     };
