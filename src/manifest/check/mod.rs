@@ -5,6 +5,7 @@
 //! report the same problems in the same order as a full check.
 
 mod blocks;
+mod dhcp;
 mod endpoints;
 #[cfg(test)]
 mod follow_tests;
@@ -267,6 +268,7 @@ fn merged(old: &[Problem], new: &[Problem], is_kept: impl Fn(&Id) -> bool) -> Ar
 /// Whether two manifests share all networks and entry points.
 fn same_networks(a: &Manifest, b: &Manifest) -> bool {
     same_resources(&a.vpcs, &b.vpcs)
+        && same_resources(&a.dhcp_options, &b.dhcp_options)
         && same_resources(&a.vpc_peering_connections, &b.vpc_peering_connections)
         && same_resources(&a.transit_gateways, &b.transit_gateways)
         && same_resources(&a.on_premises_networks, &b.on_premises_networks)
