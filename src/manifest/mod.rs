@@ -21,6 +21,7 @@ pub mod connectivity;
 pub mod decode;
 pub mod digest;
 pub mod document;
+pub mod firewall;
 pub mod health_checks;
 pub mod hosted_zones;
 mod kinds;
@@ -42,6 +43,10 @@ pub mod types;
 pub(crate) mod words;
 pub mod work;
 
+pub use firewall::{
+    BlockResponse, DomainSpecification, FirewallAction, FirewallDomainList, FirewallListFormat, FirewallListSource,
+    FirewallRule, FirewallRuleGroup, FirewallRuleGroupAssociation, OnMissing, QueryType, RedirectionAction,
+};
 pub use health_checks::{HealthCheck, HealthCheckType, InterfaceHealthCheck, ProbeType, WhenStale};
 pub use hosted_zones::{Alias, PrivateHostedZone, ResourceRecordSet};
 pub use kinds::{KINDS, Resource, ResourceChange, kind_of};

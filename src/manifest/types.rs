@@ -5,6 +5,7 @@
 
 use super::{
     Resources,
+    firewall::{FirewallDomainList, FirewallRuleGroup},
     health_checks::{HealthCheck, InterfaceHealthCheck},
     hosted_zones::PrivateHostedZone,
     presets,
@@ -52,6 +53,10 @@ pub struct Manifest {
     pub query_log_configs: Resources<QueryLogConfig>,
     /// Health checks, by health check ID.
     pub health_checks: Resources<HealthCheck>,
+    /// Lists of domain names for DNS Firewall, by list ID.
+    pub firewall_domain_lists: Resources<FirewallDomainList>,
+    /// Groups of DNS Firewall rules, by group ID.
+    pub firewall_rule_groups: Resources<FirewallRuleGroup>,
 }
 
 /// A virtual private cloud.
@@ -87,6 +92,10 @@ pub struct Vpc {
     /// The Route 53 Profile that is associated with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile_id: Option<Id>,
+    /// Whether zonal answers a query that DNS Firewall cannot judge, because a list is missing or has expired. If false, the
+    /// answer is SERVFAIL.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub firewall_fail_open: bool,
 }
 
 /// A subnet of a VPC, in one Availability Zone.
