@@ -39,13 +39,15 @@ use crate::{
         name::name_text,
         query::{HEADER, LookupName, Query},
         rdata::rtype,
-        reply::{Ede, Reply, expand_name},
+        reply::{Ede, Mark, Reply, expand_name},
     },
 };
 use std::sync::Arc;
 
 /// The largest number of CNAME and DNAME records in a chain.
 const MAX_LINKS: usize = 16;
+/// The text of the extended error if a chain of the Internet returns to one of its names.
+const LOOP: &str = "the chain of CNAME or DNAME records returns to a name that it already has";
 /// The text of EDE 20 (Not Authoritative) for a name that zonal neither has nor forwards.
 const NOT_OURS: &str = "not a name of this network, and there is no internet resolver";
 
@@ -81,6 +83,8 @@ pub struct Resolver<'r, 's, 'q, K, T> {
     pub name_at: usize,
     /// The number of links that lead to the current name: 0 for the query's own name.
     link: usize,
+    /// Whether recursion answered for a name of the chain.
+    pub has_recursed: bool,
     /// The reply with the records so far.
     pub reply: Reply<'r>,
     /// Facts about the records so far.
@@ -109,6 +113,7 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
         name: query.name,
         name_at: HEADER,
         link: 0,
+        has_recursed: false,
         reply,
         summary: Summary {
             authentic: true,
@@ -163,14 +168,28 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
                 return self.finish(rcode::NOERROR, kind, ExtendedError::None);
             }
             if owners[..=link].iter().any(|owner| self.is_name_at(*owner)) {
-                self.trace.note(Stage::Answer, || "the chain returns to a name that it already has, and ends".into());
-                return self.finish(rcode::NOERROR, kind, ExtendedError::None);
+                return self.finish_loop(question, kind);
             }
         }
         self.trace.note(Stage::Answer, || format!("the chain has more than {MAX_LINKS} CNAME or DNAME records"));
         self.reply.back_to(question);
         let ede = Ede { code: ede::OTHER, text: ["more than 16 CNAME or DNAME records in a chain", "", ""] };
         self.finish(rcode::SERVFAIL, first_kind.unwrap_or(AnswerKind::Zone), ExtendedError::Own(ede))
+    }
+
+    /// Ends a query whose chain returns to one of its names.
+    ///
+    /// zonal passes on the records of its own zones and of forwarding targets, like an authoritative server. A recursive
+    /// resolver has no answer: SERVFAIL, as from Unbound.
+    #[cold]
+    fn finish_loop(mut self, question: Mark, kind: AnswerKind) -> Resolved<'r, 's> {
+        self.trace.note(Stage::Answer, || "the chain returns to a name that it already has, and ends".into());
+        if !self.has_recursed {
+            return self.finish(rcode::NOERROR, kind, ExtendedError::None);
+        }
+        self.reply.back_to(question);
+        self.reply.clear(flag::AA);
+        self.finish(rcode::SERVFAIL, kind, ExtendedError::Own(Ede { code: ede::OTHER, text: [LOOP, "", ""] }))
     }
 
     /// Makes the name at an offset in the reply the current one. False if that is not possible.

@@ -233,6 +233,8 @@ with_metadata! {
     Forwarder, name;
     QueryLogConfig, name;
     HealthCheck, name;
+    FirewallDomainList, name;
+    FirewallRuleGroup, name;
 }
 
 impl WithMetadata for Vpc {

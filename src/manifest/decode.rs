@@ -31,7 +31,7 @@ pub struct ValueError {
 }
 
 /// Fields of the AWS API that zonal does not support.
-const UNSUPPORTED: &[&str] = &["cidr_routing_policy"];
+const UNSUPPORTED: &[&str] = &["cidr_routing_policy", "dns_threat_protection", "confidence_threshold"];
 
 /// The number of errors of one resource that are reported.
 const MAX_ERRORS: usize = 100;

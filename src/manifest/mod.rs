@@ -22,6 +22,7 @@ pub mod connectivity;
 pub mod decode;
 pub mod digest;
 pub mod document;
+pub mod firewall;
 pub mod health_checks;
 pub mod hosted_zones;
 mod kinds;
@@ -45,6 +46,10 @@ pub(crate) mod words;
 pub mod work;
 
 pub use aws_data::{AwsData, DhcpOptions, SecurityGroup, Tags, WithMetadata};
+pub use firewall::{
+    BlockResponse, DomainSpecification, FirewallAction, FirewallDomainList, FirewallListFormat, FirewallListSource,
+    FirewallRule, FirewallRuleGroup, FirewallRuleGroupAssociation, OnMissing, QueryType, RedirectionAction,
+};
 pub use health_checks::{HealthCheck, HealthCheckType, InterfaceHealthCheck, ProbeType, WhenStale};
 pub use hosted_zones::{Alias, PrivateHostedZone, ResourceRecordSet};
 pub use kinds::{KINDS, Resource, ResourceChange, kind_of};

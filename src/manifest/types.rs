@@ -6,6 +6,7 @@
 use super::{
     Resources,
     aws_data::{AwsData, DhcpOptions, SecurityGroup, Tags},
+    firewall::{FirewallDomainList, FirewallRuleGroup},
     health_checks::{HealthCheck, InterfaceHealthCheck},
     hosted_zones::PrivateHostedZone,
     presets,
@@ -56,6 +57,10 @@ pub struct Manifest {
     pub query_log_configs: Resources<QueryLogConfig>,
     /// Health checks, by health check ID.
     pub health_checks: Resources<HealthCheck>,
+    /// Lists of domain names for DNS Firewall, by list ID.
+    pub firewall_domain_lists: Resources<FirewallDomainList>,
+    /// Groups of DNS Firewall rules, by group ID.
+    pub firewall_rule_groups: Resources<FirewallRuleGroup>,
     /// Security groups, by group ID. zonal keeps them for AWS's API and enforces none.
     pub security_groups: Resources<SecurityGroup>,
 }
@@ -93,6 +98,10 @@ pub struct Vpc {
     /// The Route 53 Profile that is associated with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile_id: Option<Id>,
+    /// Whether zonal answers a query that DNS Firewall cannot judge, because a list is missing or has expired. If false, the
+    /// answer is SERVFAIL.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub firewall_fail_open: bool,
     /// The DHCP options of its clients. zonal sends none; it warns if their name servers are not its entry points.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp_options_id: Option<Id>,

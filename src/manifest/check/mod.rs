@@ -7,6 +7,7 @@
 mod blocks;
 mod dhcp;
 mod endpoints;
+mod firewall;
 #[cfg(test)]
 mod follow_tests;
 mod health_checks;
@@ -30,6 +31,7 @@ use super::{
 };
 use crate::wire::Name;
 use blocks::{Blocks, VpcIndex, list};
+pub use firewall::protected_associations;
 use imbl::{OrdMap, OrdSet};
 use ipnet::IpNet;
 use std::{
@@ -65,6 +67,7 @@ pub struct Checked {
     forwarders: Arc<[Problem]>,
     query_logs: Arc<[Problem]>,
     health_checks: Arc<[Problem]>,
+    firewall: Arc<[Problem]>,
     shadowed: Arc<[Problem]>,
     index: Index,
 }
@@ -110,6 +113,8 @@ impl Checked {
         let query_logs = checker.found();
         checker.health_checks();
         let health_checks = checker.found();
+        checker.firewall();
+        let firewall = checker.found();
         checker.shadowed(&index);
         let shadowed = checker.found();
         Checked {
@@ -124,6 +129,7 @@ impl Checked {
             forwarders,
             query_logs,
             health_checks,
+            firewall,
             shadowed,
             index,
         }
@@ -196,6 +202,14 @@ impl Checked {
             checker.health_checks();
             this.health_checks = checker.found();
         }
+        let changes_names = !same_services || !endpoints.is_empty() || !zones.is_empty();
+        if !same_resources(&old.firewall_domain_lists, &manifest.firewall_domain_lists)
+            || !same_resources(&old.firewall_rule_groups, &manifest.firewall_rule_groups)
+            || changes_names && !manifest.firewall_rule_groups.is_empty()
+        {
+            checker.firewall();
+            this.firewall = checker.found();
+        }
         if !same_services || !same_rules || !endpoints.is_empty() || zones.iter().any(zones::changes_shadowing) {
             checker.shadowed(&this.index);
             this.shadowed = checker.found();
@@ -206,7 +220,11 @@ impl Checked {
     fn all(&self) -> impl Iterator<Item = &Problem> {
         let first = [&self.networks, &self.services, &self.endpoints, &self.shifts, &self.zones];
         let more = [&self.resolver_endpoints, &self.rules, &self.loops, &self.forwarders, &self.query_logs];
-        first.into_iter().chain(more).chain([&self.health_checks, &self.shadowed]).flat_map(|found| found.iter())
+        first
+            .into_iter()
+            .chain(more)
+            .chain([&self.health_checks, &self.firewall, &self.shadowed])
+            .flat_map(|found| found.iter())
     }
 
     /// All problems, in the order of the checks.
