@@ -68,7 +68,8 @@ pub fn cuts(context: &Context, name: &LookupName) -> Vec<String> {
 
 /// The zone that is searched.
 pub fn zone(zone: &Zone) -> String {
-    format!("private hosted zone {} ({}) is searched", zone.id, name_text(&zone.apex))
+    let kind = if zone.source.public { "public" } else { "private" };
+    format!("{kind} hosted zone {} ({}) is searched", zone.id, name_text(&zone.apex))
 }
 
 /// The reason why answers of the node's own recursion are not validated for a view.
