@@ -11,6 +11,7 @@
 pub mod aliases;
 pub mod autodefined;
 pub mod endpoints;
+pub mod firewall;
 pub mod forwarders;
 pub mod health;
 pub mod names;
