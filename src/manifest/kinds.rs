@@ -25,6 +25,7 @@ macro_rules! with_kinds {
             forwarders: Forwarder,
             query_log_configs: QueryLogConfig,
             health_checks: HealthCheck,
+            cidr_collections: CidrCollection,
         }
     };
 }

@@ -16,6 +16,7 @@
 
 pub mod catalog;
 pub mod check;
+pub mod cidr_collections;
 pub mod collection;
 pub mod connectivity;
 pub mod decode;
@@ -42,6 +43,7 @@ pub mod types;
 pub(crate) mod words;
 pub mod work;
 
+pub use cidr_collections::CidrCollection;
 pub use health_checks::{HealthCheck, HealthCheckType, InterfaceHealthCheck, ProbeType, WhenStale};
 pub use hosted_zones::{Alias, PrivateHostedZone, ResourceRecordSet};
 pub use kinds::{KINDS, Resource, ResourceChange, kind_of};
@@ -108,4 +110,17 @@ pub struct Loaded {
     pub overlays: overlay::Overlays,
     /// A digest of all resources and records. It is equal on two nodes that have equal data.
     pub digest: [u8; 32],
+}
+
+/// Shares equal resources between two manifests, as loading does.
+#[cfg(test)]
+pub(crate) fn share_unchanged(new: &mut Manifest, old: &Manifest) {
+    for kind in KINDS {
+        old.each_of(kind, None, |id, resource| {
+            if new.resource(kind, id).as_ref() == Some(&resource) {
+                new.put(id, resource);
+            }
+            true
+        });
+    }
 }

@@ -5,6 +5,7 @@
 
 use super::{
     Resources,
+    cidr_collections::CidrCollection,
     health_checks::{HealthCheck, InterfaceHealthCheck},
     hosted_zones::PrivateHostedZone,
     presets,
@@ -52,6 +53,8 @@ pub struct Manifest {
     pub query_log_configs: Resources<QueryLogConfig>,
     /// Health checks, by health check ID.
     pub health_checks: Resources<HealthCheck>,
+    /// CIDR collections for routing by the client's address, by collection ID.
+    pub cidr_collections: Resources<CidrCollection>,
 }
 
 /// A virtual private cloud.

@@ -5,6 +5,7 @@
 //! report the same problems in the same order as a full check.
 
 mod blocks;
+mod cidr_collections;
 mod endpoints;
 #[cfg(test)]
 mod follow_tests;
@@ -64,6 +65,7 @@ pub struct Checked {
     forwarders: Arc<[Problem]>,
     query_logs: Arc<[Problem]>,
     health_checks: Arc<[Problem]>,
+    cidr_collections: Arc<[Problem]>,
     shadowed: Arc<[Problem]>,
     index: Index,
 }
@@ -109,6 +111,8 @@ impl Checked {
         let query_logs = checker.found();
         checker.health_checks();
         let health_checks = checker.found();
+        checker.cidr_collections();
+        let cidr_collections = checker.found();
         checker.shadowed(&index);
         let shadowed = checker.found();
         Checked {
@@ -123,6 +127,7 @@ impl Checked {
             forwarders,
             query_logs,
             health_checks,
+            cidr_collections,
             shadowed,
             index,
         }
@@ -148,6 +153,7 @@ impl Checked {
         let zones = changes(&old.private_hosted_zones, &manifest.private_hosted_zones);
         if !same_networks(old, manifest)
             || !same_resources(&old.health_checks, &manifest.health_checks)
+            || !same_resources(&old.cidr_collections, &manifest.cidr_collections)
             || endpoints.len() > MAX_CHANGES
             || zones.len() > MAX_CHANGES
         {
@@ -205,7 +211,11 @@ impl Checked {
     fn all(&self) -> impl Iterator<Item = &Problem> {
         let first = [&self.networks, &self.services, &self.endpoints, &self.shifts, &self.zones];
         let more = [&self.resolver_endpoints, &self.rules, &self.loops, &self.forwarders, &self.query_logs];
-        first.into_iter().chain(more).chain([&self.health_checks, &self.shadowed]).flat_map(|found| found.iter())
+        first
+            .into_iter()
+            .chain(more)
+            .chain([&self.health_checks, &self.cidr_collections, &self.shadowed])
+            .flat_map(|found| found.iter())
     }
 
     /// All problems, in the order of the checks.
