@@ -137,7 +137,9 @@ fn ask_for(difference: &ResourceChange, old: &Snapshot, new: &Snapshot, question
             Resource::PrivateHostedZone(zone) => {
                 let other = difference.old.as_ref().zip(difference.new.as_ref());
                 let has_same_vpcs = other.is_some_and(|pair| match pair {
-                    (Resource::PrivateHostedZone(old), Resource::PrivateHostedZone(new)) => old.vpc_ids == new.vpc_ids,
+                    (Resource::PrivateHostedZone(old), Resource::PrivateHostedZone(new)) => {
+                        (&old.vpc_ids, old.public) == (&new.vpc_ids, new.public)
+                    }
                     _ => false,
                 });
                 ask_for_zone(id, zone, old, new, has_same_vpcs, questions);

@@ -78,6 +78,15 @@ pub fn zone_of<'s>(snapshot: &'s Snapshot, view: &'s View, name: &LookupName) ->
     }
 }
 
+/// The public zone with the longest name of those that are at least `skip` labels shorter than a name, and the number of
+/// labels by which the name is longer. Public zones are no cuts: they answer what the cuts leave to the internet.
+#[inline]
+pub fn public_zone<'s>(snapshot: &'s Snapshot, name: &LookupName, skip: usize) -> Option<(&'s Zone, usize)> {
+    let names = snapshot.views.public_zones();
+    let found = (skip..=name.labels()).find_map(|skip| Some((*names.find(name, skip)?, skip)));
+    found.and_then(|(number, skip)| Some((&**snapshot.zones.get(number)?, skip)))
+}
+
 /// The first cut from a position on, and its position.
 #[inline]
 pub fn next_cut<'s>(

@@ -3,7 +3,7 @@
 
 use super::{
     context::Context,
-    cut::{Cut, CutPosition, next_cut},
+    cut::{Cut, CutPosition, next_cut, public_zone},
     dns64,
 };
 use crate::{
@@ -27,6 +27,8 @@ pub fn is_same_for_all(context: &Context, name: &LookupName, qtype: u16) -> bool
         return false;
     }
     let skip = match next_cut(snapshot, view, name, CutPosition::START) {
+        // Aliases and routing policies of a public zone can have an answer for each client.
+        None if public_zone(snapshot, name, 0).is_some() => return false,
         // The internet resolver answers, if there is one.
         None if differences.delegates => return false,
         None => name.labels(),

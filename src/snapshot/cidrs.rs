@@ -133,7 +133,7 @@ mod tests {
         let location = |(name, blocks): &(&str, &[&str])| {
             (name.to_string(), blocks.iter().map(|block| block.parse().unwrap()).collect())
         };
-        CidrTable::new(&CidrCollection { locations: locations.iter().map(location).collect() })
+        CidrTable::new(&CidrCollection { locations: locations.iter().map(location).collect(), ..Default::default() })
     }
 
     fn around(table: &CidrTable, address: &str, len: u8) -> Vec<(usize, u8)> {
@@ -178,7 +178,7 @@ mod tests {
                 if v6 { format!("fd00::{last:x}").parse().unwrap() } else { [10, 0, 0, last as u8].into() }
             };
             for _ in 0..200 {
-                let mut collection = CidrCollection { locations: Default::default() };
+                let mut collection = CidrCollection::default();
                 let mut used: Vec<IpNet> = Vec::new();
                 for _ in 0..draw(8) {
                     let block = IpNet::new(address(draw(256)), full - draw(9) as u8).unwrap().trunc();

@@ -77,6 +77,8 @@ pub struct Snapshot {
     pub node: Arc<Node>,
     /// The manifest that it was compiled from, without master files.
     pub manifest: Arc<Manifest>,
+    /// The manifest without changes of names, tags and other members that no answer depends on.
+    served: Arc<Manifest>,
     /// The copies of zones that zonal transfers from primaries.
     pub transferred: Transferred,
     /// The zones that catalogs list, and that zonal does not serve.
@@ -110,13 +112,7 @@ impl Snapshot {
 
     /// The connectivity of a manifest, if its networks are those of this snapshot.
     pub fn connectivity_of(&self, manifest: &Manifest) -> Option<&Connectivity> {
-        let (ours, theirs) = (&self.manifest, manifest);
-        let is_same = same_resources(&ours.vpcs, &theirs.vpcs)
-            && same_resources(&ours.vpc_peering_connections, &theirs.vpc_peering_connections)
-            && same_resources(&ours.transit_gateways, &theirs.transit_gateways)
-            && same_resources(&ours.on_premises_networks, &theirs.on_premises_networks)
-            && same_resources(&ours.resolver_endpoints, &theirs.resolver_endpoints)
-            && same_resources(&ours.forwarders, &theirs.forwarders);
+        let is_same = has_same_networks(&self.manifest, manifest) || has_same_networks(&self.served, manifest);
         is_same.then_some(&self.networks.connectivity)
     }
 
@@ -140,6 +136,7 @@ impl Snapshot {
             is_stale,
             node: self.node.clone(),
             manifest: self.manifest.clone(),
+            served: self.served.clone(),
             transferred: self.transferred.clone(),
             omitted_members: self.omitted_members.clone(),
             azs: self.azs.clone(),
@@ -169,6 +166,16 @@ impl Snapshot {
     pub fn zones(&self) -> impl ExactSizeIterator<Item = &Arc<Zone>> {
         self.zones.iter()
     }
+}
+
+/// Whether two manifests share all networks, entry points and forwarders.
+fn has_same_networks(ours: &Manifest, theirs: &Manifest) -> bool {
+    same_resources(&ours.vpcs, &theirs.vpcs)
+        && same_resources(&ours.vpc_peering_connections, &theirs.vpc_peering_connections)
+        && same_resources(&ours.transit_gateways, &theirs.transit_gateways)
+        && same_resources(&ours.on_premises_networks, &theirs.on_premises_networks)
+        && same_resources(&ours.resolver_endpoints, &theirs.resolver_endpoints)
+        && same_resources(&ours.forwarders, &theirs.forwarders)
 }
 
 /// The result of a compilation: a snapshot and warnings, or errors and warnings.
@@ -212,13 +219,13 @@ fn compile_views(
     };
     if changed_zones.is_empty()
         && renamed.private().next().is_none()
-        && same_resources(&same.manifest.resolver_rules, &input.manifest.resolver_rules)
+        && same_resources(&same.served.resolver_rules, &input.manifest.resolver_rules)
     {
         return same.views.clone();
     }
     let before = views::Previous {
         views: &same.views,
-        manifest: &same.manifest,
+        manifest: &same.served,
         endpoints: &same.endpoints,
         zones: &same.zones,
         changed_zones,
@@ -237,12 +244,16 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     // Make the tables now, not with the first query.
     LazyLock::force(&autodefined::LOCALLY_SERVED);
     LazyLock::force(&autodefined::SPECIAL_USE);
-    let manifest = &loaded.manifest;
+    let served = match previous {
+        Some(previous) => Arc::new(loaded.manifest.served_like(&previous.manifest, &previous.served)),
+        None => loaded.manifest.clone(),
+    };
+    let manifest = &served;
     let omitted = |member: &OmittedMember| {
         Problem::warning("private_hosted_zones", &member.catalog, "catalog", member.reason.clone())
     };
     let mut problems: Vec<Problem> = loaded.omitted_members.iter().map(omitted).collect();
-    let (mut zones, changed_zones, serials) = zones::recompile(loaded, node, previous, &mut problems);
+    let (mut zones, changed_zones, serials) = zones::recompile(loaded, manifest, node, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
     let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
     let networks = match same_networks {
@@ -259,7 +270,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         return Err(problems);
     }
     let health_targets = match previous {
-        Some(previous) => previous.health_targets.recompile(&previous.manifest, manifest),
+        Some(previous) => previous.health_targets.recompile(&previous.served, manifest),
         None => Targets::default().recompile(&Manifest::default(), manifest),
     };
     let cidr_tables = match previous {
@@ -269,12 +280,12 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     zones.complete_groups(&health_targets, &cidr_tables);
     problems.extend(health::outside(&health_targets, &networks, &node.health_allow));
     let (endpoints, renamed) = match previous {
-        Some(previous) => previous.endpoints.recompile(&previous.manifest, manifest, &health_targets, &mut azs),
+        Some(previous) => previous.endpoints.recompile(&previous.served, manifest, &health_targets, &mut azs),
         None => Endpoints::default().recompile(&Manifest::default(), manifest, &health_targets, &mut azs),
     };
     let aliases = previous.map(|previous| previous.aliases.clone()).unwrap_or_default();
     let same_services = previous.is_some_and(|previous| {
-        same_resources(&previous.manifest.vpc_endpoint_services, &manifest.vpc_endpoint_services)
+        same_resources(&previous.served.vpc_endpoint_services, &manifest.vpc_endpoint_services)
     });
     let old_zones = previous.map(|previous| &previous.zones);
     let is_renamed = !renamed.is_empty() || !same_services;
@@ -287,7 +298,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     let views = compile_views(&input, previous, same_networks.is_some(), &changed_zones, &renamed);
     problems.extend(node.query_logs.iter().flat_map(|allowed| query_logs::warnings(manifest, allowed)));
     let same_logs = same_networks
-        .filter(|previous| same_resources(&previous.manifest.query_log_configs, &manifest.query_log_configs));
+        .filter(|previous| same_resources(&previous.served.query_log_configs, &manifest.query_log_configs));
     let query_logs = match same_logs {
         Some(previous) => previous.query_logs.clone(),
         None => Arc::new(QueryLogs::compile(manifest, &networks, &views, node.query_logs.as_ref(), previous)),
@@ -297,7 +308,8 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         digest: loaded.digest,
         is_stale: false,
         node: node.clone(),
-        manifest: manifest.clone(),
+        manifest: loaded.manifest.clone(),
+        served: served.clone(),
         transferred: loaded.transferred.clone(),
         omitted_members: loaded.omitted_members.clone(),
         azs,

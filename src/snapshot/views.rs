@@ -9,6 +9,8 @@
 //!      -> autodefined  domains of the Regions that it has address names of
 //! ```
 //!
+//! All views have the public hosted zones, below everything else that they have.
+//!
 //! All views have the names of [`LOCALLY_SERVED`](super::autodefined::LOCALLY_SERVED), unless their VPC has disabled
 //! autodefined names, and the public names of all endpoints.
 
@@ -103,6 +105,8 @@ pub struct Views {
     /// The rules and zones of each VPC, by the index of the VPC.
     policies: Slots<Arc<Policies>>,
     shared: Slots<Arc<Shared>>,
+    /// The numbers of the public hosted zones, by name.
+    public: Arc<NameMap<u32>>,
     /// The differences between them; none if no forwarder names its clients by a prefix.
     pub differences: Option<Arc<Differences>>,
     /// The labels of all views of this process, by slot.
@@ -135,6 +139,12 @@ impl Views {
     #[inline]
     pub fn shared(&self, view: &View) -> Option<&NameMap<PrivateName>> {
         self.shared.get(view.shared).map(|shared| &shared.names)
+    }
+
+    /// The numbers of the public hosted zones, which all views have, by name.
+    #[inline]
+    pub fn public_zones(&self) -> &NameMap<u32> {
+        &self.public
     }
 
     /// The number under which the cache keeps the answers of a route for a view. VPCs with different DELEGATE rules have

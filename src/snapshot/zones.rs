@@ -7,7 +7,7 @@ use super::{
     slots::{Numbers, Slots},
     zone::{self, Serial, Zone},
 };
-use crate::manifest::{Id, Loaded, Problem, ZoneData, changes};
+use crate::manifest::{Id, Loaded, Manifest, Problem, ZoneData, changes};
 use imbl::OrdSet;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -89,9 +89,10 @@ impl Zones {
 /// The last serial of each zone that secondaries copy, by its identifier.
 pub type Serials = Arc<BTreeMap<Id, Serial>>;
 
-/// Compiles the zones that a change may concern. Returns all zones, the identifiers of the changed ones, and the serials.
+/// Compiles the zones of `manifest` that a change may concern; `loaded` has their records. Returns all zones, the identifiers of the changed ones, and the serials.
 pub(super) fn recompile(
     loaded: &Loaded,
+    manifest: &Manifest,
     node: &Node,
     previous: Option<&Snapshot>,
     problems: &mut Vec<Problem>,
@@ -101,8 +102,8 @@ pub(super) fn recompile(
     let mut changed = BTreeSet::new();
     let old_zones = zones.clone();
     let mut jobs: Vec<zone::Job> = Vec::new();
-    for id in touched(loaded, previous) {
-        let Some((id, source)) = loaded.manifest.private_hosted_zones.get_key_value(&id) else {
+    for id in touched(loaded, manifest, previous) {
+        let Some((id, source)) = manifest.private_hosted_zones.get_key_value(&id) else {
             zones.set(&id, None);
             changed.insert(id);
             continue;
@@ -162,10 +163,10 @@ pub(super) fn recompile(
 }
 
 /// The zones that a change may concern.
-fn touched(loaded: &Loaded, previous: Option<&Snapshot>) -> BTreeSet<Id> {
+fn touched(loaded: &Loaded, manifest: &Manifest, previous: Option<&Snapshot>) -> BTreeSet<Id> {
     let nothing = Default::default();
-    let before = previous.map_or(&nothing, |previous| &previous.manifest.private_hosted_zones);
-    let resources = changes(before, &loaded.manifest.private_hosted_zones);
+    let before = previous.map_or(&nothing, |previous| &previous.served.private_hosted_zones);
+    let resources = changes(before, &manifest.private_hosted_zones);
     let mut touched: BTreeSet<Id> = resources.into_iter().map(|change| change.id.clone()).collect();
     let read = loaded.zone_data.iter().filter(|(_, data)| matches!(data, ZoneData::Read(_)));
     let updated = previous.into_iter().flat_map(|previous| &previous.zones.overlaid);
@@ -173,7 +174,7 @@ fn touched(loaded: &Loaded, previous: Option<&Snapshot>) -> BTreeSet<Id> {
     let all = read.map(|(id, _)| id).chain(loaded.overlays.keys()).chain(updated);
     touched.extend(all.chain(loaded.transferred.keys()).chain(transferred).cloned());
     touched.retain(|id| {
-        loaded.manifest.private_hosted_zones.contains_key(id)
+        manifest.private_hosted_zones.contains_key(id)
             || previous.is_some_and(|previous| previous.zones.of(id).is_some())
     });
     touched

@@ -60,7 +60,8 @@ pub fn cuts(context: &Context, name: &LookupName) -> Vec<String> {
 
 /// The zone that is searched.
 pub fn zone(zone: &Zone) -> String {
-    format!("private hosted zone {} ({}) is searched", zone.id, name_text(&zone.apex))
+    let kind = if zone.source.public { "public" } else { "private" };
+    format!("{kind} hosted zone {} ({}) is searched", zone.id, name_text(&zone.apex))
 }
 
 /// The identifier of the endpoint that a name belongs to; `-` if there is none.

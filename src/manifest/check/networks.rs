@@ -51,6 +51,7 @@ impl<'a> Checker<'a> {
                 self.az_id(("on_premises_networks", id), "availability_zone_id".into(), az, &near);
             }
         }
+        self.dhcp_options();
         self.entry_points();
     }
 
@@ -78,6 +79,7 @@ impl<'a> Checker<'a> {
             self.warning(KIND, id, format!("cidr_blocks[{at}]"), message);
         }
         let blocks = self.searchable(&vpc.cidr_blocks);
+        self.dhcp_options_of(id, vpc);
         if vpc.profile_id.is_some() {
             self.error(KIND, id, "profile_id", "`profile_id` is not supported by this version");
             self.help("remove it");

@@ -56,6 +56,9 @@ pub fn compile(input: &Input, previous: Option<&Previous>, labels: &Arc<Vec<Arc<
         None => Frame::new(input, labels).views,
     };
     policies::compile(&mut views.policies, input, previous);
+    if previous.is_none_or(|previous| changes_public_zones(previous, input.zones)) {
+        views.public = Arc::new(public_zones(input.zones));
+    }
     let Some(previous) = previous else {
         let all: Vec<u32> = views.list.iter().map(|(at, _)| at).collect();
         compiler.own(&mut views, all.into_iter());
@@ -84,6 +87,23 @@ pub fn compile(input: &Input, previous: Option<&Previous>, labels: &Arc<Vec<Arc<
     }
     views.differences = differences(input.networks, &views);
     views
+}
+
+/// The numbers of the public zones, by name. Of several zones with one name, the first in the order of identifiers is used.
+fn public_zones(zones: &Zones) -> NameMap<u32> {
+    let mut names = BTreeMap::new();
+    for (number, zone) in zones.all_numbered().filter(|(_, zone)| zone.source.public) {
+        names.entry(zone.apex.clone()).or_insert(number);
+    }
+    NameMap::new(names.into_iter().collect()).with_above()
+}
+
+/// Whether a change adds, removes or renames a public zone.
+fn changes_public_zones(previous: &Previous, zones: &Zones) -> bool {
+    fn key<'z>(zones: &'z Zones, id: &Id) -> Option<(u32, &'z [u8])> {
+        zones.numbered(id).filter(|(_, zone)| zone.source.public).map(|(number, zone)| (number, &*zone.apex))
+    }
+    previous.changed_zones.iter().any(|id| key(previous.zones, id) != key(zones, id))
 }
 
 /// The largest number of views of inbound Resolver endpoints. Each VPC with such endpoints has one for each network that is
