@@ -148,12 +148,42 @@ fn ask_for(difference: &ResourceChange, old: &Snapshot, new: &Snapshot, question
             Resource::ResolverRule(rule) => {
                 questions.extend([(rule.domain_name.to_string(), "A".into())]);
             }
+            Resource::Vpc(vpc) => {
+                ask_for_private_names(manifest, &["A"], questions);
+                let both = difference.old.as_ref().zip(difference.new.as_ref());
+                let has_other_reverse = both.is_some_and(|pair| match pair {
+                    (Resource::Vpc(old), Resource::Vpc(new)) => old.autodefined_reverse != new.autodefined_reverse,
+                    _ => false,
+                });
+                let blocks = vpc.cidr_blocks.iter().filter(|_| has_other_reverse);
+                questions.extend(blocks.map(|block| (reverse_name(host(block)), "PTR".into())));
+            }
+            Resource::ResolverEndpoint(endpoint) => {
+                let rtypes: &[&str] = if endpoint.dns64 { &["A", "AAAA"] } else { &["A"] };
+                ask_for_private_names(manifest, rtypes, questions);
+            }
             // Connections of networks decide which views have the private names of endpoints.
-            _ => manifest.vpc_endpoint_services.values().flat_map(|service| &service.private_dns_names).for_each(
-                |name| {
-                    questions.extend([(name.to_string(), "A".into())]);
-                },
-            ),
+            _ => ask_for_private_names(manifest, &["A"], questions),
+        }
+    }
+}
+
+fn ask_for_private_names(manifest: &Manifest, rtypes: &[&str], questions: &mut Questions) {
+    for name in manifest.vpc_endpoint_services.values().flat_map(|service| &service.private_dns_names) {
+        questions.extend(rtypes.iter().map(|rtype| (name.to_string(), (*rtype).into())));
+    }
+}
+
+/// The name of the PTR record of an address.
+fn reverse_name(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa.")
+        }
+        IpAddr::V6(address) => {
+            let digits = format!("{:032x}", u128::from(address));
+            digits.chars().rev().map(|digit| format!("{digit}.")).collect::<String>() + "ip6.arpa."
         }
     }
 }
@@ -407,6 +437,19 @@ mod tests {
             manifest["resolver_rules"]["r"] = json!({"domain_name": "out.example", "rule_type": "FORWARD", "target_ips": [{"ip": "192.0.2.1"}], "vpc_ids": ["vpc-b"]});
         });
         assert_eq!(rule, ["vpc-b: out.example. A: REFUSED -> forwarded by rule r"]);
+
+        let reverse = changes(|manifest| manifest["vpcs"]["vpc-b"]["autodefined_reverse"] = json!(false));
+        let ptr = "10.0.2.10.in-addr.arpa. PTR";
+        let expected =
+            format!("vpc-b: {ptr}: {ptr} -> REFUSED").replace("PTR ->", "60 PTR ip-10-2-0-10.ec2.internal. ->");
+        assert_eq!(reverse, [expected]);
+
+        let dns64 = changes(|manifest| {
+            manifest["on_premises_networks"] = json!({"dc": {"cidr_blocks": ["192.168.0.0/16"], "vpc_ids": ["vpc-a"]}});
+            manifest["resolver_endpoints"] =
+                json!({"in": {"vpc_id": "vpc-a", "dns64": true, "ip_addresses": [{"ip": "10.1.0.53"}]}});
+        });
+        assert!(dns64.iter().any(|line| line.starts_with("dc at in: sqs.example. AAAA: ")), "{dns64:?}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod aliases;
 pub mod autodefined;
 pub mod cidrs;
 pub mod endpoints;
+pub mod firewall;
 pub mod forwarders;
 pub mod health;
 pub mod names;
@@ -36,13 +37,9 @@ use health::Targets;
 use ipnet::IpNet;
 use networks::Networks;
 use query_logs::{Allowed, QueryLogs};
-use routes::Route;
-use std::{
-    collections::BTreeSet,
-    net::IpAddr,
-    sync::{Arc, LazyLock},
-};
-use views::Views;
+use routes::{Route, Servers};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use views::{View, Views};
 use zone::Zone;
 use zones::Zones;
 
@@ -59,6 +56,8 @@ pub struct Node {
     pub started: u32,
     /// The route of the internet resolver, for names that no zone, rule or endpoint has; none: these names are REFUSED.
     pub internet: Option<Arc<Route>>,
+    /// The node's own recursion does not validate, except for VPCs with `dnssec_validation: true`.
+    pub is_validation_off: bool,
     /// The allowed destinations of query logs; none where no log is written, as in `zonal check`.
     pub query_logs: Option<Allowed>,
     /// Addresses that health checks may ask beside those of the manifest's networks.
@@ -162,6 +161,12 @@ impl Snapshot {
         health::may_check(address, &self.networks, &self.node.health_allow)
     }
 
+    /// Whether answers of the node's own recursion are validated for the clients of a view.
+    #[inline]
+    pub fn validates(&self, view: &View) -> bool {
+        view.dnssec_validation.unwrap_or(!self.node.is_validation_off)
+    }
+
     /// The private hosted zones, by identifier.
     pub fn zones(&self) -> impl ExactSizeIterator<Item = &Arc<Zone>> {
         self.zones.iter()
@@ -205,6 +210,19 @@ pub fn compile_checked(
     }
 }
 
+/// Warns about `dnssec_validation: true` where the node has nothing to validate.
+fn without_recursion<'m>(manifest: &'m Manifest, node: &Node) -> impl Iterator<Item = Problem> + 'm {
+    let has_no_recursion = node.internet.as_ref().is_some_and(|route| route.servers != Servers::Recursion);
+    let vpcs = manifest.vpcs.iter().filter(move |(_, vpc)| has_no_recursion && vpc.dnssec_validation == Some(true));
+    vpcs.map(|(id, _)| {
+        let message = "the field has no effect: the internet resolver of this node forwards";
+        let mut problem = Problem::warning("vpcs", id, "dnssec_validation", message);
+        problem.help =
+            Some("set `internet_resolver: {recursive: true}` in zonal.yaml, or forward to a validating server".into());
+        problem
+    })
+}
+
 /// Compiles the views, or takes those of `previous` if nothing that they depend on has changed.
 fn compile_views(
     input: &views::Input,
@@ -241,9 +259,7 @@ fn compile_views(
 ///
 /// The problems, if there is an error among them.
 pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -> Compiled {
-    // Make the tables now, not with the first query.
-    LazyLock::force(&autodefined::LOCALLY_SERVED);
-    LazyLock::force(&autodefined::SPECIAL_USE);
+    autodefined::make_tables();
     let served = match previous {
         Some(previous) => Arc::new(loaded.manifest.served_like(&previous.manifest, &previous.served)),
         None => loaded.manifest.clone(),
@@ -274,7 +290,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         None => Targets::default().recompile(&Manifest::default(), manifest),
     };
     let cidr_tables = match previous {
-        Some(previous) => previous.cidr_tables.recompile(&previous.manifest, manifest),
+        Some(previous) => previous.cidr_tables.recompile(&previous.served, manifest),
         None => CidrTables::default().recompile(&Manifest::default(), manifest),
     };
     zones.complete_groups(&health_targets, &cidr_tables);
@@ -296,6 +312,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     }
     let input = views::Input { manifest, networks: &networks, endpoints: &endpoints, zones: &zones };
     let views = compile_views(&input, previous, same_networks.is_some(), &changed_zones, &renamed);
+    problems.extend(without_recursion(manifest, node));
     problems.extend(node.query_logs.iter().flat_map(|allowed| query_logs::warnings(manifest, allowed)));
     let same_logs = same_networks
         .filter(|previous| same_resources(&previous.served.query_log_configs, &manifest.query_log_configs));
