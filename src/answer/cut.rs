@@ -6,7 +6,7 @@
 use crate::{
     snapshot::{
         Snapshot,
-        autodefined::{Autodefined, LOCALLY_SERVED, ReverseZones, SPECIAL_USE},
+        autodefined::{Autodefined, ReverseZones, SPECIAL_USE, locally_served},
         endpoints::EndpointName,
         networks::ClientPath,
         routes::Rule,
@@ -97,8 +97,8 @@ pub fn next_cut<'s>(
 ) -> Option<(Cut<'s>, CutPosition)> {
     let (policies, shared) = (snapshot.views.policies(view), snapshot.views.shared(view));
     let reverse = match view.autodefined {
-        Some(_) => ReverseZones::above(&snapshot.networks, &view.named, name),
-        None => ReverseZones::default(),
+        Some(_) if view.has_reverse => ReverseZones::above(&snapshot.networks, &view.named, name),
+        _ => ReverseZones::default(),
     };
     for skip in skip..=name.labels() {
         let found = |cut, rank| Some((cut, CutPosition { skip, rank }));
@@ -133,7 +133,8 @@ pub fn next_cut<'s>(
             }
             if rank <= rank::AUTODEFINED {
                 let of_view = view.autodefined.as_ref().and_then(|autodefined| {
-                    let local = || reverse.find(name, skip).or_else(|| LOCALLY_SERVED.find(name, skip));
+                    let local =
+                        || reverse.find(name, skip).or_else(|| locally_served(view.has_reverse).find(name, skip));
                     autodefined.find(name, skip).or_else(local)
                 });
                 if let Some(zone) = of_view.or_else(|| SPECIAL_USE.find(name, skip)) {
@@ -162,8 +163,9 @@ pub fn has_below(snapshot: &Snapshot, view: &View, name: &LookupName, skip: usiz
     let above_autodefined = || {
         let of_view = view.autodefined.as_ref().is_some_and(|autodefined| {
             autodefined.above().has(name, skip)
-                || LOCALLY_SERVED.above().has(name, skip)
-                || ReverseZones::are_below(&snapshot.networks, view.named.iter().copied(), name, skip)
+                || locally_served(view.has_reverse).above().has(name, skip)
+                || view.has_reverse
+                    && ReverseZones::are_below(&snapshot.networks, view.named.iter().copied(), name, skip)
         });
         of_view || SPECIAL_USE.above().has(name, skip)
     };

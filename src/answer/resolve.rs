@@ -31,11 +31,12 @@ use crate::{
     manifest::RuleType,
     snapshot::{
         networks::ClientPath,
-        routes::{Route, Rule},
+        routes::{Route, Rule, Servers},
         zone::{Search, Zone},
     },
     wire::{
         codes::{ede, flag, pointer, rcode},
+        dns64::Dns64Prefix,
         name::name_text,
         query::{HEADER, LookupName, Query},
         rdata::rtype,
@@ -75,8 +76,8 @@ pub struct Resolver<'r, 's, 'q, K, T> {
     pub flags: QueryFlags,
     /// The query's type.
     pub qtype: u16,
-    /// DNS64 applies to the query.
-    dns64: bool,
+    /// The prefix of DNS64, if it applies to the query.
+    pub dns64: Option<&'s Dns64Prefix>,
     /// The current name of the chain.
     pub name: &'q mut LookupName,
     /// The offset of the current name in the reply.
@@ -109,7 +110,7 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
         known,
         flags,
         qtype: query.qtype,
-        dns64: dns64::is_wanted(&context, flags, query.name, query.qtype),
+        dns64: dns64::prefix(&context, flags, query.name, query.qtype),
         name: query.name,
         name_at: HEADER,
         link: 0,
@@ -121,6 +122,7 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
             refresh: false,
             locality: None,
             same_for_all: context.needs_scope,
+            scope: 0,
         },
         trace,
         context,
@@ -144,7 +146,10 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             self.trace.next_name();
             self.link = link;
             owners[link] = self.name_at;
-            let (decision, kind) = if self.dns64 { self.decide_dns64() } else { self.decide() };
+            let (decision, kind) = match self.dns64 {
+                Some(prefix) => self.decide_dns64(prefix),
+                None => self.decide(),
+            };
             self.summary.authentic &= kind == AnswerKind::Forward;
             let kind = *first_kind.get_or_insert(kind);
             let target = match decision {
@@ -416,6 +421,9 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             return (Decision::NotOurs(NOT_OURS), AnswerKind::Forward);
         };
         self.trace.note(Stage::Cut, || format!("the internet resolver answers: {}", route.servers));
+        if route.servers == Servers::Recursion && !snapshot.validates(view) {
+            self.trace.note(Stage::Cut, || explanation::unvalidated(snapshot, view));
+        }
         self.trace.answered_by(|| AnsweredBy::Internet);
         match self.answer_from_cache(route) {
             Decision::Answered(rcode::NXDOMAIN) if self.has_public_zone_below() => {
@@ -441,6 +449,15 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
         }
     }
 
+    /// The flags of the question that goes by a route. Without validation for the view, the node's own recursion gets each
+    /// question as if the query had CD set. So the cache never mixes validated answers with others.
+    #[inline]
+    pub fn flags_by(&self, route: &Route) -> QueryFlags {
+        let Context { snapshot, view, .. } = self.context;
+        let is_unvalidated = route.servers == Servers::Recursion && !snapshot.validates(view);
+        QueryFlags { checking_disabled: self.flags.checking_disabled || is_unvalidated, ..self.flags }
+    }
+
     /// Sets AA, if the current name is the query's own: AA is about that name alone (RFC 1035, 4.1.1).
     #[inline]
     pub fn set_authoritative(&mut self) {
@@ -455,8 +472,8 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
     fn finish_with_forward(self, route: &'s Arc<Route>, kind: AnswerKind) -> Resolved<'r, 's> {
         let Context { snapshot, view, .. } = self.context;
         let id = snapshot.views.route_id(view, route);
-        let mut forward = RoutedQuestion::new(route, id, &self.flags.question(self.name, self.qtype));
-        forward.has_fallback = self.dns64 && self.qtype == rtype::AAAA;
+        let mut forward = RoutedQuestion::new(route, id, &self.flags_by(route).question(self.name, self.qtype));
+        forward.has_fallback = self.dns64.is_some() && self.qtype == rtype::AAAA;
         forward.tenant = view.slot;
         Resolved { forward: Some(forward), ..self.finish(rcode::SERVFAIL, kind, ExtendedError::None) }
     }

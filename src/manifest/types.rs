@@ -6,6 +6,7 @@
 use super::{
     Resources,
     aws_data::{AwsData, DhcpOptions, SecurityGroup, Tags},
+    cidr_collections::CidrCollection,
     firewall::{FirewallDomainList, FirewallRuleGroup},
     health_checks::{HealthCheck, InterfaceHealthCheck},
     hosted_zones::PrivateHostedZone,
@@ -57,6 +58,8 @@ pub struct Manifest {
     pub query_log_configs: Resources<QueryLogConfig>,
     /// Health checks, by health check ID.
     pub health_checks: Resources<HealthCheck>,
+    /// CIDR collections for routing by the client's address, by collection ID.
+    pub cidr_collections: Resources<CidrCollection>,
     /// Lists of domain names for DNS Firewall, by list ID.
     pub firewall_domain_lists: Resources<FirewallDomainList>,
     /// Groups of DNS Firewall rules, by group ID.
@@ -89,6 +92,14 @@ pub struct Vpc {
     /// names.
     #[serde(default = "yes")]
     pub enable_dns_hostnames: bool,
+    /// Whether the VPC has autodefined reverse zones: those of its addresses, of VPCs connected to it, and of RFC 6303. If
+    /// false, rules, private hosted zones and the internet resolver answer for reverse names. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autodefined_reverse: Option<bool>,
+    /// Whether zonal validates the answers for the VPC that come from its own recursion (DNSSEC). Default: `dnssec` of the
+    /// node's `internet_resolver`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dnssec_validation: Option<bool>,
     /// The AZ names of the account, with the AZ IDs that they stand for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub availability_zones: BTreeMap<String, Id>,
@@ -486,6 +497,13 @@ pub struct ResolverEndpoint {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<Cidr>")]
     pub allowed_cidr_blocks: Vec<IpNet>,
+    /// Whether clients of an INBOUND endpoint get synthesized AAAA records for names without AAAA records (DNS64, RFC 6147).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dns64: bool,
+    /// The prefix of synthesized addresses: /32, /40, /48, /56, /64 or /96 (RFC 6052). Default: `64:ff9b::/96`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Cidr>")]
+    pub dns64_prefix: Option<IpNet>,
     /// Addresses of the endpoint, at least one in each Availability Zone.
     #[schemars(length(min = 1))]
     pub ip_addresses: Vec<EndpointAddress>,

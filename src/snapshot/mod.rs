@@ -10,7 +10,9 @@
 
 pub mod aliases;
 pub mod autodefined;
+pub mod cidrs;
 pub mod endpoints;
+pub mod firewall;
 pub mod forwarders;
 pub mod health;
 pub mod names;
@@ -29,18 +31,15 @@ use crate::manifest::{
     Id, Loaded, Manifest, Problem, Transferred, catalog::OmittedMember, connectivity::Connectivity, same_resources,
 };
 use aliases::Aliases;
+use cidrs::CidrTables;
 use endpoints::{Azs, Endpoints, Renamed};
 use health::Targets;
 use ipnet::IpNet;
 use networks::Networks;
 use query_logs::{Allowed, QueryLogs};
-use routes::Route;
-use std::{
-    collections::BTreeSet,
-    net::IpAddr,
-    sync::{Arc, LazyLock},
-};
-use views::Views;
+use routes::{Route, Servers};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use views::{View, Views};
 use zone::Zone;
 use zones::Zones;
 
@@ -57,6 +56,8 @@ pub struct Node {
     pub started: u32,
     /// The route of the internet resolver, for names that no zone, rule or endpoint has; none: these names are REFUSED.
     pub internet: Option<Arc<Route>>,
+    /// The node's own recursion does not validate, except for VPCs with `dnssec_validation: true`.
+    pub is_validation_off: bool,
     /// The allowed destinations of query logs; none where no log is written, as in `zonal check`.
     pub query_logs: Option<Allowed>,
     /// Addresses that health checks may ask beside those of the manifest's networks.
@@ -95,6 +96,8 @@ pub struct Snapshot {
     pub query_logs: Arc<QueryLogs>,
     /// The health targets, with their verdicts.
     pub health_targets: Targets,
+    /// The CIDR collections.
+    cidr_tables: CidrTables,
     aliases: Aliases,
     /// The serials of zones that secondaries copy, including zones that are deleted.
     pub serials: zones::Serials,
@@ -142,6 +145,7 @@ impl Snapshot {
             zones: self.zones.clone(),
             query_logs: self.query_logs.clone(),
             health_targets: self.health_targets.clone(),
+            cidr_tables: self.cidr_tables.clone(),
             aliases: self.aliases.clone(),
             serials: self.serials.clone(),
         }
@@ -155,6 +159,12 @@ impl Snapshot {
     /// Whether a health check may ask an address: one of the manifest's networks, or one that the node's configuration allows.
     pub fn may_check(&self, address: IpAddr) -> bool {
         health::may_check(address, &self.networks, &self.node.health_allow)
+    }
+
+    /// Whether answers of the node's own recursion are validated for the clients of a view.
+    #[inline]
+    pub fn validates(&self, view: &View) -> bool {
+        view.dnssec_validation.unwrap_or(!self.node.is_validation_off)
     }
 
     /// The private hosted zones, by identifier.
@@ -200,6 +210,19 @@ pub fn compile_checked(
     }
 }
 
+/// Warns about `dnssec_validation: true` where the node has nothing to validate.
+fn without_recursion<'m>(manifest: &'m Manifest, node: &Node) -> impl Iterator<Item = Problem> + 'm {
+    let has_no_recursion = node.internet.as_ref().is_some_and(|route| route.servers != Servers::Recursion);
+    let vpcs = manifest.vpcs.iter().filter(move |(_, vpc)| has_no_recursion && vpc.dnssec_validation == Some(true));
+    vpcs.map(|(id, _)| {
+        let message = "the field has no effect: the internet resolver of this node forwards";
+        let mut problem = Problem::warning("vpcs", id, "dnssec_validation", message);
+        problem.help =
+            Some("set `internet_resolver: {recursive: true}` in zonal.yaml, or forward to a validating server".into());
+        problem
+    })
+}
+
 /// Compiles the views, or takes those of `previous` if nothing that they depend on has changed.
 fn compile_views(
     input: &views::Input,
@@ -236,9 +259,7 @@ fn compile_views(
 ///
 /// The problems, if there is an error among them.
 pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -> Compiled {
-    // Make the tables now, not with the first query.
-    LazyLock::force(&autodefined::LOCALLY_SERVED);
-    LazyLock::force(&autodefined::SPECIAL_USE);
+    autodefined::make_tables();
     let served = match previous {
         Some(previous) => Arc::new(loaded.manifest.served_like(&previous.manifest, &previous.served)),
         None => loaded.manifest.clone(),
@@ -268,7 +289,11 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         Some(previous) => previous.health_targets.recompile(&previous.served, manifest),
         None => Targets::default().recompile(&Manifest::default(), manifest),
     };
-    zones.take_verdicts(&health_targets);
+    let cidr_tables = match previous {
+        Some(previous) => previous.cidr_tables.recompile(&previous.served, manifest),
+        None => CidrTables::default().recompile(&Manifest::default(), manifest),
+    };
+    zones.complete_groups(&health_targets, &cidr_tables);
     problems.extend(health::outside(&health_targets, &networks, &node.health_allow));
     let (endpoints, renamed) = match previous {
         Some(previous) => previous.endpoints.recompile(&previous.served, manifest, &health_targets, &mut azs),
@@ -287,6 +312,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     }
     let input = views::Input { manifest, networks: &networks, endpoints: &endpoints, zones: &zones };
     let views = compile_views(&input, previous, same_networks.is_some(), &changed_zones, &renamed);
+    problems.extend(without_recursion(manifest, node));
     problems.extend(node.query_logs.iter().flat_map(|allowed| query_logs::warnings(manifest, allowed)));
     let same_logs = same_networks
         .filter(|previous| same_resources(&previous.served.query_log_configs, &manifest.query_log_configs));
@@ -310,6 +336,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         zones,
         query_logs,
         health_targets,
+        cidr_tables,
         aliases,
         serials,
     };

@@ -271,6 +271,8 @@ impl<'a> Frame<'a> {
             own: Arc::default(),
             shared: 0,
             autodefined: vpc.enable_dns_hostnames.then_some(zones),
+            has_reverse: vpc.autodefined_reverse.unwrap_or(true),
+            dnssec_validation: vpc.dnssec_validation,
             named,
         };
         let number = self.views.list.end();
@@ -505,11 +507,14 @@ fn differences(networks: &Networks, views: &Views) -> Option<Arc<Differences>> {
     views.policies.iter().for_each(|(_, policies)| add(&mut names, &policies.names));
     views.shared.iter().for_each(|(_, shared)| add(&mut names, &shared.names));
     let all = || views.list.iter().map(|(_, view)| view);
-    let with = all().filter(|view| view.autodefined.is_some()).count();
+    let validation = all().next().and_then(|view| view.dnssec_validation);
+    let with = all().filter(|view| view.autodefined.is_some() && view.has_reverse).count();
+    let without = all().filter(|view| view.autodefined.is_none()).count();
     Some(Arc::new(Differences {
         names: NameMap::new(names.into_iter().map(|name| (name, ())).collect()).with_above(),
-        locally_served: with != 0 && with != all().count(),
-        dns64: networks.subnets.iter().any(|subnet| subnet.dns64),
+        locally_served: with != all().count() && without != all().count(),
+        dns64: networks.have_dns64(),
         delegates: views.policies.iter().any(|(_, policies)| !policies.delegates.is_empty()),
+        validation: all().any(|view| view.dnssec_validation != validation),
     }))
 }
