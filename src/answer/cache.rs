@@ -29,7 +29,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         }
         self.has_recursed |= matches!(route.servers, Servers::Recursion);
         let Context { snapshot, view, moment, .. } = self.context;
-        let question = self.flags.question(self.name, self.qtype);
+        let question = self.flags_by(route).question(self.name, self.qtype);
         let current = CurrentName { name: self.name, at: self.name_at };
         // The closure takes these parts, as `question` and `current` borrow the name.
         let (reply, summary, trace) = (&mut self.reply, &mut self.summary, &mut *self.trace);

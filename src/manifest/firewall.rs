@@ -2,6 +2,7 @@
 
 use super::{
     Id,
+    aws_data::{AwsData, Tags},
     primaries::Primary,
     schema_patterns::{Cidr, DomainName, RecordType},
     words::words,
@@ -13,7 +14,7 @@ use crate::wire::{
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 /// A list of domain names: written here, or read from a source.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +29,15 @@ pub struct FirewallDomainList {
     /// What the rules with this list do while zonal has no valid copy of it.
     #[serde(skip_serializing_if = "OnMissing::is_fail")]
     pub on_missing: OnMissing,
+    /// A name for people. It changes no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 /// The source of a list: exactly one of `file`, `url` and `primaries`.
@@ -194,6 +204,15 @@ pub struct FirewallRuleGroup {
     /// The VPCs whose queries the group filters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vpc_associations: Vec<FirewallRuleGroupAssociation>,
+    /// A name for people. It changes no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 /// The association of a rule group with a VPC.

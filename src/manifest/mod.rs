@@ -14,8 +14,10 @@
 //! A resource that did not change between two manifests is the same `Arc` in both, so that every
 //! later step can find the difference without a comparison.
 
+pub mod aws_data;
 pub mod catalog;
 pub mod check;
+pub mod cidr_collections;
 pub mod collection;
 pub mod connectivity;
 pub mod decode;
@@ -39,10 +41,13 @@ pub mod routing_policies;
 pub(crate) mod schema_patterns;
 pub mod secondaries;
 pub mod transferred;
+pub mod transit_gateways;
 pub mod types;
 pub(crate) mod words;
 pub mod work;
 
+pub use aws_data::{AwsData, DhcpOptions, SecurityGroup, Tags, WithMetadata};
+pub use cidr_collections::CidrCollection;
 pub use firewall::{
     BlockResponse, DomainSpecification, FirewallAction, FirewallDomainList, FirewallListFormat, FirewallListSource,
     FirewallRule, FirewallRuleGroup, FirewallRuleGroupAssociation, OnMissing, QueryType, RedirectionAction,
@@ -57,6 +62,7 @@ pub use query_log::{ClientAddress, LogDestination, LogFile, QueryLogConfig, Rcod
 pub use resources::{Change, Resources, changes, same_resources};
 pub use secondaries::{Access, Secondary};
 pub use transferred::Transferred;
+pub use transit_gateways::{Attachment, TransitGateway};
 pub use types::*;
 
 use crate::wire::Name;
@@ -113,4 +119,17 @@ pub struct Loaded {
     pub overlays: overlay::Overlays,
     /// A digest of all resources and records. It is equal on two nodes that have equal data.
     pub digest: [u8; 32],
+}
+
+/// Shares equal resources between two manifests, as loading does.
+#[cfg(test)]
+pub(crate) fn share_unchanged(new: &mut Manifest, old: &Manifest) {
+    for kind in KINDS {
+        old.each_of(kind, None, |id, resource| {
+            if new.resource(kind, id).as_ref() == Some(&resource) {
+                new.put(id, resource);
+            }
+            true
+        });
+    }
 }
