@@ -6,7 +6,7 @@
 use crate::{
     explain::{Question, Request, of_manifest},
     manifest::{
-        Direction, Id, Manifest, PrivateHostedZone, Resource, ResourceChange, VpcEndpoint,
+        CidrCollection, Direction, Id, Manifest, PrivateHostedZone, Resource, ResourceChange, VpcEndpoint,
         connectivity::{Connectivity, Network},
     },
     snapshot::{Snapshot, zone::Zone},
@@ -70,7 +70,13 @@ pub fn answers(old: &Snapshot, new: &Snapshot, now: i64, max_answers: usize) -> 
     for difference in &differences {
         ask_for(difference, old, new, &mut questions);
     }
-    let clients = clients(&old.manifest, &new.manifest);
+    let mut clients = clients(&old.manifest, &new.manifest);
+    let changed = differences.iter().flat_map(|difference| [&difference.old, &difference.new]);
+    let collections = changed.filter_map(|resource| match resource {
+        Some(Resource::CidrCollection(collection)) => Some(&**collection),
+        _ => None,
+    });
+    clients.extend(clients_in(collections, [&new.manifest, &old.manifest]));
     let mut answers = Answers::default();
     let (mut asked, mut listed) = (0, 0);
     for client in clients {
@@ -131,20 +137,53 @@ fn ask_for(difference: &ResourceChange, old: &Snapshot, new: &Snapshot, question
             Resource::PrivateHostedZone(zone) => {
                 let other = difference.old.as_ref().zip(difference.new.as_ref());
                 let has_same_vpcs = other.is_some_and(|pair| match pair {
-                    (Resource::PrivateHostedZone(old), Resource::PrivateHostedZone(new)) => old.vpc_ids == new.vpc_ids,
+                    (Resource::PrivateHostedZone(old), Resource::PrivateHostedZone(new)) => {
+                        (&old.vpc_ids, old.public) == (&new.vpc_ids, new.public)
+                    }
                     _ => false,
                 });
                 ask_for_zone(id, zone, old, new, has_same_vpcs, questions);
             }
+            Resource::CidrCollection(_) => ask_for_routed(id, snapshot, questions),
             Resource::ResolverRule(rule) => {
                 questions.extend([(rule.domain_name.to_string(), "A".into())]);
             }
+            Resource::Vpc(vpc) => {
+                ask_for_private_names(manifest, &["A"], questions);
+                let both = difference.old.as_ref().zip(difference.new.as_ref());
+                let has_other_reverse = both.is_some_and(|pair| match pair {
+                    (Resource::Vpc(old), Resource::Vpc(new)) => old.autodefined_reverse != new.autodefined_reverse,
+                    _ => false,
+                });
+                let blocks = vpc.cidr_blocks.iter().filter(|_| has_other_reverse);
+                questions.extend(blocks.map(|block| (reverse_name(host(block)), "PTR".into())));
+            }
+            Resource::ResolverEndpoint(endpoint) => {
+                let rtypes: &[&str] = if endpoint.dns64 { &["A", "AAAA"] } else { &["A"] };
+                ask_for_private_names(manifest, rtypes, questions);
+            }
             // Connections of networks decide which views have the private names of endpoints.
-            _ => manifest.vpc_endpoint_services.values().flat_map(|service| &service.private_dns_names).for_each(
-                |name| {
-                    questions.extend([(name.to_string(), "A".into())]);
-                },
-            ),
+            _ => ask_for_private_names(manifest, &["A"], questions),
+        }
+    }
+}
+
+fn ask_for_private_names(manifest: &Manifest, rtypes: &[&str], questions: &mut Questions) {
+    for name in manifest.vpc_endpoint_services.values().flat_map(|service| &service.private_dns_names) {
+        questions.extend(rtypes.iter().map(|rtype| (name.to_string(), (*rtype).into())));
+    }
+}
+
+/// The name of the PTR record of an address.
+fn reverse_name(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa.")
+        }
+        IpAddr::V6(address) => {
+            let digits = format!("{:032x}", u128::from(address));
+            digits.chars().rev().map(|digit| format!("{digit}.")).collect::<String>() + "ip6.arpa."
         }
     }
 }
@@ -178,6 +217,18 @@ fn ask_for_zone(
         }
     }
     questions.insert((zone.name.to_string(), "SOA".into()));
+}
+
+/// Adds the questions for the record sets that route by a CIDR collection.
+fn ask_for_routed(collection: &str, snapshot: &Snapshot, questions: &mut Questions) {
+    for zone in snapshot.manifest.private_hosted_zones.values() {
+        for set in &zone.records {
+            let is_routed = set.cidr_routing_policy.as_ref().is_some_and(|policy| policy.collection_id == collection);
+            if is_routed && let Ok(owner) = Name::parse(set.name.as_bytes(), Some(&zone.name)) {
+                questions.insert((owner.to_string(), set.record_type.clone()));
+            }
+        }
+    }
 }
 
 /// TTL and data of a zone's record sets, by name and type.
@@ -236,6 +287,24 @@ fn clients(old: &Manifest, new: &Manifest) -> Vec<Client> {
     clients.into_values().collect()
 }
 
+/// A client in each block of the collections that is within a VPC.
+fn clients_in<'a>(
+    collections: impl Iterator<Item = &'a CidrCollection>,
+    manifests: [&Manifest; 2],
+) -> impl Iterator<Item = Client> {
+    let mut clients: BTreeMap<String, Client> = BTreeMap::new();
+    for block in collections.flat_map(|collection| collection.locations.values().flatten()) {
+        let from = host(block);
+        let vpcs = manifests.into_iter().flat_map(|manifest| &manifest.vpcs);
+        for (id, vpc) in vpcs.filter(|(_, vpc)| vpc.cidr_blocks.iter().any(|own| own.contains(&from))) {
+            let to = vpc.resolver_addresses.iter().copied().find(|to| to.is_ipv4() == from.is_ipv4());
+            let view = format!("{id} in {block}");
+            clients.entry(view.clone()).or_insert(Client { view, from, to });
+        }
+    }
+    clients.into_values()
+}
+
 /// An address in a block that is probably one of a host.
 fn host(block: &IpNet) -> IpAddr {
     block.hosts().nth(9).or_else(|| block.hosts().next()).unwrap_or(block.addr())
@@ -281,7 +350,10 @@ mod tests {
                 "state": "Available", "private_dns_enabled": true, "private_dns_scope": "connected", "network_interfaces": [
                     {"availability_zone_id": "az1", "ipv4": "10.1.0.100"}, {"availability_zone_id": "az2", "ipv4": "10.1.16.100"}]}},
             "private_hosted_zones": {"Z1": {"name": "one.example", "vpc_ids": ["vpc-a"], "records": [
-                {"name": "www", "type": "A", "ttl": 60, "records": ["10.1.0.7"]}, {"name": "same", "type": "A", "records": ["10.1.0.8"]}]}},
+                {"name": "www", "type": "A", "ttl": 60, "records": ["10.1.0.7"]}, {"name": "same", "type": "A", "records": ["10.1.0.8"]},
+                {"name": "near", "type": "A", "records": ["10.1.0.11"], "set_identifier": "o", "cidr_routing_policy": {"collection_id": "c", "location_name": "office"}},
+                {"name": "near", "type": "A", "records": ["10.1.0.12"], "set_identifier": "d", "cidr_routing_policy": {"collection_id": "c", "location_name": "*"}}]}},
+            "cidr_collections": {"c": {"locations": {"office": ["10.1.0.0/24"]}}},
             "resolver_rules": {},
         })
     }
@@ -350,6 +422,12 @@ mod tests {
         assert!(association.iter().all(|line| line.starts_with("vpc-b: ")), "{association:?}");
         assert!(association.iter().any(|line| line.contains("www.one.example. A: REFUSED -> ")), "{association:?}");
 
+        let collection = changes(|manifest| {
+            manifest["cidr_collections"]["c"]["locations"]["office"] = json!(["10.1.0.0/24", "10.1.1.0/24"]);
+        });
+        let expected = "vpc-a in 10.1.1.0/24: near.one.example. A: near.one.example. 300 A 10.1.0.12 -> near.one.example. 300 A 10.1.0.11";
+        assert_eq!(collection, [expected]);
+
         let peering = changes(|manifest| manifest["vpc_peering_connections"] = json!({}));
         assert_eq!(peering.len(), 2, "{peering:?}");
         assert!(peering[0].starts_with("vpc-b: sqs.example. A: ") && peering[0].ends_with("-> REFUSED"), "{peering:?}");
@@ -359,6 +437,19 @@ mod tests {
             manifest["resolver_rules"]["r"] = json!({"domain_name": "out.example", "rule_type": "FORWARD", "target_ips": [{"ip": "192.0.2.1"}], "vpc_ids": ["vpc-b"]});
         });
         assert_eq!(rule, ["vpc-b: out.example. A: REFUSED -> forwarded by rule r"]);
+
+        let reverse = changes(|manifest| manifest["vpcs"]["vpc-b"]["autodefined_reverse"] = json!(false));
+        let ptr = "10.0.2.10.in-addr.arpa. PTR";
+        let expected =
+            format!("vpc-b: {ptr}: {ptr} -> REFUSED").replace("PTR ->", "60 PTR ip-10-2-0-10.ec2.internal. ->");
+        assert_eq!(reverse, [expected]);
+
+        let dns64 = changes(|manifest| {
+            manifest["on_premises_networks"] = json!({"dc": {"cidr_blocks": ["192.168.0.0/16"], "vpc_ids": ["vpc-a"]}});
+            manifest["resolver_endpoints"] =
+                json!({"in": {"vpc_id": "vpc-a", "dns64": true, "ip_addresses": [{"ip": "10.1.0.53"}]}});
+        });
+        assert!(dns64.iter().any(|line| line.starts_with("dc at in: sqs.example. AAAA: ")), "{dns64:?}");
     }
 
     #[test]

@@ -27,7 +27,7 @@
 //!
 //! | room | what is in it | imports |
 //! | --- | --- | --- |
-//! | [`wire`] | `codes` of the protocol; names, record data, queries, replies, responses; PROXY headers | |
+//! | [`wire`] | `codes` of the protocol; names, record data, queries, replies, responses; PROXY headers; prefixes of `dns64` | |
 //! | [`clock`] | the time, and random seeds | |
 //! | [`instruments`] | makers of counters and gauges | |
 //! | [`aws`] | the APIs of AWS: their `model`, and the `codec` between the wire and JSON values | |

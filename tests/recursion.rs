@@ -35,6 +35,7 @@ private_hosted_zones:
     vpc_ids: [vpc-app]
     records:
       - {name: db, type: A, ttl: 60, records: [10.1.0.98]}
+      - {name: back, type: CNAME, ttl: 60, records: [back.signed.test]}
 "#;
 
 /// The records of every zone except the root.
@@ -43,7 +44,11 @@ const COMMON: &str = "www 300 A 192.0.2.1\nwww 300 AAAA 2001:db8::1\n*.wild 300 
                       private 300 CNAME db.corp.internal.\nbelow 300 CNAME db.corp.signed.test.\n\
                       nowhere 300 CNAME none.plain.test.\nhere 300 CNAME none\n*.wildcname 300 CNAME www\n\
                       tobogus 300 CNAME www.bogus.test.\nodd 300 TYPE65280 \\# 3 010203\nlame 300 NS ns.lame\n\
-                      ns.lame 300 A 198.18.1.1\ndname 300 DNAME sub.www2\nx.sub.www2 300 A 192.0.2.4\n";
+                      ns.lame 300 A 198.18.1.1\ndname 300 DNAME sub.www2\nx.sub.www2 300 A 192.0.2.4\n\
+                      itself 300 CNAME itself\nloop1 300 CNAME loop2\nloop2 300 CNAME loop1\n\
+                      across1 300 CNAME across2.plain.test.\nacross2 300 CNAME across1.signed.test.\n\
+                      round 300 DNAME round\ndeeper 300 DNAME a.deeper\n\
+                      back 300 CNAME back.corp.internal.\n";
 
 /// The zones of the test, plain or signed.
 struct Zones<'l> {

@@ -9,6 +9,7 @@ use crate::{
     snapshot::autodefined::{Autodefined, TTL, decimal},
     wire::{
         codes::{pointer, rcode},
+        dns64::Translated,
         name::name_text,
         rdata::rtype,
         reply::{Full, Section},
@@ -156,19 +157,13 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         }
     }
 
-    /// The data at a name `count` labels below the reverse name of a prefix of 96 bits. A label is half an octet, the last
-    /// one first.
-    fn translated(&self, count: usize) -> Data<'s> {
-        let mut address = 0;
-        for at in (0..count).rev() {
-            match self.name.label(at) {
-                [digit] if digit.is_ascii_hexdigit() && count <= 8 => {
-                    address = address << 4 | char::from(*digit).to_digit(16).unwrap_or_default();
-                }
-                _ => return Data::Missing,
-            }
+    /// The data at a name `skip` labels below the reverse name of the client's DNS64 prefix.
+    fn translated(&self, skip: usize) -> Data<'s> {
+        match self.dns64.map(|prefix| prefix.read_reverse(self.name, skip)) {
+            Some(Translated::Address(address)) => Data::Alias(address),
+            Some(Translated::Above) => Data::Empty,
+            Some(Translated::Missing) | None => Data::Missing,
         }
-        if count < 8 { Data::Empty } else { Data::Alias(address.into()) }
     }
 
     /// Whether an address that begins with these octets has a name.

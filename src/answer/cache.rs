@@ -8,7 +8,7 @@ use super::{
     trace::{CacheState, Stage, Trace},
 };
 use crate::{
-    snapshot::routes::Route,
+    snapshot::routes::{Route, Servers},
     wire::{
         codes::{pointer, rcode},
         query::{HEADER, LookupName},
@@ -27,8 +27,9 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             self.trace.note(Stage::Cache, || "the query has RD clear: the cache is not read".into());
             return Decision::NotOurs("not a name of this network, and the query does not desire recursion");
         }
+        self.has_recursed |= matches!(route.servers, Servers::Recursion);
         let Context { snapshot, view, moment, .. } = self.context;
-        let question = self.flags.question(self.name, self.qtype);
+        let question = self.flags_by(route).question(self.name, self.qtype);
         let current = CurrentName { name: self.name, at: self.name_at };
         // The closure takes these parts, as `question` and `current` borrow the name.
         let (reply, summary, trace) = (&mut self.reply, &mut self.summary, &mut *self.trace);

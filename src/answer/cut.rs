@@ -6,7 +6,7 @@
 use crate::{
     snapshot::{
         Snapshot,
-        autodefined::{Autodefined, LOCALLY_SERVED, ReverseZones, SPECIAL_USE},
+        autodefined::{Autodefined, ReverseZones, SPECIAL_USE, locally_served},
         endpoints::EndpointName,
         networks::ClientPath,
         routes::Rule,
@@ -78,6 +78,15 @@ pub fn zone_of<'s>(snapshot: &'s Snapshot, view: &'s View, name: &LookupName) ->
     }
 }
 
+/// The public zone with the longest name of those that are at least `skip` labels shorter than a name, and the number of
+/// labels by which the name is longer. Public zones are no cuts: they answer what the cuts leave to the internet.
+#[inline]
+pub fn public_zone<'s>(snapshot: &'s Snapshot, name: &LookupName, skip: usize) -> Option<(&'s Zone, usize)> {
+    let names = snapshot.views.public_zones();
+    let found = (skip..=name.labels()).find_map(|skip| Some((*names.find(name, skip)?, skip)));
+    found.and_then(|(number, skip)| Some((&**snapshot.zones.get(number)?, skip)))
+}
+
 /// The first cut from a position on, and its position.
 #[inline]
 pub fn next_cut<'s>(
@@ -88,8 +97,8 @@ pub fn next_cut<'s>(
 ) -> Option<(Cut<'s>, CutPosition)> {
     let (policies, shared) = (snapshot.views.policies(view), snapshot.views.shared(view));
     let reverse = match view.autodefined {
-        Some(_) => ReverseZones::above(&snapshot.networks, &view.named, name),
-        None => ReverseZones::default(),
+        Some(_) if view.has_reverse => ReverseZones::above(&snapshot.networks, &view.named, name),
+        _ => ReverseZones::default(),
     };
     for skip in skip..=name.labels() {
         let found = |cut, rank| Some((cut, CutPosition { skip, rank }));
@@ -124,7 +133,8 @@ pub fn next_cut<'s>(
             }
             if rank <= rank::AUTODEFINED {
                 let of_view = view.autodefined.as_ref().and_then(|autodefined| {
-                    let local = || reverse.find(name, skip).or_else(|| LOCALLY_SERVED.find(name, skip));
+                    let local =
+                        || reverse.find(name, skip).or_else(|| locally_served(view.has_reverse).find(name, skip));
                     autodefined.find(name, skip).or_else(local)
                 });
                 if let Some(zone) = of_view.or_else(|| SPECIAL_USE.find(name, skip)) {
@@ -153,8 +163,9 @@ pub fn has_below(snapshot: &Snapshot, view: &View, name: &LookupName, skip: usiz
     let above_autodefined = || {
         let of_view = view.autodefined.as_ref().is_some_and(|autodefined| {
             autodefined.above().has(name, skip)
-                || LOCALLY_SERVED.above().has(name, skip)
-                || ReverseZones::are_below(&snapshot.networks, view.named.iter().copied(), name, skip)
+                || locally_served(view.has_reverse).above().has(name, skip)
+                || view.has_reverse
+                    && ReverseZones::are_below(&snapshot.networks, view.named.iter().copied(), name, skip)
         });
         of_view || SPECIAL_USE.above().has(name, skip)
     };

@@ -1,5 +1,6 @@
-//! DNS64 (RFC 6147), for subnets that reach IPv4 through a NAT64: AAAA records are synthesised from A records, and reverse
-//! names of synthesised addresses are CNAMEs to the reverse names of the IPv4 addresses in them.
+//! DNS64 (RFC 6147), for clients that reach IPv4 through a NAT64: those in some subnets, and those of some inbound endpoints.
+//! AAAA records are synthesised from A records, and reverse names of synthesised addresses are CNAMEs to the reverse names of
+//! the IPv4 addresses in them.
 
 use super::{
     AnswerKind,
@@ -13,20 +14,14 @@ use crate::{
     snapshot::autodefined::Autodefined,
     wire::{
         codes::{pointer, rcode},
+        dns64::{Dns64Prefix, is_reverse},
         query::{LookupName, skip_name},
         rdata::rtype,
         reply::{Mark, Section},
     },
 };
-use std::{net::Ipv4Addr, ops::Range};
+use std::ops::Range;
 
-/// The Well-KnownAnswers Prefix 64:ff9b::/96 (RFC 6052, 2.1).
-const PREFIX: [u8; 12] = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
-/// The zone of the reverse names of the prefix.
-const REVERSE: &[u8] = b"\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\
-    \x01b\x019\x01f\x01f\x014\x016\x010\x010\x03ip6\x04arpa\0";
-/// The number of labels of [`REVERSE`].
-const REVERSE_LABELS: usize = 26;
 /// The prefix of IPv4-mapped addresses, ::ffff:0:0/96: AAAA records in it do not count (RFC 6147, 5.1.4).
 const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 /// The TTL of synthesised records if the negative answer has no SOA record, in seconds (RFC 6147, 5.1.7).
@@ -34,20 +29,15 @@ const DEFAULT_TTL: u32 = 600;
 /// The largest number of synthesised records in an answer. More A records are ignored.
 const MAX_RECORDS: usize = 128;
 
-/// Whether DNS64 applies to a query. A client with DO and CD validates for itself and gets no such records (RFC 6147, 5.5).
+/// The prefix of DNS64, if it applies to a query. A client with DO and CD validates for itself and gets no such records
+/// (RFC 6147, 5.5).
 #[inline]
-pub fn is_wanted(context: &Context, flags: QueryFlags, name: &LookupName, qtype: u16) -> bool {
-    let subnets = &context.snapshot.networks.subnets;
-    (qtype == rtype::AAAA || below_prefix(name).is_some())
-        && !(flags.dnssec_ok && flags.checking_disabled)
-        && context.matched.subnet.is_some_and(|subnet| subnets[subnet as usize].dns64)
-}
-
-/// The number of labels between a name and [`REVERSE`], if the name is at or below it.
-#[inline]
-pub fn below_prefix(name: &LookupName) -> Option<usize> {
-    let skip = name.labels().checked_sub(REVERSE_LABELS)?;
-    (name.suffix(skip) == REVERSE).then_some(skip)
+pub fn prefix<'s>(context: &Context<'s>, flags: QueryFlags, name: &LookupName, qtype: u16) -> Option<&'s Dns64Prefix> {
+    if qtype != rtype::AAAA && !is_reverse(name) || flags.dnssec_ok && flags.checking_disabled {
+        return None;
+    }
+    let prefix = context.matched.dns64(&context.snapshot.networks)?;
+    (qtype == rtype::AAAA || prefix.below(name).is_some()).then_some(prefix)
 }
 
 impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
@@ -58,8 +48,8 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// 3. otherwise AAAA records are made from the A records, with a TTL of at most that of the negative answer (5.1.7);
     /// 4. without A records, the first answer is the answer.
     #[cold]
-    pub fn decide_dns64(&mut self) -> (Decision<'s>, AnswerKind) {
-        if let Some(skip) = below_prefix(self.name)
+    pub fn decide_dns64(&mut self, prefix: &Dns64Prefix) -> (Decision<'s>, AnswerKind) {
+        if let Some(skip) = prefix.below(self.name)
             && next_cut(self.context.snapshot, self.context.view, self.name, CutPosition::START)
                 .is_none_or(|(_, cut)| cut.skip > skip)
         {
@@ -103,10 +93,10 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             }
             _ => return self.decide_again(mark),
         }
-        let mut made = [(Ipv4Addr::UNSPECIFIED, 0); MAX_RECORDS];
+        let mut made = [([0; 16], 0); MAX_RECORDS];
         let mut len = 0;
         for (record, (address, ttl)) in made.iter_mut().zip(self.addresses::<4>(start, rtype::A)) {
-            *record = (address.into(), ttl.min(max_ttl));
+            *record = (prefix.embed(address.into()), ttl.min(max_ttl));
             len += 1;
         }
         if len == 0 {
@@ -114,11 +104,11 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         }
         self.reply.back_to(mark);
         self.summary.authentic = false;
-        self.trace.note(Stage::Answer, || format!("DNS64: {len} AAAA record(s) are synthesised from A records"));
+        self.trace
+            .note(Stage::Answer, || format!("DNS64: {len} AAAA record(s) in {prefix} are synthesised from A records"));
         let owner = pointer::to(self.name_at);
         for (address, ttl) in &made[..len] {
-            let data: [&[u8]; 2] = [&PREFIX, &address.octets()];
-            if self.reply.record(Section::Answer, owner, rtype::AAAA, *ttl, &data).is_err() {
+            if self.reply.record(Section::Answer, owner, rtype::AAAA, *ttl, &[address]).is_err() {
                 self.reply.truncate();
                 break;
             }

@@ -20,7 +20,7 @@
 use super::{
     AnswerKind,
     context::{Context, ExtendedError, QueryFlags, Resolved, Summary},
-    cut::{Cut, CutPosition, endpoint_for, has_below, next_cut},
+    cut::{Cut, CutPosition, endpoint_for, has_below, next_cut, public_zone},
     dns64, explanation,
     known::{KnownAnswers, RoutedQuestion},
     scope,
@@ -31,20 +31,24 @@ use crate::{
     manifest::RuleType,
     snapshot::{
         networks::ClientPath,
-        routes::{Route, Rule},
+        routes::{Route, Rule, Servers},
+        zone::{Search, Zone},
     },
     wire::{
         codes::{ede, flag, pointer, rcode},
+        dns64::Dns64Prefix,
         name::name_text,
         query::{HEADER, LookupName, Query},
         rdata::rtype,
-        reply::{Ede, Reply, expand_name},
+        reply::{Ede, Mark, Reply, expand_name},
     },
 };
 use std::sync::Arc;
 
 /// The largest number of CNAME and DNAME records in a chain.
 const MAX_LINKS: usize = 16;
+/// The text of the extended error if a chain of the Internet returns to one of its names.
+const LOOP: &str = "the chain of CNAME or DNAME records returns to a name that it already has";
 /// The text of EDE 20 (Not Authoritative) for a name that zonal neither has nor forwards.
 const NOT_OURS: &str = "not a name of this network, and there is no internet resolver";
 
@@ -72,14 +76,16 @@ pub struct Resolver<'r, 's, 'q, K, T> {
     pub flags: QueryFlags,
     /// The query's type.
     pub qtype: u16,
-    /// DNS64 applies to the query.
-    dns64: bool,
+    /// The prefix of DNS64, if it applies to the query.
+    pub dns64: Option<&'s Dns64Prefix>,
     /// The current name of the chain.
     pub name: &'q mut LookupName,
     /// The offset of the current name in the reply.
     pub name_at: usize,
     /// The number of links that lead to the current name: 0 for the query's own name.
     link: usize,
+    /// Whether recursion answered for a name of the chain.
+    pub has_recursed: bool,
     /// The reply with the records so far.
     pub reply: Reply<'r>,
     /// Facts about the records so far.
@@ -104,10 +110,11 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
         known,
         flags,
         qtype: query.qtype,
-        dns64: dns64::is_wanted(&context, flags, query.name, query.qtype),
+        dns64: dns64::prefix(&context, flags, query.name, query.qtype),
         name: query.name,
         name_at: HEADER,
         link: 0,
+        has_recursed: false,
         reply,
         summary: Summary {
             authentic: true,
@@ -115,6 +122,7 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
             refresh: false,
             locality: None,
             same_for_all: context.needs_scope,
+            scope: 0,
         },
         trace,
         context,
@@ -138,7 +146,10 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             self.trace.next_name();
             self.link = link;
             owners[link] = self.name_at;
-            let (decision, kind) = if self.dns64 { self.decide_dns64() } else { self.decide() };
+            let (decision, kind) = match self.dns64 {
+                Some(prefix) => self.decide_dns64(prefix),
+                None => self.decide(),
+            };
             self.summary.authentic &= kind == AnswerKind::Forward;
             let kind = *first_kind.get_or_insert(kind);
             let target = match decision {
@@ -162,14 +173,28 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
                 return self.finish(rcode::NOERROR, kind, ExtendedError::None);
             }
             if owners[..=link].iter().any(|owner| self.is_name_at(*owner)) {
-                self.trace.note(Stage::Answer, || "the chain returns to a name that it already has, and ends".into());
-                return self.finish(rcode::NOERROR, kind, ExtendedError::None);
+                return self.finish_loop(question, kind);
             }
         }
         self.trace.note(Stage::Answer, || format!("the chain has more than {MAX_LINKS} CNAME or DNAME records"));
         self.reply.back_to(question);
         let ede = Ede { code: ede::OTHER, text: ["more than 16 CNAME or DNAME records in a chain", "", ""] };
         self.finish(rcode::SERVFAIL, first_kind.unwrap_or(AnswerKind::Zone), ExtendedError::Own(ede))
+    }
+
+    /// Ends a query whose chain returns to one of its names.
+    ///
+    /// zonal passes on the records of its own zones and of forwarding targets, like an authoritative server. A recursive
+    /// resolver has no answer: SERVFAIL, as from Unbound.
+    #[cold]
+    fn finish_loop(mut self, question: Mark, kind: AnswerKind) -> Resolved<'r, 's> {
+        self.trace.note(Stage::Answer, || "the chain returns to a name that it already has, and ends".into());
+        if !self.has_recursed {
+            return self.finish(rcode::NOERROR, kind, ExtendedError::None);
+        }
+        self.reply.back_to(question);
+        self.reply.clear(flag::AA);
+        self.finish(rcode::SERVFAIL, kind, ExtendedError::Own(Ede { code: ede::OTHER, text: [LOOP, "", ""] }))
     }
 
     /// Makes the name at an offset in the reply the current one. False if that is not possible.
@@ -285,7 +310,7 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             position = CutPosition { skip, rank }.next();
             let (decision, kind) = match cut {
                 Cut::Rule(rule) => match self.decide_by_rule(rule, &mut ignores_forward_rules) {
-                    Some(decision) => (Some(decision), AnswerKind::Forward),
+                    Some((decision, kind)) => (Some(decision), kind),
                     None => continue,
                 },
                 Cut::Zone(zone) => {
@@ -321,11 +346,15 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
         if max_skip < usize::MAX {
             return (Decision::NotOurs(NOT_OURS), AnswerKind::Forward);
         }
-        (self.ask_internet(), AnswerKind::Forward)
+        self.ask_internet()
     }
 
     /// Forwards by a resolver rule. None if the rule leaves the name to the next cut.
-    fn decide_by_rule(&mut self, rule: &'s Rule, ignores_forward_rules: &mut bool) -> Option<Decision<'s>> {
+    fn decide_by_rule(
+        &mut self,
+        rule: &'s Rule,
+        ignores_forward_rules: &mut bool,
+    ) -> Option<(Decision<'s>, AnswerKind)> {
         let id = &rule.id;
         match rule.resource.rule_type {
             RuleType::System => {
@@ -342,30 +371,91 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             RuleType::Forward => {
                 self.trace.note(Stage::Cut, || format!("rule {id} forwards to {}", rule.route.servers));
                 self.trace.answered_by(|| AnsweredBy::Rule(id));
-                Some(self.answer_from_cache(&rule.route))
+                Some((self.answer_from_cache(&rule.route), AnswerKind::Forward))
             }
             RuleType::Recursive => {
                 self.trace.note(Stage::Cut, || format!("RECURSIVE rule {id} sends the name to the internet resolver"));
-                let decision = self.ask_internet();
-                self.trace.answered_by(|| AnsweredBy::Rule(id));
-                Some(decision)
+                let (decision, kind) = self.ask_internet();
+                if kind == AnswerKind::Forward {
+                    self.trace.answered_by(|| AnsweredBy::Rule(id));
+                }
+                Some((decision, kind))
             }
         }
     }
 
     // Steps 4 and 5: the cache, and then other servers, answer for names that are not zonal's own.
 
-    /// Has the internet resolver answer, if the node has one.
-    fn ask_internet(&mut self) -> Decision<'s> {
+    /// Has a public zone answer, or else the internet resolver, if the node has one.
+    fn ask_internet(&mut self) -> (Decision<'s>, AnswerKind) {
         let Context { snapshot, view, .. } = self.context;
         let internet = snapshot.node.internet.as_ref().filter(|_| view.path != ClientPath::InboundDelegation);
+        let (mut skip, mut fell_through) = (0, false);
+        while let Some((zone, found)) = public_zone(snapshot, self.name, skip) {
+            skip = found + 1;
+            // Type DS at the apex belongs to the parent (RFC 4035, 3.1.4.1).
+            let belongs_to_parent = self.qtype == rtype::DS
+                && found == 0
+                && (internet.is_some() || public_zone(snapshot, self.name, 1).is_some());
+            if belongs_to_parent {
+                continue;
+            }
+            if internet.is_some() && self.flags.recursion_desired && self.is_delegated(zone) {
+                self.trace.note(Stage::Cut, || {
+                    format!("public hosted zone {} delegates the name to servers in the internet", zone.id)
+                });
+                break;
+            }
+            self.trace.note(Stage::Cut, || explanation::zone(zone));
+            self.trace.answered_by(|| AnsweredBy::Zone(&zone.id));
+            match self.zone(zone, fell_through) {
+                Some(Decision::Answered(rcode::NXDOMAIN)) if self.has_public_zone_below() => {
+                    return (Decision::Answered(rcode::NOERROR), AnswerKind::Zone);
+                }
+                Some(decision) => return (decision, AnswerKind::Zone),
+                None => fell_through = true,
+            }
+        }
         let Some(route) = internet else {
             self.trace.note(Stage::Cut, || "the node has no internet resolver: the name is not forwarded".into());
-            return Decision::NotOurs(NOT_OURS);
+            return (Decision::NotOurs(NOT_OURS), AnswerKind::Forward);
         };
         self.trace.note(Stage::Cut, || format!("the internet resolver answers: {}", route.servers));
+        if route.servers == Servers::Recursion && !snapshot.validates(view) {
+            self.trace.note(Stage::Cut, || explanation::unvalidated(snapshot, view));
+        }
         self.trace.answered_by(|| AnsweredBy::Internet);
-        self.answer_from_cache(route)
+        match self.answer_from_cache(route) {
+            Decision::Answered(rcode::NXDOMAIN) if self.has_public_zone_below() => {
+                self.summary.authentic = false;
+                (Decision::Answered(rcode::NOERROR), AnswerKind::Forward)
+            }
+            decision => (decision, AnswerKind::Forward),
+        }
+    }
+
+    /// Whether a public zone is at the current name or below it, so that the name exists.
+    fn has_public_zone_below(&self) -> bool {
+        let names = self.context.snapshot.views.public_zones();
+        names.find(self.name, 0).is_some() || names.above().has(self.name, 0)
+    }
+
+    /// Whether a zone delegates the current name.
+    fn is_delegated(&self, zone: &Zone) -> bool {
+        match zone.search(self.name) {
+            // DS at a zone cut is data of the zone (RFC 4035, 3.1.4.1).
+            Search::Cut(node) => self.qtype != rtype::DS || node.labels() != self.name.labels(),
+            _ => false,
+        }
+    }
+
+    /// The flags of the question that goes by a route. Without validation for the view, the node's own recursion gets each
+    /// question as if the query had CD set. So the cache never mixes validated answers with others.
+    #[inline]
+    pub fn flags_by(&self, route: &Route) -> QueryFlags {
+        let Context { snapshot, view, .. } = self.context;
+        let is_unvalidated = route.servers == Servers::Recursion && !snapshot.validates(view);
+        QueryFlags { checking_disabled: self.flags.checking_disabled || is_unvalidated, ..self.flags }
     }
 
     /// Sets AA, if the current name is the query's own: AA is about that name alone (RFC 1035, 4.1.1).
@@ -382,8 +472,8 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
     fn finish_with_forward(self, route: &'s Arc<Route>, kind: AnswerKind) -> Resolved<'r, 's> {
         let Context { snapshot, view, .. } = self.context;
         let id = snapshot.views.route_id(view, route);
-        let mut forward = RoutedQuestion::new(route, id, &self.flags.question(self.name, self.qtype));
-        forward.has_fallback = self.dns64 && self.qtype == rtype::AAAA;
+        let mut forward = RoutedQuestion::new(route, id, &self.flags_by(route).question(self.name, self.qtype));
+        forward.has_fallback = self.dns64.is_some() && self.qtype == rtype::AAAA;
         forward.tenant = view.slot;
         Resolved { forward: Some(forward), ..self.finish(rcode::SERVFAIL, kind, ExtendedError::None) }
     }

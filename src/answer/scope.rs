@@ -3,8 +3,7 @@
 
 use super::{
     context::Context,
-    cut::{Cut, CutPosition, next_cut},
-    dns64,
+    cut::{Cut, CutPosition, next_cut, public_zone},
 };
 use crate::{
     manifest::ClientRoutingPolicy,
@@ -13,7 +12,7 @@ use crate::{
         endpoints::NameKind,
         networks::ClientPath,
     },
-    wire::{query::LookupName, rdata::rtype},
+    wire::{dns64::is_reverse, query::LookupName, rdata::rtype},
 };
 
 /// Whether the answer for a name and type is certain to be the same in all views and AZs.
@@ -21,14 +20,16 @@ use crate::{
 pub fn is_same_for_all(context: &Context, name: &LookupName, qtype: u16) -> bool {
     let Context { snapshot, view, .. } = *context;
     let Some(differences) = &snapshot.views.differences else { return false };
-    let is_synthesised = matches!(qtype, rtype::AAAA | rtype::PTR | rtype::ANY) || dns64::below_prefix(name).is_some();
+    let is_synthesised = matches!(qtype, rtype::AAAA | rtype::PTR | rtype::ANY) || is_reverse(name);
     let is_from_dns64 = differences.dns64 && is_synthesised;
     if view.path == ClientPath::InboundDelegation || qtype == rtype::DS || is_from_dns64 {
         return false;
     }
     let skip = match next_cut(snapshot, view, name, CutPosition::START) {
+        // Aliases and routing policies of a public zone can have an answer for each client.
+        None if public_zone(snapshot, name, 0).is_some() => return false,
         // The internet resolver answers, if there is one.
-        None if differences.delegates => return false,
+        None if differences.delegates || differences.validation => return false,
         None => name.labels(),
         Some((Cut::PublicName(public), CutPosition { skip, .. })) => {
             let has_affinity = || {

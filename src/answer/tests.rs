@@ -2,8 +2,12 @@
 
 use super::{Client, Moment, Outcome, Transport, answer};
 use crate::{
+    explain::{Question, Request, of_manifest},
     manifest::Loaded,
-    snapshot::{Snapshot, compile},
+    snapshot::{
+        Node, Snapshot, compile,
+        routes::{Route, Servers, Target},
+    },
     wire::{Name, codes::rcode, message::Message, rdata::rtype},
 };
 use serde_json::json;
@@ -220,4 +224,169 @@ fn errors_have_an_opt_record_if_the_query_has_one() {
     assert_eq!(reply_to(0, rtype::A, [&[record], &[], &[]])[11], 0);
     let bad_version = [0, 0, 41, 4, 208, 0, 1, 0, 0, 0, 0];
     assert_eq!(reply_to(2, rtype::A, [&[], &[], &[&bad_version]])[11], 1);
+}
+
+fn compiled(manifest: serde_json::Value, node: Node) -> Snapshot {
+    let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+    compile(&loaded, &Arc::new(node), None).unwrap_or_else(|problems| panic!("{problems:?}")).0
+}
+
+/// The answer to a question of a client: status and records, or the question to other servers.
+fn answer_for(snapshot: &Snapshot, source: &str, local: &str, name: &str, rtype: &str) -> Vec<String> {
+    let request = Request {
+        from: source.parse().unwrap(),
+        to: Some(local.parse().unwrap()),
+        via: None,
+        name: name.into(),
+        rtype: rtype.into(),
+        resolve: false,
+    };
+    of_manifest(snapshot, &Question::new(&request).unwrap(), 0).summary()
+}
+
+#[test]
+fn reverse_zones_end_with_autodefined_reverse_false_and_names_stay() {
+    let vpcs = |autodefined_reverse: Option<bool>| {
+        let mut vpcs = json!({"a": {"region": "us-east-1", "cidr_blocks": ["10.1.0.0/16", "2001:db8::/56"]}});
+        if let Some(value) = autodefined_reverse {
+            vpcs["a"]["autodefined_reverse"] = json!(value);
+        }
+        compiled(json!({"vpcs": vpcs}), Node::default())
+    };
+    let ask = |snapshot: &Snapshot, name: &str, rtype: &str| {
+        answer_for(snapshot, "10.1.0.7", "10.1.0.7", name, rtype).join("; ")
+    };
+    let ipv6 = format!("{}8.b.d.0.1.0.0.2.ip6.arpa", "0.".repeat(24));
+    for with in [vpcs(None), vpcs(Some(true))] {
+        assert!(ask(&with, "7.0.1.10.in-addr.arpa", "PTR").contains("ip-10-1-0-7.ec2.internal."));
+        for name in ["1.2.3.10.in-addr.arpa", "1.0.168.192.in-addr.arpa", &ipv6] {
+            assert_eq!(ask(&with, name, "PTR"), "NXDOMAIN", "{name}");
+        }
+    }
+    let without = vpcs(Some(false));
+    for name in
+        ["7.0.1.10.in-addr.arpa", "10.in-addr.arpa", "1.0.168.192.in-addr.arpa", "1.0.0.127.in-addr.arpa", &ipv6]
+    {
+        assert_eq!(ask(&without, name, "PTR"), "REFUSED", "{name}");
+    }
+    assert!(ask(&without, "ip-10-1-0-7.ec2.internal", "A").contains("10.1.0.7"));
+    for name in ["x.localdomain", "x.resolver.arpa", "x.home.arpa"] {
+        assert_eq!(ask(&without, name, "A"), "NXDOMAIN", "{name}");
+    }
+    let request = Request {
+        from: "10.1.0.7".parse().unwrap(),
+        to: None,
+        via: None,
+        name: "7.0.1.10.in-addr.arpa".into(),
+        rtype: "PTR".into(),
+        resolve: false,
+    };
+    let text = of_manifest(&without, &Question::new(&request).unwrap(), 0).to_text("");
+    assert!(text.contains("VPC a has no autodefined reverse zones: its `autodefined_reverse` is false"), "{text}");
+}
+
+/// Clients of an inbound endpoint with DNS64 get its prefix. A subnet's own DNS64 comes first.
+#[test]
+fn dns64_of_an_inbound_endpoint_uses_its_prefix() {
+    let endpoint = |ip: &str, more: serde_json::Value| {
+        let mut endpoint = json!({"direction": "INBOUND", "vpc_id": "a", "ip_addresses": [{"ip": ip}]});
+        endpoint.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        endpoint
+    };
+    let subnet = |block: &str, enable: bool| json!({"availability_zone_id": "az1", "cidr_blocks": [block], "enable_dns64": enable});
+    let snapshot = compiled(
+        json!({
+            "vpcs": {"a": {"region": "us-east-1", "cidr_blocks": ["10.1.0.0/16"], "subnets": {
+                "with": subnet("10.1.1.0/24", true), "without": subnet("10.1.2.0/24", false)}}},
+            "on_premises_networks": {"dc": {"cidr_blocks": ["192.168.0.0/16"], "vpc_ids": ["a"]}},
+            "resolver_endpoints": {
+                "plain": endpoint("10.1.0.51", json!({})),
+                "well": endpoint("10.1.0.52", json!({"dns64": true})),
+                "own": endpoint("10.1.0.53", json!({"dns64": true, "dns64_prefix": "2001:db8:1:2::/64"})),
+                "authority": endpoint("10.1.0.54", json!({"direction": "INBOUND_DELEGATION", "dns64": true})),
+            },
+            "private_hosted_zones": {"Z": {"name": "z.example", "vpc_ids": ["a"], "records": [
+                {"name": "four", "type": "A", "ttl": 60, "records": ["10.1.0.9"]},
+                {"name": "both", "type": "A", "ttl": 60, "records": ["10.1.0.9"]},
+                {"name": "both", "type": "AAAA", "ttl": 60, "records": ["2001:db8::9"]}]}},
+        }),
+        Node::default(),
+    );
+    let ask = |source: &str, local: &str, name: &str, rtype: &str| {
+        answer_for(&snapshot, source, local, name, rtype).join("; ")
+    };
+    for (source, local, expected) in [
+        ("192.168.0.7", "10.1.0.51", "no data"),
+        ("192.168.0.7", "10.1.0.52", "four.z.example. 60 AAAA 64:ff9b::a01:9"),
+        ("192.168.0.7", "10.1.0.53", "four.z.example. 60 AAAA 2001:db8:1:2:a:100:900:0"),
+        ("192.168.0.7", "10.1.0.54", "no data"),
+        ("10.1.2.7", "10.1.0.53", "four.z.example. 60 AAAA 2001:db8:1:2:a:100:900:0"),
+        ("10.1.1.7", "10.1.0.53", "four.z.example. 60 AAAA 64:ff9b::a01:9"),
+        ("10.1.1.7", "10.1.0.51", "four.z.example. 60 AAAA 64:ff9b::a01:9"),
+        ("10.1.2.7", "10.1.0.51", "no data"),
+        ("10.1.2.7", "10.9.9.9", "no data"),
+    ] {
+        assert_eq!(ask(source, local, "four.z.example", "AAAA"), expected, "{source} at {local}");
+        assert_eq!(ask(source, local, "both.z.example", "AAAA"), "both.z.example. 60 AAAA 2001:db8::9");
+    }
+    // A reverse name of a synthesised address leads to the name of the IPv4 address.
+    let reverse = |address: &str| {
+        let digits = format!("{:032x}", u128::from(address.parse::<std::net::Ipv6Addr>().unwrap()));
+        digits.chars().rev().map(|digit| format!("{digit}.")).collect::<String>() + "ip6.arpa"
+    };
+    let own = reverse("2001:db8:1:2:a:100:900:0");
+    let found = ask("192.168.0.7", "10.1.0.53", &own, "PTR");
+    assert!(found.contains("CNAME 9.0.1.10.in-addr.arpa.") && found.contains("ip-10-1-0-9.ec2.internal."), "{found}");
+    assert!(!ask("192.168.0.7", "10.1.0.52", &own, "PTR").contains("CNAME"), "it is no address of the prefix");
+    let broken = reverse("2001:db8:1:2:a:100:900:1");
+    assert_eq!(ask("192.168.0.7", "10.1.0.53", &broken, "PTR"), "NXDOMAIN");
+    assert_eq!(ask("192.168.0.7", "10.1.0.53", broken.split_once('.').unwrap().1, "PTR"), "no data");
+}
+
+/// Recursion without validation has entries of its own in the cache: those of queries with CD.
+#[test]
+fn recursion_is_asked_without_validation_for_vpcs_that_do_not_want_it() {
+    let snapshot = |is_validation_off: bool| {
+        let vpc = |block: &str, more: serde_json::Value| {
+            let mut vpc = json!({"region": "us-east-1", "cidr_blocks": [block]});
+            vpc.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            vpc
+        };
+        let internet = Some(Arc::new(Route::new(String::new(), [0].into(), Servers::Recursion)));
+        let manifest = json!({"vpcs": {
+            "default": vpc("10.1.0.0/16", json!({})),
+            "on": vpc("10.2.0.0/16", json!({"dnssec_validation": true})),
+            "off": vpc("10.3.0.0/16", json!({"dnssec_validation": false})),
+        }});
+        compiled(manifest, Node { internet, is_validation_off, ..Node::default() })
+    };
+    let ask = |snapshot: &Snapshot, source: [u8; 4], cd: bool| {
+        let client = Client { source: source.into(), port: 0, local: source.into(), transport: Transport::Udp };
+        let query =
+            [&[0, 7, 1, if cd { 0x10 } else { 0 }, 0, 1, 0, 0, 0, 0, 0, 0], &b"\x01x\0\0\x01\0\x01"[..]].concat();
+        match answer(snapshot, &(), &client, Moment { now: 0, draw: 0 }, &query, &mut [0; 512]) {
+            Outcome::Forward(question) => question.checking_disabled,
+            _ => panic!("{source:?} is not forwarded"),
+        }
+    };
+    for (is_validation_off, unvalidated) in [(false, [false, false, true]), (true, [true, false, true])] {
+        let snapshot = snapshot(is_validation_off);
+        for (octet, expected) in [1, 2, 3].into_iter().zip(unvalidated) {
+            assert_eq!(ask(&snapshot, [10, octet, 0, 7], false), expected, "10.{octet}.0.7 {is_validation_off}");
+            assert!(ask(&snapshot, [10, octet, 0, 7], true), "a query with CD is never validated");
+        }
+    }
+    // Targets get the CD bit of the query: they decide about validation themselves.
+    let mut node = Node { is_validation_off: true, ..Node::default() };
+    let targets = vec![Target::do53([192, 0, 2, 1].into())];
+    let servers = Servers::Targets { targets, sources: Vec::new(), trust_ad: false };
+    node.internet = Some(Arc::new(Route::new(String::new(), [0].into(), servers)));
+    let manifest = json!({"vpcs": {"a": {"region": "r", "cidr_blocks": ["10.1.0.0/16"], "dnssec_validation": true}}});
+    let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+    let (snapshot, warnings) = compile(&loaded, &Arc::new(node), None).unwrap();
+    assert!(!ask(&snapshot, [10, 1, 0, 7], false));
+    assert!(
+        warnings.iter().any(|warning| warning.field == "dnssec_validation" && warning.message.contains("no effect")),
+        "{warnings:?}"
+    );
 }

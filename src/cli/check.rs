@@ -4,7 +4,7 @@ use super::{CheckArguments, Format, print, report::report};
 use crate::{
     clock::now,
     config::{Config, ControlPlane, DEFAULT_FILE, Source},
-    control_plane::updates::Journals,
+    control_plane::{internet::Internet, updates::Journals},
     manifest::{
         Loaded, Loader, Manifest, Problem,
         check::check,
@@ -45,6 +45,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
                 problems.extend(config.warnings);
                 node.query_logs = Some(config.query_log.allowed());
                 node.health_allow.clone_from(&config.health.allow);
+                node.internet = Internet::new(&config, Vec::new()).read();
                 listen.extend(config.listen.into_iter().flatten().map(|listen| listen.address));
                 match config.control_plane.source() {
                     Source::Directory(directory) => Some(directory.to_path_buf()),

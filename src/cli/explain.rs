@@ -96,7 +96,9 @@ fn of_server_or_directory(arguments: &ExplainArguments, requests: &[Request], qu
 
 fn of_directory(directory: &Path, config: &Config, questions: &[Question], why: &str) -> Explained {
     let internet = Internet::new(config, Vec::new()).read();
-    let node = Arc::new(Node { internet, health_allow: config.health.allow.clone(), ..Node::default() });
+    let is_validation_off = config.internet_resolver.is_validation_off();
+    let health_allow = config.health.allow.clone();
+    let node = Arc::new(Node { internet, is_validation_off, health_allow, ..Node::default() });
     let overlays = config.state_directory.as_deref().and_then(|state| Journals::read(state).ok()).unwrap_or_default();
     let snapshot = check::examine_updated(directory, &[], &node, overlays).0.map_err(failed)?;
     let explanations = questions.iter().map(|question| of_manifest(&snapshot, question, now())).collect();

@@ -38,7 +38,7 @@ pub struct Recursion {
     pub root_hints: Option<PathBuf>,
     /// File with the trusted DNSKEY records. Default: those of the root zone.
     pub trust_anchor: Option<PathBuf>,
-    /// Whether answers are validated.
+    /// Whether answers are validated. `dnssec_validation` of a VPC takes precedence.
     pub dnssec: Dnssec,
     /// Networks whose servers may be asked although they are not on the Internet. Servers with
     /// private, loopback and other special addresses are not asked otherwise.
@@ -86,6 +86,11 @@ impl Default for InternetResolver {
 }
 
 impl InternetResolver {
+    /// Whether the node asks the authoritative servers itself, and does not validate their answers.
+    pub fn is_validation_off(&self) -> bool {
+        matches!(self, InternetResolver::Recursive(recursion) if recursion.dnssec == Dnssec::Off)
+    }
+
     /// Joins relative paths to the directory of the configuration file.
     pub(super) fn resolve_paths(&mut self, directory: &Path) {
         let paths: Vec<&mut PathBuf> = match self {

@@ -6,7 +6,7 @@ use crate::{
     clock::now,
     manifest::{
         Loaded, Manifest, Problem, Transferred, catalog,
-        check::Checked,
+        check::{Checked, protected_associations},
         collection::Served,
         connectivity::Connectivity,
         overlay::{Overlays, digest_with},
@@ -62,6 +62,7 @@ impl Current {
     ) -> Result<(Snapshot, Checked, Vec<Problem>), Vec<Problem>> {
         let started = Instant::now();
         let manifest = &presets::complete(&loaded.manifest, &previous.manifest);
+        let mut problems = protected_associations(&self.served.manifest, manifest);
         let checked = match previous.connectivity_of(manifest) {
             Some(connectivity) => {
                 let before = presets::complete(&self.served.manifest, &previous.manifest);
@@ -70,7 +71,10 @@ impl Current {
             None => Checked::new(manifest, &Connectivity::new(manifest), now()),
         };
         let loaded = complete(loaded, &self.transferred, previous);
-        let compiled = snapshot::compile_checked(&loaded, &self.node, Some(previous), checked.problems());
+        let compiled = snapshot::compile_checked(&loaded, &self.node, Some(previous), {
+            problems.extend(checked.problems());
+            problems
+        });
         self.counters.compile_seconds.set(started.elapsed().as_secs_f64());
         let (snapshot, problems) = compiled?;
         Ok((snapshot, checked, problems))

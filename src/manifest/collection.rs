@@ -6,7 +6,8 @@
 //! everything that the change does not touch.
 
 use super::{
-    Id, KINDS, Loaded, Location, Manifest, PrivateHostedZone, Problem, Resource, ZoneData, changes,
+    Change, Id, KINDS, Loaded, Location, Manifest, PrivateHostedZone, Problem, Resource, WithMetadata, ZoneData,
+    changes,
     digest::Digest,
     document::{self, Node, Span, SyntaxError, Value},
     kind_of,
@@ -352,7 +353,11 @@ impl Collection {
     /// The zones whose resource or master files changed since `old`.
     fn touched_zones(&self, manifest: &Manifest, aside: &Replacements, old: &Served) -> BTreeSet<Id> {
         let changed = changes(&old.manifest.private_hosted_zones, &manifest.private_hosted_zones);
-        let mut touched: BTreeSet<Id> = changed.into_iter().map(|change| change.id.clone()).collect();
+        let is_served_like = |change: &Change<PrivateHostedZone>| {
+            change.old.zip(change.new).is_some_and(|(old, new)| old.is_served_like(new))
+        };
+        let changed = changed.into_iter().filter(|change| !is_served_like(change));
+        let mut touched: BTreeSet<Id> = changed.map(|change| change.id.clone()).collect();
         touched.extend(old.read_again.iter().cloned());
         let files = changed_keys(&old.master_files, &self.master_files);
         if files.is_empty() && !old.has_older_zones && !has_zones(aside) {

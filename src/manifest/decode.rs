@@ -4,7 +4,10 @@
 //! until the end: every error is reported, and no value that is right is decoded twice. This takes
 //! linear time, whatever the number of errors.
 
-use super::document::{Node, Span, Step, Value, missing_blank_help, path_text};
+use super::{
+    aws_data::OPAQUE,
+    document::{Node, Span, Step, Value, missing_blank_help, path_text},
+};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{
@@ -28,7 +31,7 @@ pub struct ValueError {
 }
 
 /// Fields of the AWS API that zonal does not support.
-const UNSUPPORTED: &[&str] = &["cidr_routing_policy"];
+const UNSUPPORTED: &[&str] = &["cidr_routing_policy", "dns_threat_protection", "confidence_threshold"];
 
 /// The number of errors of one resource that are reported.
 const MAX_ERRORS: usize = 100;
@@ -429,8 +432,11 @@ impl<'de> Deserializer<'de> for Cursor<'de> {
         if self.node.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
+        match name {
+            OPAQUE => visitor.visit_newtype_struct(self.node.to_json()).map_err(<Error as de::Error>::custom),
+            _ => visitor.visit_newtype_struct(self),
+        }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

@@ -2,13 +2,14 @@
 
 use super::{
     Id,
+    aws_data::{AwsData, Tags},
     schema_patterns::{Address, PlainName},
     words::words,
 };
 use crate::wire::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 /// A health check, as in the Route 53 API. Every node checks by itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -77,6 +78,15 @@ pub struct HealthCheck {
     /// before the first report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_stale: Option<WhenStale>,
+    /// A name for people. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(default, skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 words! {

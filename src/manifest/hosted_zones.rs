@@ -1,10 +1,11 @@
 //! Private hosted zones, their record sets and aliases.
 
 use super::{
+    aws_data::{AwsData, Tags},
     primaries::{Catalog, NotifySource, Primary},
     routing_policies::{
-        AzAffinityRoutingPolicy, FailoverRoutingPolicy, GeolocationRoutingPolicy, GeoproximityRoutingPolicy,
-        LatencyRoutingPolicy, TransferPolicyRecords, WeightedRoutingPolicy,
+        AzAffinityRoutingPolicy, CidrRoutingPolicy, FailoverRoutingPolicy, GeolocationRoutingPolicy,
+        GeoproximityRoutingPolicy, LatencyRoutingPolicy, TransferPolicyRecords, WeightedRoutingPolicy,
     },
     schema_patterns::{DomainName, Owner, PlainName, RecordType},
     secondaries::{Access, Secondary},
@@ -13,6 +14,7 @@ use super::{
 use crate::wire::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A private hosted zone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +24,7 @@ pub struct PrivateHostedZone {
     #[schemars(with = "PlainName")]
     pub name: Name,
     /// The VPCs whose clients resolve names in the zone.
+    #[serde(default)]
     pub vpc_ids: Vec<Id>,
     /// Path of a master file (RFC 1035).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,6 +58,16 @@ pub struct PrivateHostedZone {
     /// Clients that can change the zone by dynamic updates (RFC 2136). Each needs a TSIG key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_update: Vec<Access>,
+    /// Whether every client resolves names in the zone. Everything else of a view, such as rules, private zones and endpoint
+    /// names, has precedence; the zone has precedence over the internet. A public zone has no VPCs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub public: bool,
+    /// Tags, by key. They change no answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(default, skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 impl PrivateHostedZone {
@@ -84,6 +97,9 @@ impl PrivateHostedZone {
             allow_transfer: Vec::new(),
             transfer_policy_records: None,
             allow_update: Vec::new(),
+            public: false,
+            tags: Tags::new(),
+            aws: AwsData::default(),
         }
     }
 }
@@ -140,6 +156,9 @@ pub struct ResourceRecordSet {
     /// Affinity to the client's Availability Zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub az_affinity_routing_policy: Option<AzAffinityRoutingPolicy>,
+    /// Routing by the client's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cidr_routing_policy: Option<CidrRoutingPolicy>,
     /// The health check of the record set. Without one, the record set is healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check_id: Option<Id>,

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 macro_rules! with_kinds {
     ($macro:ident) => {
         $macro! {
+            dhcp_options: DhcpOptions,
             vpcs: Vpc,
             vpc_peering_connections: VpcPeeringConnection,
             transit_gateways: TransitGateway,
@@ -25,6 +26,10 @@ macro_rules! with_kinds {
             forwarders: Forwarder,
             query_log_configs: QueryLogConfig,
             health_checks: HealthCheck,
+            cidr_collections: CidrCollection,
+            firewall_domain_lists: FirewallDomainList,
+            firewall_rule_groups: FirewallRuleGroup,
+            security_groups: SecurityGroup,
         }
     };
 }

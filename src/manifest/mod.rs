@@ -14,13 +14,16 @@
 //! A resource that did not change between two manifests is the same `Arc` in both, so that every
 //! later step can find the difference without a comparison.
 
+pub mod aws_data;
 pub mod catalog;
 pub mod check;
+pub mod cidr_collections;
 pub mod collection;
 pub mod connectivity;
 pub mod decode;
 pub mod digest;
 pub mod document;
+pub mod firewall;
 pub mod health_checks;
 pub mod hosted_zones;
 mod kinds;
@@ -38,10 +41,17 @@ pub mod routing_policies;
 pub(crate) mod schema_patterns;
 pub mod secondaries;
 pub mod transferred;
+pub mod transit_gateways;
 pub mod types;
 pub(crate) mod words;
 pub mod work;
 
+pub use aws_data::{AwsData, DhcpOptions, SecurityGroup, Tags, WithMetadata};
+pub use cidr_collections::CidrCollection;
+pub use firewall::{
+    BlockResponse, DomainSpecification, FirewallAction, FirewallDomainList, FirewallListFormat, FirewallListSource,
+    FirewallRule, FirewallRuleGroup, FirewallRuleGroupAssociation, OnMissing, QueryType, RedirectionAction,
+};
 pub use health_checks::{HealthCheck, HealthCheckType, InterfaceHealthCheck, ProbeType, WhenStale};
 pub use hosted_zones::{Alias, PrivateHostedZone, ResourceRecordSet};
 pub use kinds::{KINDS, Resource, ResourceChange, kind_of};
@@ -52,6 +62,7 @@ pub use query_log::{ClientAddress, LogDestination, LogFile, QueryLogConfig, Rcod
 pub use resources::{Change, Resources, changes, same_resources};
 pub use secondaries::{Access, Secondary};
 pub use transferred::Transferred;
+pub use transit_gateways::{Attachment, TransitGateway};
 pub use types::*;
 
 use crate::wire::Name;
@@ -108,4 +119,17 @@ pub struct Loaded {
     pub overlays: overlay::Overlays,
     /// A digest of all resources and records. It is equal on two nodes that have equal data.
     pub digest: [u8; 32],
+}
+
+/// Shares equal resources between two manifests, as loading does.
+#[cfg(test)]
+pub(crate) fn share_unchanged(new: &mut Manifest, old: &Manifest) {
+    for kind in KINDS {
+        old.each_of(kind, None, |id, resource| {
+            if new.resource(kind, id).as_ref() == Some(&resource) {
+                new.put(id, resource);
+            }
+            true
+        });
+    }
 }

@@ -17,7 +17,7 @@
 //! in the output of `describe-vpc-endpoint-services`. If a service differs, a resource with its
 //! name in `vpc_endpoint_services` overrides the preset.
 
-use super::{Id, Manifest, Vpc, VpcEndpoint, VpcEndpointService, VpcEndpointType, decode::suggestion};
+use super::{AwsData, Id, Manifest, Tags, Vpc, VpcEndpoint, VpcEndpointService, VpcEndpointType, decode::suggestion};
 use crate::wire::Name;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -345,6 +345,10 @@ pub fn service(preset: &str, region: &str, endpoint_type: VpcEndpointType) -> Op
         private_dns_names: private.map(|name| filled(name)).collect::<Option<_>>()?,
         private_dns_name_configuration: None,
         health_check: None,
+        service_id: None,
+        name: None,
+        tags: Tags::new(),
+        aws: AwsData::default(),
     };
     // The service name of Gateway endpoints has no prefix in China.
     let is_renamed = is_china && CHINA.contains(&name) && endpoint_type != VpcEndpointType::Gateway;

@@ -1,10 +1,15 @@
 //! Query logging configurations: which queries are logged, in which detail, and to which
 //! destination.
 
-use super::{Id, words::words};
+use super::{
+    Id,
+    aws_data::{AwsData, Tags},
+    words::words,
+};
 use crate::wire::codes::rcode::MNEMONICS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A query logging configuration, as in the Route 53 Resolver API.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +39,15 @@ pub struct QueryLogConfig {
     /// How much of the client's address is logged.
     #[serde(default, skip_serializing_if = "ClientAddress::is_full")]
     pub client_address: ClientAddress,
+    /// A name for people. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(default, skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 /// The destination of a log: exactly one of these. The node's configuration must permit

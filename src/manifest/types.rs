@@ -5,12 +5,16 @@
 
 use super::{
     Resources,
+    aws_data::{AwsData, DhcpOptions, SecurityGroup, Tags},
+    cidr_collections::CidrCollection,
+    firewall::{FirewallDomainList, FirewallRuleGroup},
     health_checks::{HealthCheck, InterfaceHealthCheck},
     hosted_zones::PrivateHostedZone,
     presets,
     query_log::QueryLogConfig,
     routing_policies::Coordinates,
     schema_patterns::{Address, Cidr, DomainName, Ipv4, Ipv6, PlainName, Time},
+    transit_gateways::TransitGateway,
     words::words,
 };
 use crate::wire::Name;
@@ -26,6 +30,8 @@ pub type Id = String;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Manifest {
+    /// DHCP option sets, by ID.
+    pub dhcp_options: Resources<DhcpOptions>,
     /// Virtual private clouds, by VPC ID.
     pub vpcs: Resources<Vpc>,
     /// Peering connections between two VPCs, by connection ID.
@@ -52,6 +58,14 @@ pub struct Manifest {
     pub query_log_configs: Resources<QueryLogConfig>,
     /// Health checks, by health check ID.
     pub health_checks: Resources<HealthCheck>,
+    /// CIDR collections for routing by the client's address, by collection ID.
+    pub cidr_collections: Resources<CidrCollection>,
+    /// Lists of domain names for DNS Firewall, by list ID.
+    pub firewall_domain_lists: Resources<FirewallDomainList>,
+    /// Groups of DNS Firewall rules, by group ID.
+    pub firewall_rule_groups: Resources<FirewallRuleGroup>,
+    /// Security groups, by group ID. zonal keeps them for AWS's API and enforces none.
+    pub security_groups: Resources<SecurityGroup>,
 }
 
 /// A virtual private cloud.
@@ -78,6 +92,14 @@ pub struct Vpc {
     /// names.
     #[serde(default = "yes")]
     pub enable_dns_hostnames: bool,
+    /// Whether the VPC has autodefined reverse zones: those of its addresses, of VPCs connected to it, and of RFC 6303. If
+    /// false, rules, private hosted zones and the internet resolver answer for reverse names. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autodefined_reverse: Option<bool>,
+    /// Whether zonal validates the answers for the VPC that come from its own recursion (DNSSEC). Default: `dnssec` of the
+    /// node's `internet_resolver`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dnssec_validation: Option<bool>,
     /// The AZ names of the account, with the AZ IDs that they stand for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub availability_zones: BTreeMap<String, Id>,
@@ -87,6 +109,22 @@ pub struct Vpc {
     /// The Route 53 Profile that is associated with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile_id: Option<Id>,
+    /// Whether zonal answers a query that DNS Firewall cannot judge, because a list is missing or has expired. If false, the
+    /// answer is SERVFAIL.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub firewall_fail_open: bool,
+    /// The DHCP options of its clients. zonal sends none; it warns if their name servers are not its entry points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp_options_id: Option<Id>,
+    /// A name for people. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(default, skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 /// A subnet of a VPC, in one Availability Zone.
@@ -101,6 +139,15 @@ pub struct Subnet {
     /// Whether zonal synthesizes AAAA records from A records (DNS64, RFC 6147).
     #[serde(default)]
     pub enable_dns64: bool,
+    /// A name for people. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(default, skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 /// A peering of two VPCs. It is not transitive.
@@ -116,6 +163,15 @@ pub struct VpcPeeringConnection {
     /// Whether each VPC resolves the autodefined names and PTR records of its peer.
     #[serde(default)]
     pub allow_remote_vpc_dns_resolution: bool,
+    /// A name for people. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(default, skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 words! {
@@ -135,47 +191,6 @@ words! {
     }
 }
 
-/// A Transit Gateway.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TransitGateway {
-    /// Its Region.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub region: String,
-    /// The attachments. Each reaches all others, unless route tables restrict that.
-    #[serde(default)]
-    pub attachments: Vec<Attachment>,
-}
-
-/// An attachment of a Transit Gateway: to exactly one of a VPC, an on-premises network and another
-/// gateway.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [
-    {"required": ["vpc_id"]}, {"required": ["on_premises_network_id"]}, {"required": ["transit_gateway_id"]},
-]))]
-pub struct Attachment {
-    /// The attached VPC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vpc_id: Option<Id>,
-    /// The attached on-premises network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_premises_network_id: Option<Id>,
-    /// The peered gateway.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transit_gateway_id: Option<Id>,
-    /// Whether autodefined names and PTR records resolve across the gateway.
-    #[serde(default = "yes")]
-    pub dns_support: bool,
-    /// The route table that the attachment is associated with; without it, the gateway's default
-    /// table.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub route_table: Option<String>,
-    /// The route tables that its routes go to; without it, the gateway's default table.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub propagates_to: Option<Vec<String>>,
-}
-
 /// A network outside the cloud.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -193,6 +208,15 @@ pub struct OnPremisesNetwork {
     /// The place of the network, for routing policies. Default: the Region of the VPC whose view answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coordinates: Option<Coordinates>,
+    /// A name for people. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(default, skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 /// A service that interface endpoints lead to.
@@ -216,6 +240,18 @@ pub struct VpcEndpointService {
     /// The health check of its endpoints' network interfaces. Default: zonal checks nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<InterfaceHealthCheck>,
+    /// The identifier of the service, as in `vpce-svc-0123456789abcdef0`. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_id: Option<Id>,
+    /// A name for people. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(default, skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 impl VpcEndpointService {
@@ -301,6 +337,15 @@ pub struct VpcEndpoint {
     /// The health check of the network interfaces. Default: that of the service; without one, zonal checks nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<InterfaceHealthCheck>,
+    /// A name for people. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(default, skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 words! {
@@ -391,6 +436,12 @@ pub struct NetworkInterface {
     /// Whether zonal answers with the interface's addresses.
     #[serde(default)]
     pub health: Health,
+    /// The identifier of the interface, as in `eni-0123456789abcdef0`. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_interface_id: Option<Id>,
+    /// The subnet of the interface. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet_id: Option<Id>,
 }
 
 words! {
@@ -418,6 +469,15 @@ pub struct ZonalShift {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+    /// A name for people. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(default, skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 /// A Resolver endpoint.
@@ -437,9 +497,25 @@ pub struct ResolverEndpoint {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<Cidr>")]
     pub allowed_cidr_blocks: Vec<IpNet>,
+    /// Whether clients of an INBOUND endpoint get synthesized AAAA records for names without AAAA records (DNS64, RFC 6147).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dns64: bool,
+    /// The prefix of synthesized addresses: /32, /40, /48, /56, /64 or /96 (RFC 6052). Default: `64:ff9b::/96`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Cidr>")]
+    pub dns64_prefix: Option<IpNet>,
     /// Addresses of the endpoint, at least one in each Availability Zone.
     #[schemars(length(min = 1))]
     pub ip_addresses: Vec<EndpointAddress>,
+    /// A name for people. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(default, skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 words! {
@@ -475,6 +551,12 @@ pub struct EndpointAddress {
     /// The AZ ID of the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability_zone_id: Option<Id>,
+    /// The identifier of the address, as in `rni-0123456789abcdef0`. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_id: Option<Id>,
+    /// The subnet of the address. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet_id: Option<Id>,
 }
 
 /// A Resolver rule for queries for a name and all names below it.
@@ -504,6 +586,15 @@ pub struct ResolverRule {
     /// Whether the rule is used. zonal lists a disabled rule but ignores it.
     #[serde(default = "yes")]
     pub enabled: bool,
+    /// A name for people. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(default, skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 words! {
@@ -556,6 +647,15 @@ pub struct Forwarder {
     /// The networks whose clients the forwarder can name. Default: its own network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub speaks_for: Vec<Id>,
+    /// A name for people. It changes no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(default, skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
 }
 
 words! {

@@ -30,7 +30,9 @@ pub fn node(config: &Config, internet: Option<Arc<Route>>) -> anyhow::Result<Nod
     let started = crate::clock::now() as u32;
     let query_logs = Some(config.query_log.allowed());
     let health_allow = config.health.allow.clone();
-    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), started, internet, query_logs, health_allow })
+    let is_validation_off = config.internet_resolver.is_validation_off();
+    let tcp_keepalive = keepalive(config);
+    Ok(Node { nsid, cookie_secrets, tcp_keepalive, started, internet, is_validation_off, query_logs, health_allow })
 }
 
 /// The idle time-out that answers by TCP tell clients, in units of 100 milliseconds (RFC 7828).

@@ -29,8 +29,8 @@ pub enum Autodefined {
     Reverse,
     /// `ip-10-1-0-5` and its like: addresses of the VPCs of this Region.
     Addresses(String),
-    /// CNAME records from the reverse names of IPv6 addresses in the DNS64 prefix to those of the IPv4 addresses in them
-    /// (RFC 6147, 5.3.1). No view has this zone: clients in subnets with DNS64 have it.
+    /// CNAME records from the reverse names of IPv6 addresses in the client's DNS64 prefix to those of the IPv4 addresses in
+    /// them (RFC 6147, 5.3.1). No view has this zone: clients with DNS64 have it.
     Translated,
 }
 
@@ -57,6 +57,23 @@ pub static LOCALLY_SERVED: LazyLock<NameMap<Autodefined>> = LazyLock::new(|| {
     map(zones)
 });
 
+/// [`LOCALLY_SERVED`] without reverse zones.
+static LOCALLY_SERVED_NAMES: LazyLock<NameMap<Autodefined>> =
+    LazyLock::new(|| map(["localdomain", "resolver.arpa"].map(|zone| (zone.into(), Autodefined::Empty)).into()));
+
+/// The zones that every resolver serves locally, with or without reverse zones.
+#[inline]
+pub fn locally_served(has_reverse: bool) -> &'static NameMap<Autodefined> {
+    if has_reverse { &LOCALLY_SERVED } else { &LOCALLY_SERVED_NAMES }
+}
+
+/// Makes all tables. Without this, the first query makes them.
+pub fn make_tables() {
+    LazyLock::force(&LOCALLY_SERVED);
+    LazyLock::force(&LOCALLY_SERVED_NAMES);
+    LazyLock::force(&SPECIAL_USE);
+}
+
 /// The zones of special-use names, which zonal never asks of other servers, also for VPCs without autodefined names: RFC 6761,
 /// RFC 7686, RFC 8375, RFC 9476, RFC 9665.
 pub static SPECIAL_USE: LazyLock<NameMap<Autodefined>> = LazyLock::new(|| {
@@ -81,8 +98,9 @@ pub fn domain(region: &str) -> String {
     }
 }
 
-/// The autodefined zones that only some views have: the domains of the Regions of `named`. All views have
-/// [`LOCALLY_SERVED`], and the [reverse zones](ReverseZones) of their VPCs.
+/// The autodefined zones that only some views have: the domains of the Regions of `named`. Views also have
+/// [locally served zones](locally_served) and, unless `autodefined_reverse` is false, the [reverse zones](ReverseZones) of
+/// their VPCs.
 pub fn autodefined(networks: &Networks, named: &[NetworkAt]) -> Arc<NameMap<Autodefined>> {
     let regions: BTreeSet<&String> =
         named.iter().filter_map(|network| networks.vpc(*network)).map(|vpc| &vpc.region).collect();

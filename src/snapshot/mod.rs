@@ -10,7 +10,9 @@
 
 pub mod aliases;
 pub mod autodefined;
+pub mod cidrs;
 pub mod endpoints;
+pub mod firewall;
 pub mod forwarders;
 pub mod health;
 pub mod names;
@@ -29,18 +31,15 @@ use crate::manifest::{
     Id, Loaded, Manifest, Problem, Transferred, catalog::OmittedMember, connectivity::Connectivity, same_resources,
 };
 use aliases::Aliases;
+use cidrs::CidrTables;
 use endpoints::{Azs, Endpoints, Renamed};
 use health::Targets;
 use ipnet::IpNet;
 use networks::Networks;
 use query_logs::{Allowed, QueryLogs};
-use routes::Route;
-use std::{
-    collections::BTreeSet,
-    net::IpAddr,
-    sync::{Arc, LazyLock},
-};
-use views::Views;
+use routes::{Route, Servers};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use views::{View, Views};
 use zone::Zone;
 use zones::Zones;
 
@@ -57,6 +56,8 @@ pub struct Node {
     pub started: u32,
     /// The route of the internet resolver, for names that no zone, rule or endpoint has; none: these names are REFUSED.
     pub internet: Option<Arc<Route>>,
+    /// The node's own recursion does not validate, except for VPCs with `dnssec_validation: true`.
+    pub is_validation_off: bool,
     /// The allowed destinations of query logs; none where no log is written, as in `zonal check`.
     pub query_logs: Option<Allowed>,
     /// Addresses that health checks may ask beside those of the manifest's networks.
@@ -75,6 +76,8 @@ pub struct Snapshot {
     pub node: Arc<Node>,
     /// The manifest that it was compiled from, without master files.
     pub manifest: Arc<Manifest>,
+    /// The manifest without changes of names, tags and other members that no answer depends on.
+    served: Arc<Manifest>,
     /// The copies of zones that zonal transfers from primaries.
     pub transferred: Transferred,
     /// The zones that catalogs list, and that zonal does not serve.
@@ -93,6 +96,8 @@ pub struct Snapshot {
     pub query_logs: Arc<QueryLogs>,
     /// The health targets, with their verdicts.
     pub health_targets: Targets,
+    /// The CIDR collections.
+    cidr_tables: CidrTables,
     aliases: Aliases,
     /// The serials of zones that secondaries copy, including zones that are deleted.
     pub serials: zones::Serials,
@@ -106,13 +111,7 @@ impl Snapshot {
 
     /// The connectivity of a manifest, if its networks are those of this snapshot.
     pub fn connectivity_of(&self, manifest: &Manifest) -> Option<&Connectivity> {
-        let (ours, theirs) = (&self.manifest, manifest);
-        let is_same = same_resources(&ours.vpcs, &theirs.vpcs)
-            && same_resources(&ours.vpc_peering_connections, &theirs.vpc_peering_connections)
-            && same_resources(&ours.transit_gateways, &theirs.transit_gateways)
-            && same_resources(&ours.on_premises_networks, &theirs.on_premises_networks)
-            && same_resources(&ours.resolver_endpoints, &theirs.resolver_endpoints)
-            && same_resources(&ours.forwarders, &theirs.forwarders);
+        let is_same = has_same_networks(&self.manifest, manifest) || has_same_networks(&self.served, manifest);
         is_same.then_some(&self.networks.connectivity)
     }
 
@@ -136,6 +135,7 @@ impl Snapshot {
             is_stale,
             node: self.node.clone(),
             manifest: self.manifest.clone(),
+            served: self.served.clone(),
             transferred: self.transferred.clone(),
             omitted_members: self.omitted_members.clone(),
             azs: self.azs.clone(),
@@ -145,6 +145,7 @@ impl Snapshot {
             zones: self.zones.clone(),
             query_logs: self.query_logs.clone(),
             health_targets: self.health_targets.clone(),
+            cidr_tables: self.cidr_tables.clone(),
             aliases: self.aliases.clone(),
             serials: self.serials.clone(),
         }
@@ -160,10 +161,26 @@ impl Snapshot {
         health::may_check(address, &self.networks, &self.node.health_allow)
     }
 
+    /// Whether answers of the node's own recursion are validated for the clients of a view.
+    #[inline]
+    pub fn validates(&self, view: &View) -> bool {
+        view.dnssec_validation.unwrap_or(!self.node.is_validation_off)
+    }
+
     /// The private hosted zones, by identifier.
     pub fn zones(&self) -> impl ExactSizeIterator<Item = &Arc<Zone>> {
         self.zones.iter()
     }
+}
+
+/// Whether two manifests share all networks, entry points and forwarders.
+fn has_same_networks(ours: &Manifest, theirs: &Manifest) -> bool {
+    same_resources(&ours.vpcs, &theirs.vpcs)
+        && same_resources(&ours.vpc_peering_connections, &theirs.vpc_peering_connections)
+        && same_resources(&ours.transit_gateways, &theirs.transit_gateways)
+        && same_resources(&ours.on_premises_networks, &theirs.on_premises_networks)
+        && same_resources(&ours.resolver_endpoints, &theirs.resolver_endpoints)
+        && same_resources(&ours.forwarders, &theirs.forwarders)
 }
 
 /// The result of a compilation: a snapshot and warnings, or errors and warnings.
@@ -193,6 +210,19 @@ pub fn compile_checked(
     }
 }
 
+/// Warns about `dnssec_validation: true` where the node has nothing to validate.
+fn without_recursion<'m>(manifest: &'m Manifest, node: &Node) -> impl Iterator<Item = Problem> + 'm {
+    let has_no_recursion = node.internet.as_ref().is_some_and(|route| route.servers != Servers::Recursion);
+    let vpcs = manifest.vpcs.iter().filter(move |(_, vpc)| has_no_recursion && vpc.dnssec_validation == Some(true));
+    vpcs.map(|(id, _)| {
+        let message = "the field has no effect: the internet resolver of this node forwards";
+        let mut problem = Problem::warning("vpcs", id, "dnssec_validation", message);
+        problem.help =
+            Some("set `internet_resolver: {recursive: true}` in zonal.yaml, or forward to a validating server".into());
+        problem
+    })
+}
+
 /// Compiles the views, or takes those of `previous` if nothing that they depend on has changed.
 fn compile_views(
     input: &views::Input,
@@ -207,13 +237,13 @@ fn compile_views(
     };
     if changed_zones.is_empty()
         && renamed.private().next().is_none()
-        && same_resources(&same.manifest.resolver_rules, &input.manifest.resolver_rules)
+        && same_resources(&same.served.resolver_rules, &input.manifest.resolver_rules)
     {
         return same.views.clone();
     }
     let before = views::Previous {
         views: &same.views,
-        manifest: &same.manifest,
+        manifest: &same.served,
         endpoints: &same.endpoints,
         zones: &same.zones,
         changed_zones,
@@ -229,15 +259,17 @@ fn compile_views(
 ///
 /// The problems, if there is an error among them.
 pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -> Compiled {
-    // Make the tables now, not with the first query.
-    LazyLock::force(&autodefined::LOCALLY_SERVED);
-    LazyLock::force(&autodefined::SPECIAL_USE);
-    let manifest = &loaded.manifest;
+    autodefined::make_tables();
+    let served = match previous {
+        Some(previous) => Arc::new(loaded.manifest.served_like(&previous.manifest, &previous.served)),
+        None => loaded.manifest.clone(),
+    };
+    let manifest = &served;
     let omitted = |member: &OmittedMember| {
         Problem::warning("private_hosted_zones", &member.catalog, "catalog", member.reason.clone())
     };
     let mut problems: Vec<Problem> = loaded.omitted_members.iter().map(omitted).collect();
-    let (mut zones, changed_zones, serials) = zones::recompile(loaded, node, previous, &mut problems);
+    let (mut zones, changed_zones, serials) = zones::recompile(loaded, manifest, node, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
     let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
     let networks = match same_networks {
@@ -254,18 +286,22 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         return Err(problems);
     }
     let health_targets = match previous {
-        Some(previous) => previous.health_targets.recompile(&previous.manifest, manifest),
+        Some(previous) => previous.health_targets.recompile(&previous.served, manifest),
         None => Targets::default().recompile(&Manifest::default(), manifest),
     };
-    zones.take_verdicts(&health_targets);
+    let cidr_tables = match previous {
+        Some(previous) => previous.cidr_tables.recompile(&previous.served, manifest),
+        None => CidrTables::default().recompile(&Manifest::default(), manifest),
+    };
+    zones.complete_groups(&health_targets, &cidr_tables);
     problems.extend(health::outside(&health_targets, &networks, &node.health_allow));
     let (endpoints, renamed) = match previous {
-        Some(previous) => previous.endpoints.recompile(&previous.manifest, manifest, &health_targets, &mut azs),
+        Some(previous) => previous.endpoints.recompile(&previous.served, manifest, &health_targets, &mut azs),
         None => Endpoints::default().recompile(&Manifest::default(), manifest, &health_targets, &mut azs),
     };
     let aliases = previous.map(|previous| previous.aliases.clone()).unwrap_or_default();
     let same_services = previous.is_some_and(|previous| {
-        same_resources(&previous.manifest.vpc_endpoint_services, &manifest.vpc_endpoint_services)
+        same_resources(&previous.served.vpc_endpoint_services, &manifest.vpc_endpoint_services)
     });
     let old_zones = previous.map(|previous| &previous.zones);
     let is_renamed = !renamed.is_empty() || !same_services;
@@ -276,9 +312,10 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     }
     let input = views::Input { manifest, networks: &networks, endpoints: &endpoints, zones: &zones };
     let views = compile_views(&input, previous, same_networks.is_some(), &changed_zones, &renamed);
+    problems.extend(without_recursion(manifest, node));
     problems.extend(node.query_logs.iter().flat_map(|allowed| query_logs::warnings(manifest, allowed)));
     let same_logs = same_networks
-        .filter(|previous| same_resources(&previous.manifest.query_log_configs, &manifest.query_log_configs));
+        .filter(|previous| same_resources(&previous.served.query_log_configs, &manifest.query_log_configs));
     let query_logs = match same_logs {
         Some(previous) => previous.query_logs.clone(),
         None => Arc::new(QueryLogs::compile(manifest, &networks, &views, node.query_logs.as_ref(), previous)),
@@ -288,7 +325,8 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         digest: loaded.digest,
         is_stale: false,
         node: node.clone(),
-        manifest: manifest.clone(),
+        manifest: loaded.manifest.clone(),
+        served: served.clone(),
         transferred: loaded.transferred.clone(),
         omitted_members: loaded.omitted_members.clone(),
         azs,
@@ -298,6 +336,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         zones,
         query_logs,
         health_targets,
+        cidr_tables,
         aliases,
         serials,
     };

@@ -6,9 +6,12 @@ use super::{
     endpoints::{Az, Azs},
     forwarders::Forwarders,
 };
-use crate::manifest::{
-    Direction, Id, Manifest, Protocol, Vpc,
-    connectivity::{Connectivity, Network, ReachKey},
+use crate::{
+    manifest::{
+        Direction, Id, Manifest, Protocol, ResolverEndpoint, Vpc,
+        connectivity::{Connectivity, Network, ReachKey},
+    },
+    wire::dns64::{Dns64Prefix, WELL_KNOWN},
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
@@ -97,6 +100,8 @@ pub struct EntryPoint {
     pub allowed: Option<Vec<IpNet>>,
     /// Its index into [`Networks::entry_point_labels`], the same in all later snapshots; none for a VPC's resolver address.
     pub slot: Option<u32>,
+    /// The prefix of AAAA records that its clients get; none if it does not synthesise them.
+    dns64: Option<Dns64Prefix>,
     /// The protocols that an inbound endpoint serves.
     protocols: Vec<Protocol>,
     /// The networks connected to its VPC. The VPC itself may be among them.
@@ -306,9 +311,17 @@ impl Networks {
             let Some(network) = self.vpc_at(id) else { continue };
             for address in &vpc.resolver_addresses {
                 let (id, path, neighbours) = (id.clone(), ClientPath::InVpc, neighbours.of(self, network));
-                let (allowed, protocols) = (None, Vec::new());
-                let entry_point =
-                    EntryPoint { id, path, vpc: network, az: None, allowed, slot: None, protocols, neighbours };
+                let entry_point = EntryPoint {
+                    id,
+                    path,
+                    vpc: network,
+                    az: None,
+                    allowed: None,
+                    slot: None,
+                    dns64: None,
+                    protocols: Vec::new(),
+                    neighbours,
+                };
                 entry_points.insert(*address, entry_point);
             }
         }
@@ -332,6 +345,7 @@ impl Networks {
                     az: address.availability_zone_id.as_ref().map(|az| azs.number(az)),
                     allowed: (!allowed.is_empty()).then(|| IpNet::aggregate(allowed)),
                     slot: Some(slot),
+                    dns64: dns64_prefix(endpoint),
                     protocols: endpoint.protocols.clone(),
                     neighbours: neighbours.of(self, vpc),
                 };
@@ -359,6 +373,12 @@ impl Networks {
     /// The VPC at an index; none for an on-premises network.
     pub fn vpc(&self, at: NetworkAt) -> Option<&Vpc> {
         self.info(at).vpc.as_deref()
+    }
+
+    /// Whether records are synthesised for some client by DNS64.
+    pub fn have_dns64(&self) -> bool {
+        let mut entry_points = self.entry_points.values();
+        self.subnets.iter().any(|subnet| subnet.dns64) || entry_points.any(|entry_point| entry_point.dns64.is_some())
     }
 
     /// All networks that contain an address, the longest prefix first.
@@ -497,10 +517,32 @@ fn members_of(wider: &[Member], own: &[(IpNet, Member)]) -> Box<[Member]> {
     all.filter_map(|network| Some(Member { network, subnet: subnets.remove(&network)? })).collect()
 }
 
+/// The DNS64 prefix of an inbound endpoint. None if its clients get no synthesised records.
+fn dns64_prefix(endpoint: &ResolverEndpoint) -> Option<Dns64Prefix> {
+    if !endpoint.dns64 || endpoint.direction != Direction::Inbound {
+        return None;
+    }
+    match endpoint.dns64_prefix {
+        None => Some(WELL_KNOWN),
+        Some(IpNet::V6(net)) => Dns64Prefix::new(net),
+        Some(IpNet::V4(_)) => None,
+    }
+}
+
 /// The key of a view: the VPC, the path, and the client's own network on an inbound path.
 pub type ViewKey = (NetworkAt, ClientPath, Option<NetworkAt>);
 
-impl MatchedClient<'_> {
+impl<'n> MatchedClient<'n> {
+    /// The prefix of the AAAA records that are synthesised for the client: that of its subnet, or else that of the inbound
+    /// endpoint. None if no records are synthesised.
+    #[inline]
+    pub fn dns64(&self, networks: &Networks) -> Option<&'n Dns64Prefix> {
+        match self.subnet {
+            Some(subnet) if networks.subnets[subnet as usize].dns64 => Some(&WELL_KNOWN),
+            _ => self.entry_point?.dns64.as_ref(),
+        }
+    }
+
     /// The key of the client's view.
     pub fn view(&self) -> ViewKey {
         match self.path {

@@ -9,8 +9,10 @@
 //!      -> autodefined  domains of the Regions that it has address names of
 //! ```
 //!
+//! All views have the public hosted zones, below everything else that they have.
+//!
 //! All views have the names of [`LOCALLY_SERVED`](super::autodefined::LOCALLY_SERVED), unless their VPC has disabled
-//! autodefined names, and the public names of all endpoints.
+//! autodefined names or reverse zones, and the public names of all endpoints.
 
 mod compile;
 mod policies;
@@ -55,6 +57,10 @@ pub struct View {
     shared: u32,
     /// Autodefined zones beside the locally served ones; none if the VPC has disabled all of them.
     pub autodefined: Option<Arc<NameMap<Autodefined>>>,
+    /// It has autodefined reverse zones, unless its VPC has disabled all autodefined names.
+    pub has_reverse: bool,
+    /// Whether answers of the node's own recursion are validated for its clients; none: as the node does by default.
+    pub dnssec_validation: Option<bool>,
     /// The VPCs whose addresses have autodefined names in this view, in order.
     pub named: Arc<[NetworkAt]>,
 }
@@ -82,12 +88,14 @@ struct Shared {
 pub struct Differences {
     /// All names at which at least one view has a rule, zone or name of its own.
     pub names: NameMap<()>,
-    /// Some views have the locally served zones, and others do not.
+    /// Some views have all locally served zones, and others have none or have no reverse zones.
     pub locally_served: bool,
-    /// Some subnet has `enable_dns64`.
+    /// Some subnet or inbound endpoint has DNS64.
     pub dns64: bool,
     /// Some views have DELEGATE rules, which follow referrals of the internet resolver.
     pub delegates: bool,
+    /// Answers of the node's own recursion are validated for some views, and not for others.
+    pub validation: bool,
 }
 
 /// All views. A copy shares what does not change.
@@ -103,6 +111,8 @@ pub struct Views {
     /// The rules and zones of each VPC, by the index of the VPC.
     policies: Slots<Arc<Policies>>,
     shared: Slots<Arc<Shared>>,
+    /// The numbers of the public hosted zones, by name.
+    public: Arc<NameMap<u32>>,
     /// The differences between them; none if no forwarder names its clients by a prefix.
     pub differences: Option<Arc<Differences>>,
     /// The labels of all views of this process, by slot.
@@ -135,6 +145,12 @@ impl Views {
     #[inline]
     pub fn shared(&self, view: &View) -> Option<&NameMap<PrivateName>> {
         self.shared.get(view.shared).map(|shared| &shared.names)
+    }
+
+    /// The numbers of the public hosted zones, which all views have, by name.
+    #[inline]
+    pub fn public_zones(&self) -> &NameMap<u32> {
+        &self.public
     }
 
     /// The number under which the cache keeps the answers of a route for a view. VPCs with different DELEGATE rules have

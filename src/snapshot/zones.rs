@@ -2,11 +2,12 @@
 
 use super::{
     Node, Snapshot,
+    cidrs::CidrTables,
     health::Targets,
     slots::{Numbers, Slots},
     zone::{self, Serial, Zone},
 };
-use crate::manifest::{Id, Loaded, Problem, ZoneData, changes};
+use crate::manifest::{Id, Loaded, Manifest, Problem, ZoneData, changes};
 use imbl::OrdSet;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,10 +54,10 @@ impl Zones {
         self.numbers.iter().filter_map(|number| Some((number, &**self.get(number)?)))
     }
 
-    /// Gives the members of routing policies the verdicts of their health checks.
-    pub(super) fn take_verdicts(&mut self, targets: &Targets) {
+    /// Gives routing policies the verdicts of their health checks, and the tables of their CIDR collections.
+    pub(super) fn complete_groups(&mut self, targets: &Targets, cidrs: &CidrTables) {
         let grouped = self.grouped.iter().filter_map(|id| Some((self.numbers.get(id)?, id)));
-        let changed = grouped.filter_map(|(number, _)| Some((number, self.get(number)?.with_verdicts(targets)?)));
+        let changed = grouped.filter_map(|(number, _)| Some((number, self.get(number)?.with_groups(targets, cidrs)?)));
         for (number, zone) in changed.collect::<Vec<_>>() {
             self.list.set(number, Some(Arc::new(zone)));
         }
@@ -88,9 +89,10 @@ impl Zones {
 /// The last serial of each zone that secondaries copy, by its identifier.
 pub type Serials = Arc<BTreeMap<Id, Serial>>;
 
-/// Compiles the zones that a change may concern. Returns all zones, the identifiers of the changed ones, and the serials.
+/// Compiles the zones of `manifest` that a change may concern; `loaded` has their records. Returns all zones, the identifiers of the changed ones, and the serials.
 pub(super) fn recompile(
     loaded: &Loaded,
+    manifest: &Manifest,
     node: &Node,
     previous: Option<&Snapshot>,
     problems: &mut Vec<Problem>,
@@ -100,8 +102,8 @@ pub(super) fn recompile(
     let mut changed = BTreeSet::new();
     let old_zones = zones.clone();
     let mut jobs: Vec<zone::Job> = Vec::new();
-    for id in touched(loaded, previous) {
-        let Some((id, source)) = loaded.manifest.private_hosted_zones.get_key_value(&id) else {
+    for id in touched(loaded, manifest, previous) {
+        let Some((id, source)) = manifest.private_hosted_zones.get_key_value(&id) else {
             zones.set(&id, None);
             changed.insert(id);
             continue;
@@ -161,10 +163,10 @@ pub(super) fn recompile(
 }
 
 /// The zones that a change may concern.
-fn touched(loaded: &Loaded, previous: Option<&Snapshot>) -> BTreeSet<Id> {
+fn touched(loaded: &Loaded, manifest: &Manifest, previous: Option<&Snapshot>) -> BTreeSet<Id> {
     let nothing = Default::default();
-    let before = previous.map_or(&nothing, |previous| &previous.manifest.private_hosted_zones);
-    let resources = changes(before, &loaded.manifest.private_hosted_zones);
+    let before = previous.map_or(&nothing, |previous| &previous.served.private_hosted_zones);
+    let resources = changes(before, &manifest.private_hosted_zones);
     let mut touched: BTreeSet<Id> = resources.into_iter().map(|change| change.id.clone()).collect();
     let read = loaded.zone_data.iter().filter(|(_, data)| matches!(data, ZoneData::Read(_)));
     let updated = previous.into_iter().flat_map(|previous| &previous.zones.overlaid);
@@ -172,7 +174,7 @@ fn touched(loaded: &Loaded, previous: Option<&Snapshot>) -> BTreeSet<Id> {
     let all = read.map(|(id, _)| id).chain(loaded.overlays.keys()).chain(updated);
     touched.extend(all.chain(loaded.transferred.keys()).chain(transferred).cloned());
     touched.retain(|id| {
-        loaded.manifest.private_hosted_zones.contains_key(id)
+        manifest.private_hosted_zones.contains_key(id)
             || previous.is_some_and(|previous| previous.zones.of(id).is_some())
     });
     touched

@@ -13,7 +13,7 @@ use crate::{
     clock::{random_seed, seconds},
     control_plane::{Message, change::ZoneTransfer},
     manifest::{
-        Id, Primary, PrivateHostedZone, Problem, Resources, catalog, changes,
+        Id, Primary, PrivateHostedZone, Problem, Resources, WithMetadata, catalog, changes,
         transferred::{Content, ZoneCopy},
     },
     snapshot::Snapshot,
@@ -243,7 +243,7 @@ fn start_and_stop_tasks(
             continue;
         };
         let before = zones.by_id.get(id).map(|(zone, _)| zone.clone());
-        if before.as_ref().is_some_and(|zone| zone.source == *source) {
+        if before.as_ref().is_some_and(|zone| zone.source == *source || zone.source.is_served_like(source)) {
             continue;
         }
         let copy = snapshot.transferred.get(id).cloned();

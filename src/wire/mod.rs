@@ -6,6 +6,7 @@
 //! octets are.
 
 pub mod codes;
+pub mod dns64;
 pub mod message;
 pub mod name;
 pub mod proxy;

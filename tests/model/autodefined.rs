@@ -27,13 +27,17 @@ impl World {
         if !self.manifest.vpcs[&who.vpc].enable_dns_hostnames {
             return zones;
         }
-        zones.push(name("10.in-addr.arpa"));
+        let has_reverse = self.manifest.vpcs[&who.vpc].autodefined_reverse != Some(false);
+        if has_reverse {
+            zones.push(name("10.in-addr.arpa"));
+        }
         for vpc in self.named_vpcs(who) {
             zones.push(match &*vpc.region {
                 "us-east-1" => name("ec2.internal"),
                 other => name(&format!("{other}.compute.internal")),
             });
-            for block in vpc.cidr_blocks.iter().filter(|_| of.last().is_some_and(|top| top == "arpa")) {
+            let is_reverse = has_reverse && of.last().is_some_and(|top| top == "arpa");
+            for block in vpc.cidr_blocks.iter().filter(|_| is_reverse) {
                 // The block in pieces of whole octets, or half octets.
                 let (step, len) =
                     if block.addr().is_ipv4() { (8, block.prefix_len()) } else { (4, block.prefix_len()) };

@@ -102,7 +102,7 @@ fn networks(dice: &mut Dice, manifest: &mut Manifest) {
         let entry_points = if dice.percent(70) { vec![format!("127.0.{number}.2")] } else { Vec::new() };
         let value = json!({"owner_id": "1", "region": region, "cidr_blocks": blocks, "resolver_addresses": entry_points,
             "enable_dns_support": !dice.percent(5), "enable_dns_hostnames": !dice.percent(8),
-            "availability_zones": az_names, "subnets": subnets});
+            "autodefined_reverse": !dice.percent(15), "availability_zones": az_names, "subnets": subnets});
         add(&mut manifest.vpcs, format!("vpc-{}", ['a', 'b', 'c', 'd', 'e'][number]), value);
     }
     let first = &manifest.vpcs["vpc-a"].cidr_blocks[0];

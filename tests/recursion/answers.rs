@@ -172,6 +172,20 @@ fn through_a_root_of_our_own() {
             &[],
             &["dname.signed.test. DNAME sub.www2.signed.test.", "z.dname.signed.test. CNAME z.sub.www2.signed.test."],
         ),
+        // A chain that returns to one of its names has no answer, whichever zones it leads through.
+        ("itself.signed.test", "SERVFAIL", false, &[0], &[]),
+        ("itself.signed.test CNAME", "NOERROR", true, &[], &["itself.signed.test. CNAME itself.signed.test."]),
+        ("itself.plain.test", "SERVFAIL", false, &[0], &[]),
+        ("loop1.signed.test", "SERVFAIL", false, &[0], &[]),
+        ("loop1.signed.test +cdflag", "SERVFAIL", false, &[0], &[]),
+        ("loop1.nsec3.test +dnssec", "SERVFAIL", false, &[0], &[]),
+        ("loop2.plain.test AAAA", "SERVFAIL", false, &[0], &[]),
+        ("across1.signed.test", "SERVFAIL", false, &[0], &[]),
+        ("across2.plain.test", "SERVFAIL", false, &[0], &[]),
+        ("x.round.signed.test", "SERVFAIL", false, &[0], &[]),
+        ("x.deeper.signed.test", "SERVFAIL", false, &[22], &[]),
+        ("back.signed.test", "SERVFAIL", false, &[0], &[]),
+        ("back.corp.internal", "SERVFAIL", false, &[0], &[]),
         // Private zones override the internet, also below signed zones and at the end of foreign
         // CNAME chains.
         ("db.corp.signed.test", "NOERROR", false, &[], &["db.corp.signed.test. A 10.1.0.99"]),

@@ -16,7 +16,7 @@ use super::{
     trace::CacheState,
 };
 use crate::{
-    snapshot::{Snapshot, endpoints::EndpointName, zone::Zone},
+    snapshot::{Snapshot, endpoints::EndpointName, views::View, zone::Zone},
     wire::{name::name_text, query::LookupName},
 };
 
@@ -39,9 +39,16 @@ pub fn cuts(context: &Context, name: &LookupName) -> Vec<String> {
         found.push((at.skip, format!("{what} ({})", name_text(name.suffix(at.skip)))));
         position = at.next();
     }
+    let is_reverse =
+        [&b"\x07in-addr\x04arpa\0"[..], b"\x03ip6\x04arpa\0"].iter().any(|tree| name.wire().ends_with(tree));
+    let reverse = (is_reverse && !view.has_reverse && view.autodefined.is_some()).then(|| {
+        let vpc = snapshot.networks.info(view.vpc).network.id();
+        format!("VPC {vpc} has no autodefined reverse zones: its `autodefined_reverse` is false")
+    });
     let name = name_text(name.wire());
     let Some((skip, first)) = found.first() else {
-        return vec![format!("{name} matches no rule, zone, endpoint name or autodefined name of the view")];
+        let none = format!("{name} matches no rule, zone, endpoint name or autodefined name of the view");
+        return [none].into_iter().chain(reverse).collect();
     };
     let others: Vec<&str> = found[1..].iter().map(|(_, text)| text.as_str()).collect();
     let why = match found.get(1) {
@@ -55,12 +62,23 @@ pub fn cuts(context: &Context, name: &LookupName) -> Vec<String> {
     if !others.is_empty() {
         lines.push(format!("weaker matches: {}", others.join(", then ")));
     }
+    lines.extend(reverse);
     lines
 }
 
 /// The zone that is searched.
 pub fn zone(zone: &Zone) -> String {
-    format!("private hosted zone {} ({}) is searched", zone.id, name_text(&zone.apex))
+    let kind = if zone.source.public { "public" } else { "private" };
+    format!("{kind} hosted zone {} ({}) is searched", zone.id, name_text(&zone.apex))
+}
+
+/// The reason why answers of the node's own recursion are not validated for a view.
+pub fn unvalidated(snapshot: &Snapshot, view: &View) -> String {
+    let vpc = snapshot.networks.info(view.vpc).network.id();
+    match view.dnssec_validation {
+        Some(_) => format!("`dnssec_validation` of VPC {vpc} is false: the answer is not validated"),
+        None => "`dnssec` of the internet resolver is off: the answer is not validated".into(),
+    }
 }
 
 /// The identifier of the endpoint that a name belongs to; `-` if there is none.

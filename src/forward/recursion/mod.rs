@@ -36,7 +36,7 @@ use super::{
 use crate::{
     answer::known::{Entry, Key, Question},
     clock::now,
-    config::{self, Dnssec},
+    config,
     snapshot::routes::RouteId,
     wire::codes::ede,
 };
@@ -65,20 +65,19 @@ pub struct Recursion {
     lanes: Lanes,
     seeker: ArcSwap<Seeker>,
     options: Options,
-    /// Trust anchors. `None` if the configuration turns validation off.
-    anchors: Option<Anchors>,
+    anchors: Anchors,
 }
 
 /// A resolver with its caches, and the validator of its responses.
 struct Seeker {
     resolver: Arc<Resolver>,
-    validator: Option<Validator<Arc<Resolver>>>,
+    validator: Validator<Arc<Resolver>>,
 }
 
 impl Seeker {
-    fn new(options: &Options, anchors: Option<&Anchors>) -> anyhow::Result<Seeker> {
+    fn new(options: &Options, anchors: &Anchors) -> anyhow::Result<Seeker> {
         let resolver = Resolver::new(options)?;
-        let validator = anchors.map(|anchors| Validator::new(resolver.clone(), anchors.clone()));
+        let validator = Validator::new(resolver.clone(), anchors.clone());
         Ok(Seeker { resolver, validator })
     }
 
@@ -94,10 +93,10 @@ impl Seeker {
         if !budget.take_link() {
             return Err(failure(ede::NO_REACHABLE_AUTHORITY, &"the name leads to too many other names"));
         }
-        let Some(validator) = self.validator.as_ref().filter(|_| !checking_disabled) else {
+        if checking_disabled {
             let said = self.resolver.ask(&query.name, query.query_type, &[], budget).await?;
             return Ok((Message::clone(&said.message), false));
-        };
+        }
         let mut avoided: Vec<IpAddr> = Vec::new();
         let mut unproven: Option<Unproven> = None;
         loop {
@@ -106,7 +105,7 @@ impl Seeker {
                 Err(failure) => return Err(unproven.map_or(failure, Failure::from)),
             };
             let mut message = Message::clone(&said.message);
-            match validator.validate(query, &mut message, budget).await {
+            match self.validator.validate(query, &mut message, budget).await {
                 Ok(proof) => return Ok((message, proof == Proof::Secure)),
                 // Another server of the zone may have the missing or correct records.
                 Err(error) => match said.server {
@@ -135,15 +134,14 @@ impl Recursion {
             Some(file) => trust_anchor(file).context("check `internet_resolver.trust_anchor`")?,
             None => hints::root_keys(),
         };
-        let anchors = (config.dnssec == Dnssec::Validate).then_some(anchors);
         let options = Options { roots, allow_servers: config.allow_servers.clone() };
-        let seeker = ArcSwap::from_pointee(Seeker::new(&options, anchors.as_ref())?);
+        let seeker = ArcSwap::from_pointee(Seeker::new(&options, &anchors)?);
         Ok(Recursion { lanes: Lanes::new()?, seeker, options, anchors })
     }
 
     /// Drops all cached responses, servers and keys.
     pub fn forget(&self) {
-        match Seeker::new(&self.options, self.anchors.as_ref()) {
+        match Seeker::new(&self.options, &self.anchors) {
             Ok(seeker) => self.seeker.store(Arc::new(seeker)),
             Err(error) => {
                 let error = format!("{error:#}");

@@ -5,7 +5,10 @@
 //! report the same problems in the same order as a full check.
 
 mod blocks;
+mod cidr_collections;
+mod dhcp;
 mod endpoints;
+mod firewall;
 #[cfg(test)]
 mod follow_tests;
 mod health_checks;
@@ -29,6 +32,7 @@ use super::{
 };
 use crate::wire::Name;
 use blocks::{Blocks, VpcIndex, list};
+pub use firewall::protected_associations;
 use imbl::{OrdMap, OrdSet};
 use ipnet::IpNet;
 use std::{
@@ -64,6 +68,8 @@ pub struct Checked {
     forwarders: Arc<[Problem]>,
     query_logs: Arc<[Problem]>,
     health_checks: Arc<[Problem]>,
+    cidr_collections: Arc<[Problem]>,
+    firewall: Arc<[Problem]>,
     shadowed: Arc<[Problem]>,
     index: Index,
 }
@@ -109,6 +115,10 @@ impl Checked {
         let query_logs = checker.found();
         checker.health_checks();
         let health_checks = checker.found();
+        checker.cidr_collections();
+        let cidr_collections = checker.found();
+        checker.firewall();
+        let firewall = checker.found();
         checker.shadowed(&index);
         let shadowed = checker.found();
         Checked {
@@ -123,6 +133,8 @@ impl Checked {
             forwarders,
             query_logs,
             health_checks,
+            cidr_collections,
+            firewall,
             shadowed,
             index,
         }
@@ -148,6 +160,7 @@ impl Checked {
         let zones = changes(&old.private_hosted_zones, &manifest.private_hosted_zones);
         if !same_networks(old, manifest)
             || !same_resources(&old.health_checks, &manifest.health_checks)
+            || !same_resources(&old.cidr_collections, &manifest.cidr_collections)
             || endpoints.len() > MAX_CHANGES
             || zones.len() > MAX_CHANGES
         {
@@ -195,6 +208,14 @@ impl Checked {
             checker.health_checks();
             this.health_checks = checker.found();
         }
+        let changes_names = !same_services || !endpoints.is_empty() || !zones.is_empty();
+        if !same_resources(&old.firewall_domain_lists, &manifest.firewall_domain_lists)
+            || !same_resources(&old.firewall_rule_groups, &manifest.firewall_rule_groups)
+            || changes_names && !manifest.firewall_rule_groups.is_empty()
+        {
+            checker.firewall();
+            this.firewall = checker.found();
+        }
         if !same_services || !same_rules || !endpoints.is_empty() || zones.iter().any(zones::changes_shadowing) {
             checker.shadowed(&this.index);
             this.shadowed = checker.found();
@@ -205,7 +226,11 @@ impl Checked {
     fn all(&self) -> impl Iterator<Item = &Problem> {
         let first = [&self.networks, &self.services, &self.endpoints, &self.shifts, &self.zones];
         let more = [&self.resolver_endpoints, &self.rules, &self.loops, &self.forwarders, &self.query_logs];
-        first.into_iter().chain(more).chain([&self.health_checks, &self.shadowed]).flat_map(|found| found.iter())
+        first
+            .into_iter()
+            .chain(more)
+            .chain([&self.health_checks, &self.cidr_collections, &self.firewall, &self.shadowed])
+            .flat_map(|found| found.iter())
     }
 
     /// All problems, in the order of the checks.
@@ -267,6 +292,7 @@ fn merged(old: &[Problem], new: &[Problem], is_kept: impl Fn(&Id) -> bool) -> Ar
 /// Whether two manifests share all networks and entry points.
 fn same_networks(a: &Manifest, b: &Manifest) -> bool {
     same_resources(&a.vpcs, &b.vpcs)
+        && same_resources(&a.dhcp_options, &b.dhcp_options)
         && same_resources(&a.vpc_peering_connections, &b.vpc_peering_connections)
         && same_resources(&a.transit_gateways, &b.transit_gateways)
         && same_resources(&a.on_premises_networks, &b.on_premises_networks)

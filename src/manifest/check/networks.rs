@@ -3,8 +3,11 @@
 
 use super::routing_policies::is_on_earth;
 use super::{Checker, Seen, is_label, list, regions::is_other_region};
-use crate::manifest::{Direction, Vpc};
+use crate::manifest::{Direction, Vpc, connectivity::Network};
 use std::{collections::BTreeMap, collections::BTreeSet, net::IpAddr};
+
+/// The number of networks that contain a resolver address beyond which zonal does not warn.
+const MAX_HOLDERS: usize = 64;
 
 /// The addresses of the resolver that are the same in every VPC.
 const LINK_LOCAL: [&str; 2] = ["169.254.169.253", "fd00:ec2::253"];
@@ -15,6 +18,7 @@ impl<'a> Checker<'a> {
         for (id, vpc) in &manifest.vpcs {
             self.vpc(id, vpc);
         }
+        self.distant_resolver_addresses();
         self.az_maps();
         for (id, peering) in &manifest.vpc_peering_connections {
             const KIND: &str = "vpc_peering_connections";
@@ -51,6 +55,7 @@ impl<'a> Checker<'a> {
                 self.az_id(("on_premises_networks", id), "availability_zone_id".into(), az, &near);
             }
         }
+        self.dhcp_options();
         self.entry_points();
     }
 
@@ -78,17 +83,10 @@ impl<'a> Checker<'a> {
             self.warning(KIND, id, format!("cidr_blocks[{at}]"), message);
         }
         let blocks = self.searchable(&vpc.cidr_blocks);
+        self.dhcp_options_of(id, vpc);
         if vpc.profile_id.is_some() {
             self.error(KIND, id, "profile_id", "`profile_id` is not supported by this version");
             self.help("remove it");
-        }
-        for (at, address) in vpc.resolver_addresses.iter().enumerate() {
-            if !blocks.contains(*address) && !LINK_LOCAL.contains(&&*address.to_string()) {
-                let field = format!("resolver_addresses[{at}]");
-                let message = format!("{address} is outside the VPC: its clients need a route to the address");
-                self.warning(KIND, id, field, message);
-                self.help(format!("the VPC's CIDR blocks are {}", list(&vpc.cidr_blocks)));
-            }
         }
         self.region(KIND, id, &vpc.region);
         self.az_names(id, vpc);
@@ -141,6 +139,50 @@ impl<'a> Checker<'a> {
                 None => {}
             }
             holders.push((subnet, block));
+        }
+    }
+
+    /// Warns about resolver addresses outside their VPC that are in no network that the VPC reaches.
+    fn distant_resolver_addresses(&mut self) {
+        let manifest = self.manifest;
+        let mut holders: BTreeMap<IpAddr, Vec<Network>> = BTreeMap::new();
+        let mut distant = Vec::new();
+        for (id, vpc) in &manifest.vpcs {
+            let blocks = self.searchable(&vpc.cidr_blocks);
+            for (at, address) in vpc.resolver_addresses.iter().enumerate() {
+                if !blocks.contains(*address) && !LINK_LOCAL.contains(&&*address.to_string()) {
+                    holders.entry(*address).or_default();
+                    distant.push((id, vpc, at, *address));
+                }
+            }
+        }
+        if distant.is_empty() {
+            return;
+        }
+        let vpcs = manifest.vpcs.iter().map(|(id, vpc)| (Network::Vpc(id.clone()), &vpc.cidr_blocks));
+        let others = manifest.on_premises_networks.iter();
+        let others = others.map(|(id, network)| (Network::OnPremises(id.clone()), &network.cidr_blocks));
+        for (network, blocks) in vpcs.chain(others) {
+            for block in self.searchable(blocks).iter() {
+                for (_, holders) in holders.range_mut(block.network()..=block.broadcast()) {
+                    if holders.len() < MAX_HOLDERS {
+                        holders.push(network.clone());
+                    }
+                }
+            }
+        }
+        for (id, vpc, at, address) in distant {
+            let own = Network::Vpc(id.clone());
+            let holders = &holders[&address];
+            if holders.len() < MAX_HOLDERS && !holders.iter().any(|holder| self.connectivity.reaches(&own, holder)) {
+                let field = format!("resolver_addresses[{at}]");
+                let message = format!("{address} is outside the VPC, and no connection of the VPC leads to it");
+                self.warning("vpcs", id, field, message);
+                self.help(match &holders[..] {
+                    [] => format!("the VPC's CIDR blocks are {}", list(&vpc.cidr_blocks)),
+                    [holder, ..] => format!("the address is in `{}`: connect the VPC with it", holder.id()),
+                });
+            }
         }
     }
 

@@ -1,8 +1,12 @@
 //! Checks of Resolver endpoints, rules, and forwarders.
 
 use super::{Checker, list};
-use crate::manifest::{
-    ClientIdentity, Direction, Forwarder, Id, Protocol, ResolverRule, RuleType, TargetAddress, connectivity::Network,
+use crate::{
+    manifest::{
+        ClientIdentity, Direction, Forwarder, Id, Protocol, ResolverEndpoint, ResolverRule, RuleType, TargetAddress,
+        connectivity::Network,
+    },
+    wire::dns64::Dns64Prefix,
 };
 use ipnet::IpNet;
 use std::collections::HashMap;
@@ -35,6 +39,7 @@ impl<'a> Checker<'a> {
                     self.help(format!("its CIDR blocks are {}", list(&vpc.cidr_blocks)));
                 }
             }
+            self.dns64(id, endpoint);
             if endpoint.protocols.is_empty() {
                 self.warning(KIND, id, "protocols", "the list is empty: the endpoint refuses all queries");
             }
@@ -46,6 +51,27 @@ impl<'a> Checker<'a> {
                     "an OUTBOUND endpoint receives no queries: the field has no effect",
                 );
             }
+        }
+    }
+
+    /// Checks DNS64 of an endpoint.
+    fn dns64(&mut self, id: &str, endpoint: &ResolverEndpoint) {
+        const KIND: &str = "resolver_endpoints";
+        if endpoint.dns64 && endpoint.direction != Direction::Inbound {
+            let message = format!("an {} endpoint synthesizes no records: the field has no effect", endpoint.direction);
+            self.warning(KIND, id, "dns64", message);
+        }
+        let Some(prefix) = endpoint.dns64_prefix else { return };
+        let is_valid = match prefix {
+            IpNet::V4(_) => false,
+            IpNet::V6(prefix) => Dns64Prefix::new(prefix).is_some(),
+        };
+        if !is_valid {
+            let message = format!("{prefix} cannot be the prefix of addresses that contain an IPv4 address");
+            self.error(KIND, id, "dns64_prefix", message);
+            self.help("write an IPv6 prefix of 32, 40, 48, 56, 64 or 96 bits, with zeros in bits 64 to 71 (RFC 6052)");
+        } else if !endpoint.dns64 {
+            self.warning(KIND, id, "dns64_prefix", "the field has no effect without `dns64: true`");
         }
     }
 

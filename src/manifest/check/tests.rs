@@ -199,7 +199,52 @@ fn reports_problems_of_networks() {
             "[]",
             &["warning: vpcs.vpc-lone.cidr_blocks: the list is empty: no client is in the VPC"],
         ),
-        ("[10.9.0.2]", "[10.8.0.2]", &["warning: vpcs.vpc-lone.resolver_addresses[0]: 10.8.0.2 is outside the VPC"]),
+        (
+            "[10.9.0.2]",
+            "[10.8.0.2]",
+            &[
+                "warning: vpcs.vpc-lone.resolver_addresses[0]: 10.8.0.2 is outside the VPC, and no connection of the VPC leads to it",
+            ],
+        ),
+        (
+            "[10.9.0.2]",
+            "[10.2.0.2]",
+            &["warning: vpcs.vpc-lone.resolver_addresses[0]: 10.2.0.2 is outside the VPC, and no connection"],
+        ),
+        // The VPC is connected to the network of the address.
+        ("[10.1.0.2, 169.254.169.253]", "[10.2.0.2, 169.254.169.253]", &[]),
+        ("[10.1.0.2, 169.254.169.253]", "[192.168.0.2, 169.254.169.253]", &[]),
+        (
+            "[10.1.0.2, 169.254.169.253]",
+            "[172.16.0.2, 169.254.169.253]",
+            &["warning: vpcs.vpc-app.resolver_addresses[0]: 172.16.0.2 is outside the VPC, and no connection"],
+        ),
+        ("{direction: INBOUND, vpc_id: vpc-shared,", "{direction: INBOUND, vpc_id: vpc-shared, dns64: true,", &[]),
+        (
+            "{direction: INBOUND, vpc_id: vpc-shared,",
+            "{direction: INBOUND, vpc_id: vpc-shared, dns64: true, dns64_prefix: '2001:db8::/56',",
+            &[],
+        ),
+        (
+            "{direction: INBOUND, vpc_id: vpc-shared,",
+            "{direction: INBOUND, vpc_id: vpc-shared, dns64: true, dns64_prefix: '2001:db8::/57',",
+            &["error: resolver_endpoints.in.dns64_prefix: 2001:db8::/57 cannot be the prefix"],
+        ),
+        (
+            "{direction: INBOUND, vpc_id: vpc-shared,",
+            "{direction: INBOUND, vpc_id: vpc-shared, dns64_prefix: 10.0.0.0/8,",
+            &["error: resolver_endpoints.in.dns64_prefix: 10.0.0.0/8 cannot be the prefix"],
+        ),
+        (
+            "{direction: INBOUND, vpc_id: vpc-shared,",
+            "{direction: INBOUND, vpc_id: vpc-shared, dns64_prefix: '64:ff9b::/96',",
+            &["warning: resolver_endpoints.in.dns64_prefix: the field has no effect without `dns64: true`"],
+        ),
+        (
+            "{direction: OUTBOUND, vpc_id: vpc-shared,",
+            "{direction: OUTBOUND, vpc_id: vpc-shared, dns64: true,",
+            &["warning: resolver_endpoints.out.dns64: an OUTBOUND endpoint synthesizes no records"],
+        ),
         (
             "[10.9.0.2]",
             "[169.254.169.253]",

@@ -49,10 +49,12 @@ pub(super) fn changes_shadowing(change: &Change<PrivateHostedZone>) -> bool {
 impl<'a> Checker<'a> {
     /// Checks zones: all of them, or those that a change [affects](affected).
     pub(super) fn zones(&mut self, zones: impl Iterator<Item = (&'a Id, &'a Arc<PrivateHostedZone>)>) {
-        let mut seen = HashMap::new();
+        let (mut seen, mut public) = (HashMap::new(), HashMap::new());
         for (id, zone) in zones {
             self.transfers(id, zone);
-            if zone.vpc_ids.is_empty() && zone.catalog.is_none() {
+            if zone.public {
+                self.public_zone(id, zone, &mut public);
+            } else if zone.vpc_ids.is_empty() && zone.catalog.is_none() {
                 self.warning(KIND, id, "vpc_ids", "the list is empty: no client sees the zone");
             }
             self.vpc_list(KIND, id, "vpc_ids", &zone.vpc_ids);
@@ -96,6 +98,26 @@ impl<'a> Checker<'a> {
                     let message = format!("expected at most {MAX_TTL} seconds (RFC 2181, section 8)");
                     self.error(KIND, id, format!("{field}.ttl"), message);
                 }
+            }
+        }
+    }
+
+    /// Checks a public zone. `seen` has the first public zone of each name.
+    fn public_zone(&mut self, id: &'a Id, zone: &'a PrivateHostedZone, seen: &mut HashMap<&'a Name, &'a Id>) {
+        if !zone.vpc_ids.is_empty() {
+            self.error(KIND, id, "vpc_ids", "a public zone has no VPCs: every client resolves names in it");
+            self.help("remove `vpc_ids` or `public`");
+        }
+        if zone.catalog.is_some() {
+            self.error(KIND, id, "public", "a catalog cannot be public");
+            self.help("remove `public`");
+        }
+        match seen.entry(&zone.name) {
+            Entry::Vacant(entry) => drop(entry.insert(id)),
+            Entry::Occupied(first) => {
+                let message = format!("zonal does not use the zone: public zone `{}` has the same name", first.get());
+                self.warning(KIND, id, "name", message);
+                self.help("remove one of the two");
             }
         }
     }

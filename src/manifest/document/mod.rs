@@ -122,6 +122,27 @@ impl Node {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
+    /// The value as JSON. A text without quotes that JSON reads as a number or a boolean is one.
+    pub fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            _ if self.is_null() => serde_json::Value::Null,
+            Value::Scalar { text, plain } => match &**text {
+                "true" if *plain => true.into(),
+                "false" if *plain => false.into(),
+                // Digits with a leading zero, such as those of an account, are text in JSON.
+                text => match serde_json::from_str::<serde_json::Number>(text) {
+                    Ok(number) if *plain => number.into(),
+                    _ => text.into(),
+                },
+            },
+            Value::List(items) => items.iter().map(Node::to_json).collect(),
+            Value::Map(entries) => {
+                let members = entries.iter().map(|entry| (entry.key.to_string(), entry.node.to_json()));
+                serde_json::Value::Object(members.collect())
+            }
+        }
+    }
+
     /// The entry of a map with this key. None if there is no such entry, or if the node is not a
     /// map.
     pub fn entry(&self, key: &str) -> Option<&Entry> {

@@ -11,7 +11,7 @@ mod tests;
 pub use ignored_files::ignored_files;
 
 use super::{
-    Id, Loaded, Location, Manifest, MasterFile, PrivateHostedZone, Problem, Severity, ZoneData, changes,
+    Id, Loaded, Location, Manifest, MasterFile, PrivateHostedZone, Problem, Severity, WithMetadata, ZoneData, changes,
     collection::{Key, MASTER_FILES},
     digest::Digest,
     document::{self, Node},
@@ -436,7 +436,7 @@ impl Loader {
             let is_unchanged = !self.unaccepted.contains(&id)
                 && self.zones.get(&id).is_some_and(|zone| {
                     zone.path == path
-                        && Arc::ptr_eq(&zone.resource, resource)
+                        && (Arc::ptr_eq(&zone.resource, resource) || zone.resource.is_served_like(resource))
                         && zone
                             .inputs
                             .iter()

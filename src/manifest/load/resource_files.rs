@@ -23,7 +23,7 @@ pub(super) struct FileResource<T> {
 }
 
 /// Kinds of the AWS API that zonal does not support.
-const UNSUPPORTED: &[&str] = &["profiles", "firewall_domain_lists", "firewall_rule_groups"];
+const UNSUPPORTED: &[&str] = &["profiles"];
 
 macro_rules! kinds {
     ($($kind:ident: $type:ident,)+) => {

@@ -56,6 +56,9 @@ pub fn compile(input: &Input, previous: Option<&Previous>, labels: &Arc<Vec<Arc<
         None => Frame::new(input, labels).views,
     };
     policies::compile(&mut views.policies, input, previous);
+    if previous.is_none_or(|previous| changes_public_zones(previous, input.zones)) {
+        views.public = Arc::new(public_zones(input.zones));
+    }
     let Some(previous) = previous else {
         let all: Vec<u32> = views.list.iter().map(|(at, _)| at).collect();
         compiler.own(&mut views, all.into_iter());
@@ -84,6 +87,23 @@ pub fn compile(input: &Input, previous: Option<&Previous>, labels: &Arc<Vec<Arc<
     }
     views.differences = differences(input.networks, &views);
     views
+}
+
+/// The numbers of the public zones, by name. Of several zones with one name, the first in the order of identifiers is used.
+fn public_zones(zones: &Zones) -> NameMap<u32> {
+    let mut names = BTreeMap::new();
+    for (number, zone) in zones.all_numbered().filter(|(_, zone)| zone.source.public) {
+        names.entry(zone.apex.clone()).or_insert(number);
+    }
+    NameMap::new(names.into_iter().collect()).with_above()
+}
+
+/// Whether a change adds, removes or renames a public zone.
+fn changes_public_zones(previous: &Previous, zones: &Zones) -> bool {
+    fn key<'z>(zones: &'z Zones, id: &Id) -> Option<(u32, &'z [u8])> {
+        zones.numbered(id).filter(|(_, zone)| zone.source.public).map(|(number, zone)| (number, &*zone.apex))
+    }
+    previous.changed_zones.iter().any(|id| key(previous.zones, id) != key(zones, id))
 }
 
 /// The largest number of views of inbound Resolver endpoints. Each VPC with such endpoints has one for each network that is
@@ -251,6 +271,8 @@ impl<'a> Frame<'a> {
             own: Arc::default(),
             shared: 0,
             autodefined: vpc.enable_dns_hostnames.then_some(zones),
+            has_reverse: vpc.autodefined_reverse.unwrap_or(true),
+            dnssec_validation: vpc.dnssec_validation,
             named,
         };
         let number = self.views.list.end();
@@ -485,11 +507,14 @@ fn differences(networks: &Networks, views: &Views) -> Option<Arc<Differences>> {
     views.policies.iter().for_each(|(_, policies)| add(&mut names, &policies.names));
     views.shared.iter().for_each(|(_, shared)| add(&mut names, &shared.names));
     let all = || views.list.iter().map(|(_, view)| view);
-    let with = all().filter(|view| view.autodefined.is_some()).count();
+    let validation = all().next().and_then(|view| view.dnssec_validation);
+    let with = all().filter(|view| view.autodefined.is_some() && view.has_reverse).count();
+    let without = all().filter(|view| view.autodefined.is_none()).count();
     Some(Arc::new(Differences {
         names: NameMap::new(names.into_iter().map(|name| (name, ())).collect()).with_above(),
-        locally_served: with != 0 && with != all().count(),
-        dns64: networks.subnets.iter().any(|subnet| subnet.dns64),
+        locally_served: with != all().count() && without != all().count(),
+        dns64: networks.have_dns64(),
         delegates: views.policies.iter().any(|(_, policies)| !policies.delegates.is_empty()),
+        validation: all().any(|view| view.dnssec_validation != validation),
     }))
 }

@@ -68,9 +68,12 @@ fn rest(zone: &PrivateHostedZone) -> impl PartialEq + '_ {
         allow_transfer,
         allow_update,
         transfer_policy_records,
+        public,
+        tags: _,
+        aws: _,
     } = zone;
     let access = (allow_notify, secondaries, allow_transfer, transfer_policy_records, allow_update);
-    ((name.as_wire(), vpc_ids, file, fallthrough), (primaries, catalog), access)
+    ((name.as_wire(), vpc_ids, file, fallthrough, public), (primaries, catalog), access)
 }
 
 /// Returns the entries that only the old or only the new version has.

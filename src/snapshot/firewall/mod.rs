@@ -1,0 +1,3 @@
+//! DNS Firewall, compiled.
+
+pub mod table;

@@ -1,0 +1,340 @@
+//! Changes of the table: a batch of entries of one list replaces its entries for some names.
+
+use super::{
+    Detail, Lists, Scope,
+    front::Front,
+    posting::{Posting, Postings},
+    shard::{Built, Hashes, MAX_RECORDS, Shard, write_record},
+};
+use std::{fmt, sync::Arc};
+
+/// An entry of a list, for a name in wire format and lower case.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'e> {
+    /// The name.
+    pub name: &'e [u8],
+    /// The names that it is for.
+    pub scope: Scope,
+    /// Its line in the source.
+    pub line: u32,
+    /// What it has beside.
+    pub detail: Detail,
+}
+
+/// The names whose entries of the list a batch replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Of `count` parts of all names, the part with this number. `count` is a power of two.
+    Part {
+        /// The number of the part, from 0.
+        number: u32,
+        /// The number of parts.
+        count: u32,
+    },
+    /// The names that are in the batch.
+    Names,
+}
+
+impl Extent {
+    /// All names.
+    pub const ALL: Extent = Extent::Part { number: 0, count: 1 };
+
+    fn contains(self, hash: u64) -> bool {
+        match self {
+            Extent::Part { number, count } => (u128::from(hash) * u128::from(count) >> 64) as u32 == number,
+            Extent::Names => true,
+        }
+    }
+}
+
+/// One name has too many different entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyNames;
+
+impl fmt::Display for TooManyNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one name has more than 4096 different entries; remove those that are not needed")
+    }
+}
+
+impl std::error::Error for TooManyNames {}
+
+/// Entries of one list.
+#[derive(Debug)]
+pub struct Batch {
+    list: u32,
+    extent: Extent,
+    /// The number of names that the list will have in all.
+    expected: u64,
+    /// The names, each with at most one posting.
+    octets: Vec<u8>,
+    items: Vec<Item>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    hash: u64,
+    at: usize,
+    labels: u8,
+    /// The entries of the list for this name go.
+    is_removal: bool,
+}
+
+impl Batch {
+    /// An empty batch of entries of a list that will have about `expected` names.
+    pub fn new(list: u32, extent: Extent, expected: u64) -> Batch {
+        Batch { list, extent, expected, octets: Vec::new(), items: Vec::new() }
+    }
+
+    /// Adds an entry, if its name is within the extent.
+    pub fn add(&mut self, entry: &Entry) {
+        let Some(hashes) = Hashes::new(entry.name).filter(|hashes| self.extent.contains(hashes.name)) else { return };
+        let posting = Posting { list: self.list, scope: entry.scope, line: entry.line, detail: entry.detail };
+        self.push(entry.name, hashes, Some(posting));
+    }
+
+    /// Removes all entries of the list for a name, before those that the batch adds.
+    pub fn remove(&mut self, name: &[u8]) {
+        if let Some(hashes) = Hashes::new(name) {
+            self.push(name, hashes, None);
+        }
+    }
+
+    fn push(&mut self, name: &[u8], hashes: Hashes, posting: Option<Posting>) {
+        let at = self.octets.len();
+        self.items.push(Item { hash: hashes.name, at, labels: hashes.labels, is_removal: posting.is_none() });
+        match posting {
+            Some(posting) => write_record(name, &[posting], &mut self.octets),
+            None => self.octets.extend_from_slice(name),
+        }
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether it has no entries.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    fn name(&self, at: usize) -> &[u8] {
+        let octets = &self.octets[at..];
+        &octets[..crate::wire::name::wire_len(octets).unwrap_or_default()]
+    }
+}
+
+/// The largest number of different entries of a name.
+const MAX_POSTINGS: usize = 4096;
+/// A shard with more names is divided.
+const MAX_NAMES: usize = 3072;
+/// A shard with larger records is divided.
+const DIVIDED_OCTETS: usize = MAX_RECORDS / 2;
+/// The largest number of first bits that the hashes of a shard share.
+const MAX_DEPTH: u8 = 24;
+
+/// A name of a shard that is built: from the old shard, or from the batch.
+#[derive(Clone, Copy)]
+struct Source<'s> {
+    hash: u64,
+    name: &'s [u8],
+    labels: u8,
+    origin: Origin<'s>,
+}
+
+#[derive(Clone, Copy)]
+enum Origin<'s> {
+    Shard(&'s Postings<'s>),
+    Batch { postings: &'s [u8], is_removal: bool },
+}
+
+/// A record, as a place in the octets of all records.
+struct Record {
+    hash: u64,
+    labels: u8,
+    from: usize,
+    to: usize,
+}
+
+impl Lists {
+    /// These lists with the entries of a batch. Shards that the batch does not concern are shared.
+    ///
+    /// # Errors
+    ///
+    /// If one name has too many different entries.
+    pub fn with_batch(&self, mut batch: Batch) -> Result<Lists, TooManyNames> {
+        // In the order of names, entries keep their order.
+        batch.items.sort_by_key(|item| item.hash);
+        let front = self.front_with(&batch);
+        let mut shards: Vec<(u64, Shard)> = Vec::new();
+        let mut items = &batch.items[..];
+        for (index, old) in self.shards() {
+            let (first, last) = self.hashes_of(index, old.depth);
+            let (ours, rest) = items.split_at(items.partition_point(|item| item.hash <= last));
+            items = rest;
+            let is_concerned = match batch.extent {
+                Extent::Names => !ours.is_empty(),
+                Extent::Part { .. } => !ours.is_empty() || old.names > 0 && batch.extent.meets(first, last),
+            };
+            match is_concerned {
+                true => rebuild(first, old, &batch, ours, &mut shards)?,
+                false => shards.push((first, old.clone())),
+            }
+        }
+        let bits = shards.iter().map(|(_, shard)| u32::from(shard.depth)).max().unwrap_or_default();
+        let mut directory = Vec::with_capacity(1 << bits);
+        for (_, shard) in &shards {
+            directory.extend(std::iter::repeat_n(shard, 1 << (bits - u32::from(shard.depth))).cloned());
+        }
+        Ok(Lists {
+            front,
+            directory: directory.into(),
+            bits,
+            depths: shards.iter().fold(0, |depths, (_, shard)| depths | shard.depths),
+            names: shards.iter().map(|(_, shard)| u64::from(shard.names)).sum(),
+            lists: self.lists.clone(),
+        })
+    }
+
+    /// The first and the last hash of a shard.
+    fn hashes_of(&self, index: usize, depth: u8) -> (u64, u64) {
+        let first = (index as u64).checked_shl(64 - self.bits).unwrap_or_default();
+        (first, first | u64::MAX.checked_shr(u32::from(depth)).unwrap_or_default())
+    }
+
+    /// The filter, with the names of a batch.
+    fn front_with(&self, batch: &Batch) -> Arc<Front> {
+        let front = match self.front.has_room(batch.items.len() as u64) {
+            true => self.front.clone(),
+            false => {
+                let capacity = self.names + batch.expected.max(batch.items.len() as u64);
+                let front = Front::new(capacity + capacity / 4);
+                for (name, _) in self.shards().flat_map(|(_, shard)| shard.records()) {
+                    Hashes::new(name).and_then(|hashes| hashes.front).into_iter().for_each(|hash| front.add(hash));
+                }
+                Arc::new(front)
+            }
+        };
+        for item in batch.items.iter().filter(|item| !item.is_removal) {
+            Hashes::new(batch.name(item.at))
+                .and_then(|hashes| hashes.front)
+                .into_iter()
+                .for_each(|hash| front.add(hash));
+        }
+        front
+    }
+}
+
+impl Extent {
+    /// Whether it has hashes from `first` to `last`.
+    fn meets(self, first: u64, last: u64) -> bool {
+        match self {
+            Extent::Part { number, count } => {
+                let part = |hash: u64| (u128::from(hash) * u128::from(count) >> 64) as u32;
+                part(first) <= number && number <= part(last)
+            }
+            Extent::Names => true,
+        }
+    }
+}
+
+/// Builds the shards of the hashes of an old shard, from `first` on.
+fn rebuild(
+    first: u64,
+    old: &Shard,
+    batch: &Batch,
+    items: &[Item],
+    shards: &mut Vec<(u64, Shard)>,
+) -> Result<(), TooManyNames> {
+    let olds: Vec<_> =
+        old.records().filter_map(|(name, postings)| Some((Hashes::new(name)?, name, postings))).collect();
+    let from_old = olds.iter().map(|(hashes, name, postings)| Source {
+        hash: hashes.name,
+        name,
+        labels: hashes.labels,
+        origin: Origin::Shard(postings),
+    });
+    let from_batch = items.iter().map(|item| {
+        let name = batch.name(item.at);
+        let postings = &batch.octets[item.at + name.len()..];
+        Source {
+            hash: item.hash,
+            name,
+            labels: item.labels,
+            origin: Origin::Batch { postings, is_removal: item.is_removal },
+        }
+    });
+    let mut sources: Vec<Source> = from_old.chain(from_batch).collect();
+    // The sort is stable: within one name, the old shard is first.
+    sources.sort_by(|a, b| a.hash.cmp(&b.hash).then_with(|| a.name.cmp(b.name)));
+    let (mut octets, mut records) = (Vec::new(), Vec::new());
+    let mut postings = Vec::new();
+    for group in sources.chunk_by(|a, b| a.hash == b.hash && a.name == b.name) {
+        postings.clear();
+        merge(group, batch, &mut postings)?;
+        let Some(source) = group.first().filter(|_| !postings.is_empty()) else { continue };
+        let from = octets.len();
+        write_record(source.name, &postings, &mut octets);
+        records.push(Record { hash: source.hash, labels: source.labels, from, to: octets.len() });
+    }
+    divide(first, old.depth, &records, &octets, shards)
+}
+
+/// The postings of a name: those of the old shard that stay, then those of the batch, each once.
+fn merge(group: &[Source], batch: &Batch, postings: &mut Vec<Posting>) -> Result<(), TooManyNames> {
+    let is_removed = match batch.extent {
+        Extent::Part { .. } => group.first().is_some_and(|source| batch.extent.contains(source.hash)),
+        Extent::Names => group.iter().any(|source| matches!(source.origin, Origin::Batch { is_removal: true, .. })),
+    };
+    for source in group {
+        match source.origin {
+            Origin::Shard(old) => {
+                postings.extend(old.clone().filter(|posting| !is_removed || posting.list != batch.list));
+            }
+            Origin::Batch { is_removal: true, .. } => {}
+            Origin::Batch { postings: new, .. } => {
+                for posting in Postings::new(new) {
+                    let is_same = |other: &Posting| {
+                        (other.list, other.scope, other.detail) == (posting.list, posting.scope, posting.detail)
+                    };
+                    if !postings.iter().any(is_same) {
+                        postings.push(posting);
+                    }
+                    if postings.len() > MAX_POSTINGS {
+                        return Err(TooManyNames);
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes one shard of records, or several if they are too many. The records are in the order of their hashes.
+fn divide(
+    first: u64,
+    depth: u8,
+    records: &[Record],
+    octets: &[u8],
+    shards: &mut Vec<(u64, Shard)>,
+) -> Result<(), TooManyNames> {
+    let size: usize = records.iter().map(|record| record.to - record.from).sum();
+    let is_large = records.len() > MAX_NAMES || size > DIVIDED_OCTETS;
+    if !is_large || depth >= MAX_DEPTH {
+        if size >= MAX_RECORDS {
+            return Err(TooManyNames);
+        }
+        let built = |record: &Record| Built {
+            hash: record.hash,
+            labels: record.labels,
+            octets: &octets[record.from..record.to],
+        };
+        shards.push((first, Shard::new(depth, &records.iter().map(built).collect::<Vec<_>>())));
+        return Ok(());
+    }
+    let middle = first | 1 << (63 - depth);
+    let (lower, upper) = records.split_at(records.partition_point(|record| record.hash < middle));
+    divide(first, depth + 1, lower, octets, shards)?;
+    divide(middle, depth + 1, upper, octets, shards)
+}
