@@ -6,7 +6,7 @@
 use crate::{
     explain::{Question, Request, of_manifest},
     manifest::{
-        Direction, Id, Manifest, PrivateHostedZone, Resource, ResourceChange, VpcEndpoint,
+        CidrCollection, Direction, Id, Manifest, PrivateHostedZone, Resource, ResourceChange, VpcEndpoint,
         connectivity::{Connectivity, Network},
     },
     snapshot::{Snapshot, zone::Zone},
@@ -70,7 +70,13 @@ pub fn answers(old: &Snapshot, new: &Snapshot, now: i64, max_answers: usize) -> 
     for difference in &differences {
         ask_for(difference, old, new, &mut questions);
     }
-    let clients = clients(&old.manifest, &new.manifest);
+    let mut clients = clients(&old.manifest, &new.manifest);
+    let changed = differences.iter().flat_map(|difference| [&difference.old, &difference.new]);
+    let collections = changed.filter_map(|resource| match resource {
+        Some(Resource::CidrCollection(collection)) => Some(&**collection),
+        _ => None,
+    });
+    clients.extend(clients_in(collections, [&new.manifest, &old.manifest]));
     let mut answers = Answers::default();
     let (mut asked, mut listed) = (0, 0);
     for client in clients {
@@ -138,6 +144,7 @@ fn ask_for(difference: &ResourceChange, old: &Snapshot, new: &Snapshot, question
                 });
                 ask_for_zone(id, zone, old, new, has_same_vpcs, questions);
             }
+            Resource::CidrCollection(_) => ask_for_routed(id, snapshot, questions),
             Resource::ResolverRule(rule) => {
                 questions.extend([(rule.domain_name.to_string(), "A".into())]);
             }
@@ -212,6 +219,18 @@ fn ask_for_zone(
     questions.insert((zone.name.to_string(), "SOA".into()));
 }
 
+/// Adds the questions for the record sets that route by a CIDR collection.
+fn ask_for_routed(collection: &str, snapshot: &Snapshot, questions: &mut Questions) {
+    for zone in snapshot.manifest.private_hosted_zones.values() {
+        for set in &zone.records {
+            let is_routed = set.cidr_routing_policy.as_ref().is_some_and(|policy| policy.collection_id == collection);
+            if is_routed && let Ok(owner) = Name::parse(set.name.as_bytes(), Some(&zone.name)) {
+                questions.insert((owner.to_string(), set.record_type.clone()));
+            }
+        }
+    }
+}
+
 /// TTL and data of a zone's record sets, by name and type.
 type Contents = BTreeMap<(String, u16), (u32, Vec<Vec<u8>>)>;
 
@@ -268,6 +287,24 @@ fn clients(old: &Manifest, new: &Manifest) -> Vec<Client> {
     clients.into_values().collect()
 }
 
+/// A client in each block of the collections that is within a VPC.
+fn clients_in<'a>(
+    collections: impl Iterator<Item = &'a CidrCollection>,
+    manifests: [&Manifest; 2],
+) -> impl Iterator<Item = Client> {
+    let mut clients: BTreeMap<String, Client> = BTreeMap::new();
+    for block in collections.flat_map(|collection| collection.locations.values().flatten()) {
+        let from = host(block);
+        let vpcs = manifests.into_iter().flat_map(|manifest| &manifest.vpcs);
+        for (id, vpc) in vpcs.filter(|(_, vpc)| vpc.cidr_blocks.iter().any(|own| own.contains(&from))) {
+            let to = vpc.resolver_addresses.iter().copied().find(|to| to.is_ipv4() == from.is_ipv4());
+            let view = format!("{id} in {block}");
+            clients.entry(view.clone()).or_insert(Client { view, from, to });
+        }
+    }
+    clients.into_values()
+}
+
 /// An address in a block that is probably one of a host.
 fn host(block: &IpNet) -> IpAddr {
     block.hosts().nth(9).or_else(|| block.hosts().next()).unwrap_or(block.addr())
@@ -313,7 +350,10 @@ mod tests {
                 "state": "Available", "private_dns_enabled": true, "private_dns_scope": "connected", "network_interfaces": [
                     {"availability_zone_id": "az1", "ipv4": "10.1.0.100"}, {"availability_zone_id": "az2", "ipv4": "10.1.16.100"}]}},
             "private_hosted_zones": {"Z1": {"name": "one.example", "vpc_ids": ["vpc-a"], "records": [
-                {"name": "www", "type": "A", "ttl": 60, "records": ["10.1.0.7"]}, {"name": "same", "type": "A", "records": ["10.1.0.8"]}]}},
+                {"name": "www", "type": "A", "ttl": 60, "records": ["10.1.0.7"]}, {"name": "same", "type": "A", "records": ["10.1.0.8"]},
+                {"name": "near", "type": "A", "records": ["10.1.0.11"], "set_identifier": "o", "cidr_routing_policy": {"collection_id": "c", "location_name": "office"}},
+                {"name": "near", "type": "A", "records": ["10.1.0.12"], "set_identifier": "d", "cidr_routing_policy": {"collection_id": "c", "location_name": "*"}}]}},
+            "cidr_collections": {"c": {"locations": {"office": ["10.1.0.0/24"]}}},
             "resolver_rules": {},
         })
     }
@@ -381,6 +421,12 @@ mod tests {
             changes(|manifest| manifest["private_hosted_zones"]["Z1"]["vpc_ids"] = json!(["vpc-a", "vpc-b"]));
         assert!(association.iter().all(|line| line.starts_with("vpc-b: ")), "{association:?}");
         assert!(association.iter().any(|line| line.contains("www.one.example. A: REFUSED -> ")), "{association:?}");
+
+        let collection = changes(|manifest| {
+            manifest["cidr_collections"]["c"]["locations"]["office"] = json!(["10.1.0.0/24", "10.1.1.0/24"]);
+        });
+        let expected = "vpc-a in 10.1.1.0/24: near.one.example. A: near.one.example. 300 A 10.1.0.12 -> near.one.example. 300 A 10.1.0.11";
+        assert_eq!(collection, [expected]);
 
         let peering = changes(|manifest| manifest["vpc_peering_connections"] = json!({}));
         assert_eq!(peering.len(), 2, "{peering:?}");

@@ -5,7 +5,7 @@ use super::{
     known::{Question, RoutedQuestion},
 };
 use crate::{
-    snapshot::{Snapshot, networks::MatchedClient, views::View},
+    snapshot::{Snapshot, cidrs::ClientPrefix, networks::MatchedClient, views::View},
     wire::{
         codes::flag,
         query::{LookupName, Query, flags},
@@ -25,6 +25,8 @@ pub struct Context<'s> {
     pub matched: MatchedClient<'s>,
     /// The client's addresses and transport.
     pub client: Client,
+    /// The client's address, as far as it is known.
+    pub prefix: ClientPrefix,
     /// The time and the rotation.
     pub moment: Moment,
     /// The query has a client subnet, so that the scope of the answer has to be found.
@@ -77,6 +79,8 @@ pub struct Summary {
     pub locality: Option<Locality>,
     /// Every client gets these records. False where [`Context::needs_scope`] is.
     pub same_for_all: bool,
+    /// The length of the shortest prefix around the client in which CIDR routing chooses the same records.
+    pub scope: u8,
 }
 
 /// The answer to a query, before it is finished.

@@ -84,6 +84,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         let health = Health { snapshot: self.context.snapshot, looks: Cell::new(0) };
         let is_healthy = |at: usize| health.of_member(zone, &group.members[at], rtype, 0);
         let place = self.client_place();
+        self.summary.scope = self.summary.scope.max(group.scope(&place));
         let choice = group.choose(&place, is_healthy, self.context.moment.draw);
         self.trace.notes(Stage::Zone, || explanation(group, &place, choice, is_healthy));
         let before = self.reply.count(Section::Answer);
@@ -126,6 +127,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             az: matched.az.map(|az| self.context.snapshot.azs.id(az)),
             region: vpc.map_or("", |vpc| &vpc.region),
             coordinates: own.and_then(|own| own.coordinates),
+            prefix: Some(self.context.prefix),
         }
     }
 }
@@ -154,12 +156,16 @@ fn explanation(
             (Some(check), true) => format!("healthy by {check}"),
             (Some(check), false) => format!("unhealthy by {check}"),
         };
-        let rule = match member.rule.rank(place) {
+        let rule = match group.rank(at, place) {
             None => "not for this client".to_string(),
-            Some(rank) => group.described(at, rank),
+            Some(rank) => group.described(at, rank, place),
         };
         let outcome = if chosen.contains(&at) { "answers" } else { "not chosen" };
         lines.push(format!("`{}`: {health}; {rule}: {outcome}", member.identifier));
     }
     lines
 }
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@ use crate::{
     manifest::ClientIdentity,
     snapshot::{
         Snapshot,
+        cidrs::ClientPrefix,
         forwarders::Forwarder,
         networks::{MatchedClient, Refusal, ViewKey},
     },
@@ -55,6 +56,16 @@ pub struct IdentifiedClient<'s, 'q> {
 }
 
 impl IdentifiedClient<'_, '_> {
+    /// The client's address, as far as it is known: a client subnet has the first bits only.
+    #[inline]
+    pub fn prefix(&self) -> ClientPrefix {
+        let whole = ClientPrefix::from(self.client.source);
+        match (self.forwarder, self.subnet) {
+            (Some(_), Some((option, _))) => ClientPrefix { len: option.get(2).copied().unwrap_or(whole.len), ..whole },
+            _ => whole,
+        }
+    }
+
     /// The RCODE of a refusal. A forwarder that gets REFUSED for a subnet asks again without one (RFC 7871, 7.1.3). That
     /// query would be for the forwarder itself, and it would give the answer to all of its clients: it gets SERVFAIL.
     pub fn refusal_rcode(&self) -> u16 {

@@ -480,14 +480,16 @@ fn answer_query<'s, K: KnownAnswers, T: Trace>(
         reply.set(flag::RA);
     }
     let needs_scope = identified.subnet.is_some_and(|(_, scope)| scope > 0);
-    let context = Context { snapshot, view, matched, client, moment, needs_scope };
+    let prefix = identified.prefix();
+    let context = Context { snapshot, view, matched, client, prefix, moment, needs_scope };
     let resolved = resolve(context, known, query, reply, trace);
     if let Some(forward) = resolved.forward {
         return Outcome::Forward(forward);
     }
     let summary = resolved.summary;
-    if summary.same_for_all {
-        frame.set_subnet(identified.subnet.map(|(option, _)| (option, 0)));
+    if needs_scope {
+        let scope = |scope: u8| if summary.same_for_all { 0 } else { scope.max(summary.scope) };
+        frame.set_subnet(identified.subnet.map(|(option, of_view)| (option, scope(of_view))));
     }
     let rcode = if resolved.rcode == rcode::REFUSED { refusal_rcode } else { resolved.rcode };
     let len = resolved.reply.finish(rcode, frame.opt.as_ref(), resolved.error.ede());

@@ -122,6 +122,7 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
             refresh: false,
             locality: None,
             same_for_all: context.needs_scope,
+            scope: 0,
         },
         trace,
         context,

@@ -233,6 +233,7 @@ with_metadata! {
     Forwarder, name;
     QueryLogConfig, name;
     HealthCheck, name;
+    CidrCollection, name;
     FirewallDomainList, name;
     FirewallRuleGroup, name;
 }

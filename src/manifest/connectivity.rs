@@ -5,7 +5,7 @@
 //! networks. Attachments with equal routing form a class, and zonal computes which classes reach
 //! each other. The work is bounded by [`MAX_STEPS`].
 
-use super::types::{Attachment, Id, Manifest, PeeringStatus};
+use super::{Attachment, Id, Manifest, PeeringStatus};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,

@@ -137,10 +137,10 @@ impl DomainSpecification {
             },
         };
         let name = Name::absolute(name).map_err(|error| format!("`{text}`: {error}"))?;
-        match name.labels().any(|label| label == b"*") {
-            true => Err(format!("`{text}`: `*` can only be the first label")),
-            false => Ok(DomainSpecification { name, below_only }),
+        if name.labels().any(|label| label == b"*") {
+            return Err(format!("`{text}`: `*` can only be the first label"));
         }
+        Ok(DomainSpecification { name, below_only })
     }
 
     /// Whether it means every name.

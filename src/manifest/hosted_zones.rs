@@ -4,8 +4,8 @@ use super::{
     aws_data::{AwsData, Tags},
     primaries::{Catalog, NotifySource, Primary},
     routing_policies::{
-        AzAffinityRoutingPolicy, FailoverRoutingPolicy, GeolocationRoutingPolicy, GeoproximityRoutingPolicy,
-        LatencyRoutingPolicy, TransferPolicyRecords, WeightedRoutingPolicy,
+        AzAffinityRoutingPolicy, CidrRoutingPolicy, FailoverRoutingPolicy, GeolocationRoutingPolicy,
+        GeoproximityRoutingPolicy, LatencyRoutingPolicy, TransferPolicyRecords, WeightedRoutingPolicy,
     },
     schema_patterns::{DomainName, Owner, PlainName, RecordType},
     secondaries::{Access, Secondary},
@@ -156,6 +156,9 @@ pub struct ResourceRecordSet {
     /// Affinity to the client's Availability Zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub az_affinity_routing_policy: Option<AzAffinityRoutingPolicy>,
+    /// Routing by the client's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cidr_routing_policy: Option<CidrRoutingPolicy>,
     /// The health check of the record set. Without one, the record set is healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check_id: Option<Id>,

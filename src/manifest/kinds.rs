@@ -26,6 +26,7 @@ macro_rules! with_kinds {
             forwarders: Forwarder,
             query_log_configs: QueryLogConfig,
             health_checks: HealthCheck,
+            cidr_collections: CidrCollection,
             firewall_domain_lists: FirewallDomainList,
             firewall_rule_groups: FirewallRuleGroup,
             security_groups: SecurityGroup,

@@ -17,6 +17,7 @@
 pub mod aws_data;
 pub mod catalog;
 pub mod check;
+pub mod cidr_collections;
 pub mod collection;
 pub mod connectivity;
 pub mod decode;
@@ -46,6 +47,7 @@ pub(crate) mod words;
 pub mod work;
 
 pub use aws_data::{AwsData, DhcpOptions, SecurityGroup, Tags, WithMetadata};
+pub use cidr_collections::CidrCollection;
 pub use firewall::{
     BlockResponse, DomainSpecification, FirewallAction, FirewallDomainList, FirewallListFormat, FirewallListSource,
     FirewallRule, FirewallRuleGroup, FirewallRuleGroupAssociation, OnMissing, QueryType, RedirectionAction,
@@ -117,4 +119,17 @@ pub struct Loaded {
     pub overlays: overlay::Overlays,
     /// A digest of all resources and records. It is equal on two nodes that have equal data.
     pub digest: [u8; 32],
+}
+
+/// Shares equal resources between two manifests, as loading does.
+#[cfg(test)]
+pub(crate) fn share_unchanged(new: &mut Manifest, old: &Manifest) {
+    for kind in KINDS {
+        old.each_of(kind, None, |id, resource| {
+            if new.resource(kind, id).as_ref() == Some(&resource) {
+                new.put(id, resource);
+            }
+            true
+        });
+    }
 }

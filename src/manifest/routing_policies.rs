@@ -1,6 +1,6 @@
 //! Routing policies: they choose among the record sets with one name and type.
 
-use super::words::words;
+use super::{types::Id, words::words};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +98,19 @@ words! {
         Global = "Global",
     }
 }
+
+/// Routing by the client's address: the record set of the location with the longest prefix around the client answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CidrRoutingPolicy {
+    /// The CIDR collection, the same for all record sets with one name and type.
+    pub collection_id: Id,
+    /// The location in the collection; `*` for all addresses without another record set.
+    pub location_name: String,
+}
+
+/// The location of all addresses without another record set.
+pub const DEFAULT_LOCATION: &str = "*";
 
 words! {
     /// The records of a routing policy that zone transfers carry.

@@ -6,6 +6,7 @@
 use super::{
     Resources,
     aws_data::{AwsData, DhcpOptions, SecurityGroup, Tags},
+    cidr_collections::CidrCollection,
     firewall::{FirewallDomainList, FirewallRuleGroup},
     health_checks::{HealthCheck, InterfaceHealthCheck},
     hosted_zones::PrivateHostedZone,
@@ -57,6 +58,8 @@ pub struct Manifest {
     pub query_log_configs: Resources<QueryLogConfig>,
     /// Health checks, by health check ID.
     pub health_checks: Resources<HealthCheck>,
+    /// CIDR collections for routing by the client's address, by collection ID.
+    pub cidr_collections: Resources<CidrCollection>,
     /// Lists of domain names for DNS Firewall, by list ID.
     pub firewall_domain_lists: Resources<FirewallDomainList>,
     /// Groups of DNS Firewall rules, by group ID.

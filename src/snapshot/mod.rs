@@ -10,6 +10,7 @@
 
 pub mod aliases;
 pub mod autodefined;
+pub mod cidrs;
 pub mod endpoints;
 pub mod firewall;
 pub mod forwarders;
@@ -30,6 +31,7 @@ use crate::manifest::{
     Id, Loaded, Manifest, Problem, Transferred, catalog::OmittedMember, connectivity::Connectivity, same_resources,
 };
 use aliases::Aliases;
+use cidrs::CidrTables;
 use endpoints::{Azs, Endpoints, Renamed};
 use health::Targets;
 use ipnet::IpNet;
@@ -94,6 +96,8 @@ pub struct Snapshot {
     pub query_logs: Arc<QueryLogs>,
     /// The health targets, with their verdicts.
     pub health_targets: Targets,
+    /// The CIDR collections.
+    cidr_tables: CidrTables,
     aliases: Aliases,
     /// The serials of zones that secondaries copy, including zones that are deleted.
     pub serials: zones::Serials,
@@ -141,6 +145,7 @@ impl Snapshot {
             zones: self.zones.clone(),
             query_logs: self.query_logs.clone(),
             health_targets: self.health_targets.clone(),
+            cidr_tables: self.cidr_tables.clone(),
             aliases: self.aliases.clone(),
             serials: self.serials.clone(),
         }
@@ -284,7 +289,11 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         Some(previous) => previous.health_targets.recompile(&previous.served, manifest),
         None => Targets::default().recompile(&Manifest::default(), manifest),
     };
-    zones.take_verdicts(&health_targets);
+    let cidr_tables = match previous {
+        Some(previous) => previous.cidr_tables.recompile(&previous.served, manifest),
+        None => CidrTables::default().recompile(&Manifest::default(), manifest),
+    };
+    zones.complete_groups(&health_targets, &cidr_tables);
     problems.extend(health::outside(&health_targets, &networks, &node.health_allow));
     let (endpoints, renamed) = match previous {
         Some(previous) => previous.endpoints.recompile(&previous.served, manifest, &health_targets, &mut azs),
@@ -327,6 +336,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         zones,
         query_logs,
         health_targets,
+        cidr_tables,
         aliases,
         serials,
     };

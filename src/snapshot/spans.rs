@@ -40,6 +40,13 @@ impl<T: Copy + PartialEq> Spans<T> {
         }
     }
 
+    /// The value of an address.
+    pub fn at(&self, address: IpAddr) -> T {
+        let (spans, address) = (self.of(address), bits(address));
+        // The first range begins at 0, so there is a range with each address.
+        spans[spans.partition_point(|(start, _)| *start <= address).max(1) - 1].1
+    }
+
     /// The length of the shortest prefix around an address in which all addresses have the same value.
     pub fn uniform_len(&self, address: IpAddr) -> u8 {
         let (spans, address) = (self.of(address), bits(address));

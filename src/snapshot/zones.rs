@@ -2,6 +2,7 @@
 
 use super::{
     Node, Snapshot,
+    cidrs::CidrTables,
     health::Targets,
     slots::{Numbers, Slots},
     zone::{self, Serial, Zone},
@@ -53,10 +54,10 @@ impl Zones {
         self.numbers.iter().filter_map(|number| Some((number, &**self.get(number)?)))
     }
 
-    /// Gives the members of routing policies the verdicts of their health checks.
-    pub(super) fn take_verdicts(&mut self, targets: &Targets) {
+    /// Gives routing policies the verdicts of their health checks, and the tables of their CIDR collections.
+    pub(super) fn complete_groups(&mut self, targets: &Targets, cidrs: &CidrTables) {
         let grouped = self.grouped.iter().filter_map(|id| Some((self.numbers.get(id)?, id)));
-        let changed = grouped.filter_map(|(number, _)| Some((number, self.get(number)?.with_verdicts(targets)?)));
+        let changed = grouped.filter_map(|(number, _)| Some((number, self.get(number)?.with_groups(targets, cidrs)?)));
         for (number, zone) in changed.collect::<Vec<_>>() {
             self.list.set(number, Some(Arc::new(zone)));
         }

@@ -5,6 +5,7 @@
 //! report the same problems in the same order as a full check.
 
 mod blocks;
+mod cidr_collections;
 mod dhcp;
 mod endpoints;
 mod firewall;
@@ -67,6 +68,7 @@ pub struct Checked {
     forwarders: Arc<[Problem]>,
     query_logs: Arc<[Problem]>,
     health_checks: Arc<[Problem]>,
+    cidr_collections: Arc<[Problem]>,
     firewall: Arc<[Problem]>,
     shadowed: Arc<[Problem]>,
     index: Index,
@@ -113,6 +115,8 @@ impl Checked {
         let query_logs = checker.found();
         checker.health_checks();
         let health_checks = checker.found();
+        checker.cidr_collections();
+        let cidr_collections = checker.found();
         checker.firewall();
         let firewall = checker.found();
         checker.shadowed(&index);
@@ -129,6 +133,7 @@ impl Checked {
             forwarders,
             query_logs,
             health_checks,
+            cidr_collections,
             firewall,
             shadowed,
             index,
@@ -155,6 +160,7 @@ impl Checked {
         let zones = changes(&old.private_hosted_zones, &manifest.private_hosted_zones);
         if !same_networks(old, manifest)
             || !same_resources(&old.health_checks, &manifest.health_checks)
+            || !same_resources(&old.cidr_collections, &manifest.cidr_collections)
             || endpoints.len() > MAX_CHANGES
             || zones.len() > MAX_CHANGES
         {
@@ -223,7 +229,7 @@ impl Checked {
         first
             .into_iter()
             .chain(more)
-            .chain([&self.health_checks, &self.firewall, &self.shadowed])
+            .chain([&self.health_checks, &self.cidr_collections, &self.firewall, &self.shadowed])
             .flat_map(|found| found.iter())
     }
 

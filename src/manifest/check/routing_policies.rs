@@ -29,6 +29,7 @@ fn policies(set: &ResourceRecordSet) -> Vec<&'static str> {
         ("geolocation_routing_policy", set.geolocation_routing_policy.is_some()),
         ("geoproximity_routing_policy", set.geoproximity_routing_policy.is_some()),
         ("az_affinity_routing_policy", set.az_affinity_routing_policy.is_some()),
+        ("cidr_routing_policy", set.cidr_routing_policy.is_some()),
     ];
     all.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name).collect()
 }
@@ -89,6 +90,7 @@ impl Checker<'_> {
                 );
             }
             self.places(id, at, set);
+            self.cidr_policy(id, at, set);
             let owner = Name::parse(set.name.as_bytes(), Some(&zone.name));
             if let (Ok(owner), Some(rtype)) = (owner, type_from_text(&set.record_type)) {
                 groups.entry((owner.to_lowercase().to_string(), rtype)).or_default().push(at);
@@ -187,6 +189,7 @@ impl Checker<'_> {
                 self.help("add `health_check_id`, or `evaluate_target_health: true` to an alias");
             }
         }
+        self.cidr_group(id, name, zone, members);
         let locations: Vec<_> = sets().filter_map(|(_, set)| set.geolocation_routing_policy.as_ref()).collect();
         if !locations.is_empty() && !locations.iter().any(|policy| policy.country.as_deref() == Some("*")) {
             let field = format!("records[{}].geolocation_routing_policy", members[0]);

@@ -9,14 +9,16 @@ use super::{Node, Zone};
 use crate::{
     manifest::{
         Id, ResourceRecordSet,
-        routing_policies::{FailoverType, LocationType},
+        routing_policies::{DEFAULT_LOCATION, FailoverType, LocationType},
     },
     snapshot::{
+        cidrs::{CidrTable, CidrTables, ClientPrefix},
         health::{TargetId, Targets, Verdict},
         regions::{self, Region, distance, partition},
     },
     wire::Name,
 };
+use ipnet::IpNet;
 use std::sync::Arc;
 
 /// Maximum number of record sets in one multivalue answer, as in Route 53.
@@ -31,6 +33,19 @@ pub struct Group {
     pub policy: Policy,
     /// Members in the order of the manifest.
     pub members: Box<[Member]>,
+    /// For [`Policy::Cidr`], the members by location.
+    pub cidrs: Option<CidrMembers>,
+}
+
+/// The members of a group by the locations of a CIDR collection.
+#[derive(Clone, Debug)]
+pub struct CidrMembers {
+    /// Table of the collection.
+    table: Arc<CidrTable>,
+    /// Member of each location of the table.
+    of_location: Box<[Option<u8>]>,
+    /// Member for clients in no location.
+    default: Option<u8>,
 }
 
 /// A member of a group.
@@ -79,6 +94,8 @@ pub enum Policy {
     Geoproximity,
     /// The member with the smallest location that contains the client answers.
     AzAffinity,
+    /// The member with the longest prefix around the client answers.
+    Cidr,
 }
 
 impl Policy {
@@ -92,6 +109,7 @@ impl Policy {
             Policy::Geolocation => "geolocation",
             Policy::Geoproximity => "geoproximity",
             Policy::AzAffinity => "AZ affinity",
+            Policy::Cidr => "CIDR",
         }
     }
 }
@@ -114,6 +132,8 @@ pub enum Rule {
     Geoproximity(Option<(f32, f32)>, f32),
     /// Kind of location, and the location.
     AzAffinity(LocationType, Box<str>),
+    /// CIDR collection and location.
+    Cidr(Id, Box<str>),
 }
 
 /// Location of a client, as far as routing policies depend on it.
@@ -125,6 +145,8 @@ pub struct ClientPlace<'s> {
     pub region: &'s str,
     /// Coordinates of an on-premises network, in degrees north and degrees east.
     pub coordinates: Option<(f32, f32)>,
+    /// Address, as far as it is known.
+    pub prefix: Option<ClientPrefix>,
 }
 
 impl ClientPlace<'_> {
@@ -158,6 +180,9 @@ impl Rule {
             let place = policy.coordinates.map(|place| (place.latitude, place.longitude)).or_else(of_region);
             return Some(Rule::Geoproximity(place, 1.0 - f32::from(policy.bias) / 100.0));
         }
+        if let Some(policy) = &set.cidr_routing_policy {
+            return Some(Rule::Cidr(policy.collection_id.clone(), policy.location_name.as_str().into()));
+        }
         let policy = set.az_affinity_routing_policy.as_ref()?;
         Some(Rule::AzAffinity(policy.location_type, policy.location_id.as_str().into()))
     }
@@ -172,15 +197,18 @@ impl Rule {
             Rule::Geolocation(_) => Policy::Geolocation,
             Rule::Geoproximity(..) => Policy::Geoproximity,
             Rule::AzAffinity(..) => Policy::AzAffinity,
+            Rule::Cidr(..) => Policy::Cidr,
         }
     }
 
     /// Returns the rank of the member for a client, or `None` if the member is not for the client.
     ///
-    /// The member with the smallest rank answers. Weighted and multivalue members have rank 0.
-    pub fn rank(&self, client: &ClientPlace) -> Option<f32> {
+    /// The member with the smallest rank answers. Weighted and multivalue members have rank 0. Locations of a CIDR collection
+    /// have no rank of their own: [`Group::rank`] finds it in the collection's table.
+    fn rank(&self, client: &ClientPlace) -> Option<f32> {
         const FAR: f32 = f32::MAX;
         match self {
+            Rule::Cidr(..) => None,
             Rule::Weight(_) | Rule::Multivalue => Some(0.0),
             Rule::Failover(FailoverType::Primary) => Some(0.0),
             Rule::Failover(FailoverType::Secondary) => Some(1.0),
@@ -247,6 +275,11 @@ impl Group {
                 let first = if count == 0 { return Choice::None } else { draw as usize % count };
                 Choice::Several { first, healthy_only: (0..count).any(is_healthy) }
             }
+            Policy::Cidr => {
+                let mut around = self.around(client);
+                let first = around.clone().next();
+                around.find(|(at, _)| is_healthy(*at)).or(first).map_or(Choice::None, |(at, _)| Choice::One(at))
+            }
             _ => {
                 let ranked =
                     || (0..self.members.len()).filter_map(|at| Some((at, self.members[at].rule.rank(client)?)));
@@ -292,9 +325,47 @@ impl Group {
         Choice::None
     }
 
-    /// Describes the values of the policy for a member, for `zonal explain`.
-    pub fn described(&self, at: usize, rank: f32) -> String {
+    /// Returns the members whose locations contain a client, each with the length of the prefix around the client. The
+    /// longest prefix comes first, and the member for clients in no location last.
+    fn around(&self, client: &ClientPlace) -> impl Iterator<Item = (usize, Option<u8>)> + Clone {
+        let around = self.cidrs.iter().zip(client.prefix).flat_map(|(cidrs, prefix)| {
+            let member = move |location: usize| cidrs.of_location.get(location).copied().flatten();
+            cidrs.table.around(prefix).filter_map(move |(location, len)| Some((member(location)?, Some(len))))
+        });
+        let default = self.cidrs.iter().filter_map(|cidrs| Some((cidrs.default?, None)));
+        around.chain(default).map(|(at, len)| (usize::from(at), len))
+    }
+
+    /// Returns the scope of an answer from the group to a client's prefix (RFC 7871): the length of the shortest prefix in
+    /// which every client gets the same answer. 0 if the policy does not depend on the address.
+    pub fn scope(&self, client: &ClientPlace) -> u8 {
+        self.cidrs.as_ref().zip(client.prefix).map_or(0, |(cidrs, prefix)| cidrs.table.scope(prefix.address))
+    }
+
+    /// Returns the rank of a member for a client, or `None` if the member is not for the client. The member with the smallest
+    /// rank answers.
+    pub fn rank(&self, at: usize, client: &ClientPlace) -> Option<f32> {
         match &self.members[at].rule {
+            // A prefix has at most 128 bits.
+            Rule::Cidr(..) => self
+                .around(client)
+                .find(|(member, _)| *member == at)
+                .map(|(_, len)| len.map_or(129.0, |len| f32::from(128 - len))),
+            rule => rule.rank(client),
+        }
+    }
+
+    /// Describes the values of the policy for a member, for `zonal explain`.
+    pub fn described(&self, at: usize, rank: f32, client: &ClientPlace) -> String {
+        match &self.members[at].rule {
+            Rule::Cidr(_, location) => {
+                let len = self.around(client).find(|(member, _)| *member == at).and_then(|(_, len)| len);
+                let block = client.prefix.zip(len).and_then(|(prefix, len)| IpNet::new(prefix.address, len).ok());
+                match block {
+                    Some(block) => format!("location {location}, whose {} contains the client", block.trunc()),
+                    None => "for clients in no other location".into(),
+                }
+            }
             Rule::Weight(weight) => {
                 let sum: u32 =
                     self.members.iter().map(|other| if let Rule::Weight(w) = other.rule { w.into() } else { 0 }).sum();
@@ -328,6 +399,25 @@ impl Group {
     }
 }
 
+impl CidrMembers {
+    /// Assigns members to the locations of a table.
+    fn new(table: &Arc<CidrTable>, members: &[Member]) -> CidrMembers {
+        let mut this =
+            CidrMembers { table: table.clone(), of_location: vec![None; table.locations()].into(), default: None };
+        for (at, member) in (0..=u8::MAX).zip(members) {
+            let Rule::Cidr(_, location) = &member.rule else { continue };
+            let slot = match &**location {
+                DEFAULT_LOCATION => Some(&mut this.default),
+                name => table.location(name).and_then(|location| this.of_location.get_mut(location)),
+            };
+            if let Some(slot) = slot {
+                slot.get_or_insert(at);
+            }
+        }
+        this
+    }
+}
+
 /// Maps the numbers of a counter to evenly distributed numbers.
 fn mix(draw: u32) -> u32 {
     let mut x = draw.wrapping_mul(0x9e37_79b9);
@@ -352,16 +442,27 @@ impl Zone {
         Node { zone: self, block: &self.block, at: at as usize }
     }
 
-    /// Returns the zone with the verdicts of `targets`. `None` if the zone already has them.
-    pub fn with_verdicts(&self, targets: &Targets) -> Option<Zone> {
+    /// Returns the zone with the verdicts of `targets` and the tables of `cidrs`. `None` if the zone already has them.
+    pub fn with_groups(&self, targets: &Targets, cidrs: &CidrTables) -> Option<Zone> {
         let verdict = |member: &Member| {
             let id = TargetId::Check(member.health_check.clone()?);
             targets.get(&id).map(|target| target.verdict.clone())
         };
-        if self.groups.iter().flat_map(|group| &group.members).all(|member| member.verdict == verdict(member)) {
+        let table = |group: &Group| match &group.members.first()?.rule {
+            Rule::Cidr(collection, _) => cidrs.get(collection),
+            _ => None,
+        };
+        let has_table = |group: &Group| {
+            group.cidrs.as_ref().map(|cidrs| Arc::as_ptr(&cidrs.table)) == table(group).map(Arc::as_ptr)
+        };
+        let has_verdicts = |group: &Group| group.members.iter().all(|member| member.verdict == verdict(member));
+        if self.groups.iter().all(|group| has_table(group) && has_verdicts(group)) {
             return None;
         }
         let mut groups: Vec<Group> = self.groups.to_vec();
+        for group in groups.iter_mut().filter(|group| !has_table(group)) {
+            group.cidrs = table(group).map(|table| CidrMembers::new(table, &group.members));
+        }
         for member in groups.iter_mut().flat_map(|group| group.members.iter_mut()) {
             member.verdict = verdict(member);
         }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::manifest::routing_policies::{FailoverType::*, LocationType::*};
+use std::collections::BTreeMap;
 
 fn group(rules: Vec<Rule>) -> Group {
     let member = |(at, rule): (usize, Rule)| Member {
@@ -10,7 +11,7 @@ fn group(rules: Vec<Rule>) -> Group {
         verdict: None,
     };
     let policy = rules[0].policy();
-    Group { policy, members: rules.into_iter().enumerate().map(member).collect() }
+    Group { policy, members: rules.into_iter().enumerate().map(member).collect(), cidrs: None }
 }
 
 /// Returns the chosen member if only the members in `healthy` are healthy.
@@ -23,7 +24,7 @@ fn choose(group: &Group, client: &ClientPlace, healthy: &[usize]) -> Option<usiz
 }
 
 fn client(az: &'static str, region: &'static str) -> ClientPlace<'static> {
-    ClientPlace { az: Some(az).filter(|az| !az.is_empty()), region, coordinates: None }
+    ClientPlace { az: Some(az).filter(|az| !az.is_empty()), region, ..ClientPlace::default() }
 }
 
 /// Returns the share of the draws in which each member is chosen.
@@ -102,7 +103,7 @@ fn latency_answers_with_the_own_region_and_else_the_nearest() {
         assert_eq!(choose(&latency, &client("", region), healthy), Some(expected), "{region} {healthy:?}");
     }
     // The coordinates of an on-premises network override the distance from its Region.
-    let sydney = ClientPlace { az: None, region: "us-east-1", coordinates: Some((-33.0, 151.0)) };
+    let sydney = ClientPlace { coordinates: Some((-33.0, 151.0)), ..client("", "us-east-1") };
     assert_eq!(choose(&latency, &sydney, &[0, 1, 2, 3]), Some(2));
 }
 
@@ -167,4 +168,110 @@ fn az_affinity_goes_from_the_zone_to_the_globe() {
     }
     let zones = group(vec![rule(AvailabilityZone, "use1-az1"), rule(AvailabilityZone, "use1-az2")]);
     assert_eq!(choose(&zones, &client("use1-az3", "us-east-1"), &[0, 1]), None);
+}
+
+/// Compiles a collection with these blocks. The first letter of a block is its location.
+fn tables(blocks: &[(char, &str)]) -> CidrTables {
+    let mut locations = serde_json::Map::new();
+    for (location, block) in blocks {
+        let list = locations.entry(location.to_string()).or_insert_with(|| serde_json::json!([]));
+        list.as_array_mut().unwrap().push((*block).into());
+    }
+    let manifest = serde_json::json!({"cidr_collections": {"c": {"locations": locations}}});
+    CidrTables::default().recompile(&Default::default(), &serde_json::from_value(manifest).unwrap())
+}
+
+fn cidr_group(tables: &CidrTables, locations: &[&str]) -> Group {
+    let rules = locations.iter().map(|name| Rule::Cidr("c".into(), (*name).into())).collect();
+    let mut group = group(rules);
+    group.cidrs = tables.get("c").map(|table| CidrMembers::new(table, &group.members));
+    group
+}
+
+fn at(address: &str) -> ClientPlace<'static> {
+    let address: std::net::IpAddr = address.parse().unwrap();
+    ClientPlace { prefix: Some(address.into()), ..ClientPlace::default() }
+}
+
+#[test]
+fn cidr_answers_with_the_longest_prefix_around_the_client() {
+    let tables = tables(&[('a', "10.0.0.0/8"), ('b', "10.1.0.0/16"), ('c', "10.1.2.0/24"), ('c', "fd00::/8")]);
+    let all = cidr_group(&tables, &["a", "b", "c", "*"]);
+    let without_default = cidr_group(&tables, &["a", "c"]);
+    for (group, address, healthy, expected) in [
+        (&all, "10.1.2.3", &[0, 1, 2, 3][..], Some(2)),
+        (&all, "10.1.2.3", &[0, 1, 3], Some(1)),
+        (&all, "10.1.2.3", &[0, 3], Some(0)),
+        (&all, "10.1.2.3", &[3], Some(3)),
+        (&all, "10.1.2.3", &[], Some(2)),
+        (&all, "10.1.3.3", &[0, 1, 2, 3], Some(1)),
+        (&all, "fd00::1", &[0, 1, 2, 3], Some(2)),
+        (&all, "192.0.2.1", &[0, 1, 2, 3], Some(3)),
+        (&all, "192.0.2.1", &[0, 1, 2], Some(3)),
+        // The record set of a wider location answers where a location has none.
+        (&without_default, "10.1.3.3", &[0, 1], Some(0)),
+        (&without_default, "192.0.2.1", &[0, 1], None),
+    ] {
+        assert_eq!(choose(group, &at(address), healthy), expected, "{address} {healthy:?}");
+    }
+    let unknown = ClientPlace::default();
+    assert_eq!((choose(&all, &unknown, &[0, 1, 2, 3]), choose(&without_default, &unknown, &[0])), (Some(3), None));
+    assert_eq!((all.scope(&at("10.1.2.3")), all.scope(&at("10.1.128.3")), all.scope(&unknown)), (24, 17, 0));
+    let described = |address: &str, member: usize| {
+        let client = at(address);
+        all.rank(member, &client).map(|rank| all.described(member, rank, &client))
+    };
+    assert_eq!(described("10.1.2.3", 1).as_deref(), Some("location b, whose 10.1.0.0/16 contains the client"));
+    assert_eq!(described("10.1.2.3", 3).as_deref(), Some("for clients in no other location"));
+    assert_eq!(described("10.2.2.3", 1), None);
+}
+
+/// Compares with a search over all members and blocks.
+#[test]
+fn cidr_chooses_what_a_search_over_all_blocks_finds() {
+    let mut random = 5u32;
+    let mut draw = |below: usize| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) as usize % below
+    };
+    let (mut found, mut none) = (0, 0);
+    for _ in 0..300 {
+        let mut blocks: BTreeMap<IpNet, char> = BTreeMap::new();
+        for _ in 0..draw(8) {
+            let address = std::net::IpAddr::from([10, 0, 0, draw(256) as u8]);
+            blocks.insert(IpNet::new(address, 32 - draw(9) as u8).unwrap().trunc(), ['a', 'b', 'c'][draw(3)]);
+        }
+        let texts: Vec<(char, String)> = blocks.iter().map(|(block, name)| (*name, block.to_string())).collect();
+        let texts: Vec<(char, &str)> = texts.iter().map(|(name, block)| (*name, &**block)).collect();
+        let locations: Vec<&str> = ["b", "*", "a", "c"][draw(4)..].to_vec();
+        let used: Vec<&str> = locations
+            .iter()
+            .copied()
+            .filter(|name| *name == "*" || texts.iter().any(|(own, _)| own.to_string() == **name))
+            .collect();
+        if used.is_empty() {
+            continue;
+        }
+        let group = cidr_group(&tables(&texts), &used);
+        for _ in 0..50 {
+            let address = format!("10.0.0.{}", draw(256));
+            let healthy: Vec<usize> = (0..used.len()).filter(|_| draw(2) == 0).collect();
+            // The length of the longest block of a member around the client; 0 for the default.
+            let length = |at: usize| match used[at] {
+                "*" => Some(0),
+                name => {
+                    let own = blocks.iter().filter(|(_, own)| own.to_string() == name);
+                    let around = own.filter(|(block, _)| block.contains(&address.parse::<std::net::IpAddr>().unwrap()));
+                    around.map(|(block, _)| 1 + block.prefix_len()).max()
+                }
+            };
+            let best = |among: &mut dyn Iterator<Item = usize>| {
+                among.filter_map(|at| Some((length(at)?, at))).max_by_key(|(len, _)| *len).map(|(_, at)| at)
+            };
+            let expected = best(&mut healthy.iter().copied()).or_else(|| best(&mut (0..used.len())));
+            assert_eq!(choose(&group, &at(&address), &healthy), expected, "{blocks:?} {used:?} {address} {healthy:?}");
+            *if expected.is_some() { &mut found } else { &mut none } += 1;
+        }
+    }
+    assert!(found > 1000 && none > 1000, "{found} {none}");
 }

@@ -121,7 +121,7 @@ impl Builder<'_> {
                 health_check: member.health_check,
                 verdict: None,
             });
-            groups.push(Group { policy: group.policy, members: members.collect() });
+            groups.push(Group { policy: group.policy, members: members.collect(), cidrs: None });
         }
         groups.into()
     }
