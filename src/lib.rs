@@ -30,6 +30,7 @@
 //! | [`wire`] | `codes` of the protocol; names, record data, queries, replies, responses; PROXY headers; prefixes of `dns64` | |
 //! | [`clock`] | the time, and random seeds | |
 //! | [`instruments`] | makers of counters and gauges | |
+//! | [`aws`] | the APIs of AWS: their `model`, and the `codec` between the wire and JSON values | |
 //! | [`manifest`] | the types; reading (`document`, `decode`, `load`, `collection`, `master`); `check` and `record_lints`; `connectivity`; `presets` of AWS services | `wire` |
 //! | [`snapshot`] | the compiled manifest: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes`, `views`, `autodefined`, `query_logs`; consecutive snapshots share unchanged parts by `slots` and `names` | `manifest`, `wire` |
 //! | [`answer`] | `identify`: the client; `resolve`: the resolution algorithm, with the search for the `cut`; answers from a `zone`, an `endpoint`, `autodefined` names or the `cache`; `dns64`; `trace` and `explanation`: the steps for `zonal explain` | `manifest`, `snapshot`, `wire` |
@@ -147,6 +148,7 @@
 
 pub mod admin;
 pub mod answer;
+pub mod aws;
 pub mod cli;
 pub mod clock;
 pub mod config;
