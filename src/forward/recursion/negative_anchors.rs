@@ -222,11 +222,7 @@ fn write(file: &Path, all: &[(Name, NegativeAnchor)]) -> io::Result<()> {
     let stored: Vec<Stored> = all
         .iter()
         .filter(|(_, anchor)| !anchor.is_configured)
-        .map(|(_, anchor)| Stored {
-            name: anchor.name.to_string(),
-            until: anchor.until,
-            reason: anchor.reason.clone(),
-        })
+        .map(|(_, anchor)| Stored { name: anchor.name.to_string(), until: anchor.until, reason: anchor.reason.clone() })
         .collect();
     let draft = file.with_extension("json.new");
     let mut out = fs::File::create(&draft)?;
@@ -255,8 +251,12 @@ mod tests {
 
     #[test]
     fn an_anchor_covers_its_name_and_all_below_until_its_end() {
-        let anchors =
-            NegativeAnchors::new(&[configured("Broken.test", 100)], vec![Name::root(), name("in.broken.test.")], None, 0);
+        let anchors = NegativeAnchors::new(
+            &[configured("Broken.test", 100)],
+            vec![Name::root(), name("in.broken.test.")],
+            None,
+            0,
+        );
         for (covered, rtype, now, end) in [
             ("broken.test.", RecordType::A, 99, Some(100)),
             ("WWW.broken.TEST.", RecordType::A, 99, Some(100)),
