@@ -39,13 +39,13 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         None => match Config::load(arguments.config.config.as_deref()) {
             Ok(config) => {
                 problems.extend(files::check(&config));
+                node.internet = Internet::new(&config, Vec::new()).read();
                 // This user may not be allowed to read the journals of the server.
                 overlays =
                     config.state_directory.as_deref().and_then(|state| Journals::read(state).ok()).unwrap_or_default();
                 problems.extend(config.warnings);
                 node.query_logs = Some(config.query_log.allowed());
                 node.health_allow.clone_from(&config.health.allow);
-                node.internet = Internet::new(&config, Vec::new()).read();
                 listen.extend(config.listen.into_iter().flatten().map(|listen| listen.address));
                 match config.control_plane.source() {
                     Source::Directory(directory) => Some(directory.to_path_buf()),
