@@ -4,7 +4,7 @@
 use super::{descriptors, inherited::Inherited, listeners, node, state, takeover::OldProcess};
 use crate::{
     admin::{self, Admin},
-    config::{Config, Dnstap, DnstapMessages, InternetResolver, OnError, Source},
+    config::{Config, Dnstap, DnstapMessage, DnstapMessages, InternetResolver, OnError, Source},
     control_plane::{
         self,
         directory::Watch,
@@ -232,11 +232,14 @@ fn core(
     updates: Updates,
     runtime: &Handle,
 ) -> anyhow::Result<Arc<Core>> {
-    let query_log = QueryLog::new(config.dnstap.as_ref().map_or_else(DnstapMessages::default, Dnstap::messages));
-    let entry_sender = EntrySender::new(&query_log, SMALL_RING_OCTETS, 0);
-    let upstreams = Upstreams::trusting(config.certificate_authority.clone(), Some(entry_sender));
+    let messages = config.dnstap.as_ref().map_or_else(DnstapMessages::default, Dnstap::messages);
+    let query_log = QueryLog::new(messages);
+    let taps_forwarded =
+        [DnstapMessage::ForwarderQuery, DnstapMessage::ForwarderResponse].into_iter().any(|kind| messages.has(kind));
+    let entry_sender = taps_forwarded.then(|| EntrySender::new(&query_log, SMALL_RING_OCTETS, 0));
+    let upstreams = Upstreams::trusting(config.certificate_authority.clone(), entry_sender);
     let recursion = match &config.internet_resolver {
-        InternetResolver::Recursive(recursion) => Some(Recursion::new(recursion)?),
+        InternetResolver::Recursive(recursion) => Some(Recursion::new(recursion, config.state_directory.as_deref())?),
         _ => None,
     };
     let cache = &config.cache;

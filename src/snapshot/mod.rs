@@ -15,6 +15,8 @@ pub mod endpoints;
 pub mod firewall;
 pub mod forwarders;
 pub mod health;
+#[cfg(test)]
+mod metadata_tests;
 pub mod names;
 pub mod networks;
 pub mod published;
@@ -33,6 +35,7 @@ use crate::manifest::{
 use aliases::Aliases;
 use cidrs::CidrTables;
 use endpoints::{Azs, Endpoints, Renamed};
+use firewall::table::Lists;
 use health::Targets;
 use ipnet::IpNet;
 use networks::Networks;
@@ -96,6 +99,8 @@ pub struct Snapshot {
     pub query_logs: Arc<QueryLogs>,
     /// The health targets, with their verdicts.
     pub health_targets: Targets,
+    /// The names of all DNS Firewall lists.
+    pub firewall_lists: Arc<Lists>,
     /// The CIDR collections.
     cidr_tables: CidrTables,
     aliases: Aliases,
@@ -145,10 +150,16 @@ impl Snapshot {
             zones: self.zones.clone(),
             query_logs: self.query_logs.clone(),
             health_targets: self.health_targets.clone(),
+            firewall_lists: self.firewall_lists.clone(),
             cidr_tables: self.cidr_tables.clone(),
             aliases: self.aliases.clone(),
             serials: self.serials.clone(),
         }
+    }
+
+    /// The same generation with other names in its DNS Firewall lists.
+    pub fn with_firewall_lists(&self, firewall_lists: Arc<Lists>) -> Snapshot {
+        Snapshot { firewall_lists, ..self.with_stale(self.is_stale) }
     }
 
     /// A private hosted zone.
@@ -319,6 +330,10 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     let query_logs = match same_logs {
         Some(previous) => previous.query_logs.clone(),
         None => Arc::new(QueryLogs::compile(manifest, &networks, &views, node.query_logs.as_ref(), previous)),
+    };
+    let firewall_lists = match previous {
+        Some(previous) => firewall::inline::recompile(&previous.firewall_lists, &previous.served, manifest),
+        None => firewall::inline::recompile(&Arc::default(), &Manifest::default(), manifest),
     };
     let snapshot = Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),

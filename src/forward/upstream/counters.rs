@@ -29,7 +29,7 @@ pub struct UpstreamCounters {
     pub recursion: Histogram,
     /// The number of open connections by TCP and DoT beyond the shared ones, over all servers.
     pub extra_connections: AtomicUsize,
-    /// Takes queries and responses for dnstap, if dnstap is configured.
+    /// Takes queries and responses for dnstap, if dnstap has messages of forwarders.
     pub tap: Option<Mutex<EntrySender>>,
 }
 

@@ -24,12 +24,8 @@ impl SourceAddresses {
     /// Opens a socket bound to one of the addresses, for a server at `to`. An error is local.
     pub fn bind(&self, to: IpAddr, kind: Type) -> Result<Socket, AttemptError> {
         let local = |error: io::Error| AttemptError::new(AttemptErrorKind::Local, format!("cannot be asked: {error}"));
-        let open = || {
-            let socket = Socket::new(Domain::for_address(SocketAddr::new(to, 0)), kind, None)?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        };
-        let socket = open().map_err(local)?;
+        let socket =
+            Socket::new(Domain::for_address(SocketAddr::new(to, 0)), kind.nonblocking(), None).map_err(local)?;
         if self.addresses.is_empty() {
             // For UDP, `bind` draws a random port. For TCP, the kernel chooses a port at `connect`,
             // from more ports.

@@ -1,3 +1,4 @@
 //! DNS Firewall, compiled.
 
+pub mod inline;
 pub mod table;

@@ -40,8 +40,8 @@ impl Front {
     #[inline]
     fn place(&self, hash: u64) -> Option<(&Block, u64)> {
         // The hashes of the table choose shards and slots by the same bits.
-        let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hash >> 29;
-        let at = (u128::from(mixed) * self.blocks.len() as u128 >> 64) as usize;
+        let mixed = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (hash >> 29);
+        let at = ((u128::from(mixed) * self.blocks.len() as u128) >> 64) as usize;
         Some((self.blocks.get(at)?, mixed.wrapping_mul(0xd6e8_feb8_6659_fd93)))
     }
 

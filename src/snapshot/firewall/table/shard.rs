@@ -39,7 +39,7 @@ fn tag(hash: u64) -> u32 {
 
 #[inline]
 fn first_slot(hash: u64, slots: usize) -> usize {
-    ((hash & 0xffff_ffff) * slots as u64 >> 32) as usize
+    (((hash & 0xffff_ffff) * slots as u64) >> 32) as usize
 }
 
 /// The hashes of a name in wire format.

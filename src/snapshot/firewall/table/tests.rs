@@ -130,7 +130,7 @@ fn a_large_list_is_replaced_part_by_part() {
             lists = lists.with_batch(batch).unwrap();
         }
     }
-    assert_eq!(lists.len(), NAMES.into());
+    assert_eq!(lists.len(), u64::from(NAMES));
     for n in (0..NAMES).step_by(7) {
         let lines: Vec<_> = found(&lists, &format!("www.{}", text(n)), 1).iter().map(|m| (m.list, m.line)).collect();
         assert_eq!(lines, [(1, n + 1), (0, n + 2)]);

@@ -41,7 +41,7 @@ impl Extent {
 
     fn contains(self, hash: u64) -> bool {
         match self {
-            Extent::Part { number, count } => (u128::from(hash) * u128::from(count) >> 64) as u32 == number,
+            Extent::Part { number, count } => ((u128::from(hash) * u128::from(count)) >> 64) as u32 == number,
             Extent::Names => true,
         }
     }
@@ -231,7 +231,7 @@ impl Extent {
     fn meets(self, first: u64, last: u64) -> bool {
         match self {
             Extent::Part { number, count } => {
-                let part = |hash: u64| (u128::from(hash) * u128::from(count) >> 64) as u32;
+                let part = |hash: u64| ((u128::from(hash) * u128::from(count)) >> 64) as u32;
                 part(first) <= number && number <= part(last)
             }
             Extent::Names => true,
