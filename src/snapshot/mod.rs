@@ -352,6 +352,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         query_logs,
         health_targets,
         cidr_tables,
+        firewall_lists,
         aliases,
         serials,
     };
