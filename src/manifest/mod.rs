@@ -23,6 +23,7 @@ pub mod connectivity;
 pub mod decode;
 pub mod digest;
 pub mod document;
+pub mod domain_lists;
 pub mod firewall;
 pub mod health_checks;
 pub mod hosted_zones;
