@@ -18,6 +18,8 @@ mod explanation;
 mod group;
 pub mod identify;
 pub mod known;
+#[cfg(test)]
+mod public_zone_tests;
 pub mod query_log_trace;
 mod records;
 mod resolve;

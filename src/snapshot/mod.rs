@@ -15,6 +15,8 @@ pub mod endpoints;
 pub mod firewall;
 pub mod forwarders;
 pub mod health;
+#[cfg(test)]
+mod metadata_tests;
 pub mod names;
 pub mod networks;
 pub mod published;
@@ -330,7 +332,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         None => Arc::new(QueryLogs::compile(manifest, &networks, &views, node.query_logs.as_ref(), previous)),
     };
     let firewall_lists = match previous {
-        Some(previous) => firewall::inline::recompile(&previous.firewall_lists, &previous.manifest, manifest),
+        Some(previous) => firewall::inline::recompile(&previous.firewall_lists, &previous.served, manifest),
         None => firewall::inline::recompile(&Arc::default(), &Manifest::default(), manifest),
     };
     let snapshot = Snapshot {
