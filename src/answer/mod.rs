@@ -19,6 +19,8 @@ mod group;
 pub mod identify;
 pub mod known;
 #[cfg(test)]
+mod profile_tests;
+#[cfg(test)]
 mod public_zone_tests;
 pub mod query_log_trace;
 mod records;

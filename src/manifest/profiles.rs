@@ -187,7 +187,8 @@ mod tests {
         let groups: Vec<(u32, usize, &str)> =
             groups.into_iter().map(|group| (group.priority, group.profile, group.id)).collect();
         assert_eq!(groups, [(20, 3, "h"), (50, 2, "g"), (50, 3, "a")]);
-        let fail_open = |vpc: &str| manifest.setting_of(&manifest.vpcs[vpc], None, |profile| profile.firewall_fail_open);
+        let fail_open =
+            |vpc: &str| manifest.setting_of(&manifest.vpcs[vpc], None, |profile| profile.firewall_fail_open);
         assert_eq!((fail_open("a"), fail_open("b")), (None, None));
     }
 }

@@ -249,6 +249,7 @@ fn compile_views(
     if changed_zones.is_empty()
         && renamed.private().next().is_none()
         && same_resources(&same.served.resolver_rules, &input.manifest.resolver_rules)
+        && same_resources(&same.served.profiles, &input.manifest.profiles)
     {
         return same.views.clone();
     }
@@ -326,7 +327,8 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     problems.extend(without_recursion(manifest, node));
     problems.extend(node.query_logs.iter().flat_map(|allowed| query_logs::warnings(manifest, allowed)));
     let same_logs = same_networks
-        .filter(|previous| same_resources(&previous.served.query_log_configs, &manifest.query_log_configs));
+        .filter(|previous| same_resources(&previous.served.query_log_configs, &manifest.query_log_configs))
+        .filter(|previous| same_resources(&previous.served.profiles, &manifest.profiles));
     let query_logs = match same_logs {
         Some(previous) => previous.query_logs.clone(),
         None => Arc::new(QueryLogs::compile(manifest, &networks, &views, node.query_logs.as_ref(), previous)),

@@ -207,7 +207,9 @@ impl<'a> Checker<'a> {
             let is_own = rules.get(only.rule).is_some_and(|rule| rule.vpc_ids.contains(only.vpc));
             self.help(match is_own {
                 true => format!("remove `{}`, the VPC {owner}, from `vpc_ids`, or use other targets", only.vpc),
-                false => format!("remove the rule from the Profile of `{}`, the VPC {owner}, or use other targets", only.vpc),
+                false => {
+                    format!("remove the rule from the Profile of `{}`, the VPC {owner}, or use other targets", only.vpc)
+                }
             });
         }
     }

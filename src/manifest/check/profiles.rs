@@ -12,9 +12,7 @@ use crate::{
     },
     wire::Name,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 const KIND: &str = "profiles";
 /// The number of members with the name of another resource that are reported.
@@ -151,7 +149,9 @@ impl<'a> Checker<'a> {
             by_name.entry(key_of(name)).or_default().push(Member { profile: id, field, name, kind, id: member });
         };
         let field = "private_hosted_zones";
-        for (at, member) in self.listed(id, field, "private hosted zone", &profile.private_hosted_zones, &manifest.private_hosted_zones) {
+        for (at, member) in
+            self.listed(id, field, "private hosted zone", &profile.private_hosted_zones, &manifest.private_hosted_zones)
+        {
             let field = format!("{field}[{at}]");
             match manifest.private_hosted_zones.get(member) {
                 Some(zone) if zone.public => {
@@ -184,14 +184,27 @@ impl<'a> Checker<'a> {
                 }
             }
         }
-        self.listed(id, "query_log_configs", "query logging configuration", &profile.query_log_configs, &manifest.query_log_configs);
+        self.listed(
+            id,
+            "query_log_configs",
+            "query logging configuration",
+            &profile.query_log_configs,
+            &manifest.query_log_configs,
+        );
         let groups: Vec<&'a Id> = profile.firewall_rule_groups.iter().map(|group| &group.id).collect();
         let known = &manifest.firewall_rule_groups;
         self.listed_at(id, |at| format!("firewall_rule_groups[{at}].id"), "firewall rule group", groups, known);
     }
 
     /// Warns about members that do not exist or are listed twice. Returns the others, each with its position.
-    fn listed<T>(&mut self, id: &'a Id, field: &str, what: &str, members: &'a [Id], known: &'a Resources<T>) -> Vec<(usize, &'a Id)> {
+    fn listed<T>(
+        &mut self,
+        id: &'a Id,
+        field: &str,
+        what: &str,
+        members: &'a [Id],
+        known: &'a Resources<T>,
+    ) -> Vec<(usize, &'a Id)> {
         self.listed_at(id, |at| format!("{field}[{at}]"), what, members, known)
     }
 
@@ -233,7 +246,8 @@ impl<'a> Checker<'a> {
         }
         let mut reached: HashMap<&Id, bool> = HashMap::new();
         for (at, member) in profile.vpc_endpoints.iter().enumerate() {
-            let Some(endpoint) = manifest.vpc_endpoints.get(member).filter(|endpoint| has_private_names(endpoint)) else {
+            let Some(endpoint) = manifest.vpc_endpoints.get(member).filter(|endpoint| has_private_names(endpoint))
+            else {
                 continue;
             };
             let home = &endpoint.vpc_id;
@@ -242,7 +256,8 @@ impl<'a> Checker<'a> {
                 own.contains(home) || keys.values().any(|vpc| self.connectivity.reaches(vpc, &network))
             });
             if !is_reached {
-                let message = format!("no VPC of the Profile reaches `{home}`, the VPC of `{member}`: no client gets its names");
+                let message =
+                    format!("no VPC of the Profile reaches `{home}`, the VPC of `{member}`: no client gets its names");
                 self.warning(KIND, id, format!("vpc_endpoints[{at}]"), message);
                 self.help("connect the VPCs, or remove the endpoint");
             }
@@ -269,7 +284,11 @@ impl<'a> Checker<'a> {
             for own in members.chunk_by(|one, other| one.profile == other.profile) {
                 let Some(first) = own.iter().min_by_key(|member| member.kind) else { continue };
                 for member in own.iter().filter(|member| first.comes_before(member)) {
-                    let why = format!(": {} `{}` of the Profile has the same name and comes first", first.kind.word(), first.id);
+                    let why = format!(
+                        ": {} `{}` of the Profile has the same name and comes first",
+                        first.kind.word(),
+                        first.id
+                    );
                     self.shadowed_member(member, left, &why);
                 }
             }
@@ -288,10 +307,13 @@ impl<'a> Checker<'a> {
         let zones = zones.filter(|(_, zone)| !zone.records.iter().any(|set| set.name == "@" && set.alias.is_some()));
         let zones = zones.map(|(id, zone)| (MemberKind::Zone, id, &zone.name, &zone.vpc_ids));
         for (kind, id, name, vpc_ids) in rules.chain(zones) {
-            for member in by_name.get(&key_of(name)).into_iter().flatten().filter(|member| (member.kind, member.id) != (kind, id)) {
+            for member in
+                by_name.get(&key_of(name)).into_iter().flatten().filter(|member| (member.kind, member.id) != (kind, id))
+            {
                 let Some(own) = vpcs.get(member.profile) else { continue };
                 if let Some(vpc) = vpc_ids.iter().find(|vpc| own.contains(vpc)) {
-                    let why = format!(" in `{vpc}`: {} `{id}` of the VPC has the same name and comes first", kind.word());
+                    let why =
+                        format!(" in `{vpc}`: {} `{id}` of the VPC has the same name and comes first", kind.word());
                     self.shadowed_member(member, left, &why);
                 }
             }
@@ -365,7 +387,9 @@ profiles:
     fn check(vpc: &str, members: &str) -> Vec<String> {
         let all = problems(&BASE.replace("VPC_A", vpc).replace("MEMBERS", members));
         // Resources that no Profile has in this case have no VPC.
-        all.into_iter().filter(|problem| !problem.contains("the list is empty") && !problem.contains("no VPC has")).collect()
+        all.into_iter()
+            .filter(|problem| !problem.contains("the list is empty") && !problem.contains("no VPC has"))
+            .collect()
     }
 
     #[test]
@@ -453,7 +477,8 @@ profiles:
         ] {
             let found = match members.contains("\n  q:") {
                 true => {
-                    let all = problems(&BASE.replace("  q: {}\n", "").replace("VPC_A", vpc).replace("MEMBERS", members));
+                    let all =
+                        problems(&BASE.replace("  q: {}\n", "").replace("VPC_A", vpc).replace("MEMBERS", members));
                     all.into_iter().filter(|problem| problem.contains("profiles.")).collect()
                 }
                 false => check(vpc, members),
@@ -465,7 +490,10 @@ profiles:
         let expected = "warning: profiles.p.vpc_endpoints[0]: no VPC of the Profile reaches `a`, the VPC of `e`: no client gets its \
                         names (connect the VPCs, or remove the endpoint)";
         assert!(found.iter().any(|problem| problem == expected), "{found:#?}");
-        assert!(found.iter().any(|problem| problem.starts_with("warning: profiles.q: no VPC has the Profile")), "{found:#?}");
+        assert!(
+            found.iter().any(|problem| problem.starts_with("warning: profiles.q: no VPC has the Profile")),
+            "{found:#?}"
+        );
     }
 
     #[test]
