@@ -33,6 +33,7 @@ pub mod overlay;
 pub mod presets;
 pub mod primaries;
 pub mod problem;
+pub mod protection;
 pub mod query_log;
 pub mod record_lints;
 pub mod resources;
