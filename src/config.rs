@@ -12,7 +12,7 @@ mod tsig;
 
 pub use etcd::Etcd;
 pub use health::Health;
-pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
+pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, NegativeTrustAnchor, Recursion};
 pub use query_log::{Dnstap, DnstapMessage, DnstapMessages, QueryLog};
 pub use tsig::{TsigAlgorithm, TsigKey};
 
@@ -569,7 +569,16 @@ impl Config {
             }
             _ => {}
         }
-        for field in ["root_hints", "trust_anchor", "dnssec", "allow_servers"] {
+        if let InternetResolver::Recursive(recursion) = &self.internet_resolver {
+            for (at, _) in recursion.negative_trust_anchors.iter().enumerate().filter(|(_, one)| one.name.is_root()) {
+                errors.add(
+                    &format!("internet_resolver.negative_trust_anchors[{at}].name"),
+                    "the root would make all answers count as unsigned".into(),
+                    Some("to turn validation off, write `dnssec: off`"),
+                );
+            }
+        }
+        for field in ["root_hints", "trust_anchor", "dnssec", "allow_servers", "negative_trust_anchors"] {
             let is_given = internet_resolver.is_some_and(|node| node.entry(field).is_some());
             if is_given && !matches!(self.internet_resolver, InternetResolver::Recursive(_)) {
                 errors.add(

@@ -5,6 +5,7 @@
 mod allocations;
 mod anchors;
 mod apply;
+mod aws;
 mod changes;
 mod check;
 mod clock;

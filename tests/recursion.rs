@@ -4,6 +4,7 @@
 mod answers;
 mod forwarded;
 mod large;
+mod negative_trust_anchors;
 mod servers;
 
 use crate::harness::{Process, ZONAL, lab::Lab, wait_until};

@@ -9,6 +9,7 @@ mod events;
 mod explain;
 pub mod health;
 mod journal;
+pub mod negative_trust_anchors;
 pub mod openapi;
 mod pages;
 mod problem;
@@ -42,7 +43,7 @@ use axum::{
     http::{Method, StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{get, post, put},
 };
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -227,6 +228,11 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/events", get(events::follow))
         .route("/v1/health", get(health::list))
         .route("/v1/health/{*id}", get(health::show).put(health::set).delete(health::clear))
+        .route("/v1/negative_trust_anchors", get(negative_trust_anchors::list))
+        .route(
+            "/v1/negative_trust_anchors/{id}",
+            put(negative_trust_anchors::add).delete(negative_trust_anchors::remove),
+        )
         .route("/v1/journals", get(journal::list))
         .route("/v1/journals/{id}", get(journal::show).delete(journal::drop_one))
         .route("/v1/manifest", get(push::manifest).put(push::put_manifest))

@@ -23,6 +23,15 @@ pub const OPERATIONS: &[(&str, &str, &str, Input, Output)] = &[
         Output::Object,
     ),
     ("/v1/health/{id}", "delete", "Ends the forced verdict of a target", Input::Nothing, Output::Object),
+    ("/v1/negative_trust_anchors", "get", "Lists the negative trust anchors", Input::Nothing, Output::Object),
+    (
+        "/v1/negative_trust_anchors/{id}",
+        "put",
+        "Makes answers at and below a name count as unsigned for some time",
+        Input::Object,
+        Output::Object,
+    ),
+    ("/v1/negative_trust_anchors/{id}", "delete", "Removes a negative trust anchor", Input::Nothing, Output::Object),
     ("/v1/journals", "get", "Lists the journals of dynamic updates", Input::Nothing, Output::Object),
     ("/v1/journals/{id}", "get", "Returns the journal of a zone", Input::Nothing, Output::Object),
     (

@@ -2,7 +2,7 @@
 //! a running server.
 
 use super::{
-    Format, HealthArguments, HealthCommand, HealthWord, ServerArguments,
+    Format, ServerArguments,
     client::{self, Server},
     print, print_error, report,
 };
@@ -12,9 +12,52 @@ use crate::{
     config::{Admin, Config},
     manifest::problem::printable,
 };
+use clap::{Args, Subcommand, ValueEnum};
 use hyper::Method;
 use serde_json::{Value, json};
 use std::{fmt::Write, process::ExitCode, time::Duration};
+
+#[derive(Args, Debug)]
+pub(super) struct HealthArguments {
+    #[command(subcommand)]
+    command: Option<HealthCommand>,
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum HealthCommand {
+    /// Set the verdict of a target for some time; for an EXTERNAL check, report its status
+    Set {
+        /// Health check, or endpoint and address: `vpce-0sqs/10.1.0.4`.
+        target: String,
+        /// Verdict to set.
+        #[arg(value_enum)]
+        status: HealthWord,
+        /// Time after which the verdict follows the check again: `45s`, `30m`, `2h` or `1d`. An EXTERNAL check can be
+        /// reported without it.
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        duration: Option<Duration>,
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+    /// End a verdict that was set by hand
+    Clear {
+        /// Health check, or endpoint and address: `vpce-0sqs/10.1.0.4`.
+        target: String,
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+}
+
+/// A verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum HealthWord {
+    /// Answers use the target.
+    Healthy,
+    /// Answers do not use the target.
+    Unhealthy,
+}
 
 /// Runs the command.
 ///
@@ -54,7 +97,8 @@ pub(super) fn run(arguments: &HealthArguments) -> ExitCode {
     }
 }
 
-fn connect(arguments: &ServerArguments) -> Result<Server, ExitCode> {
+/// Finds the server that a command asks. Prints the error if there is none.
+pub(super) fn connect(arguments: &ServerArguments) -> Result<Server, ExitCode> {
     let admin = match &arguments.admin {
         Some(_) => Admin::default(),
         None => match Config::load(arguments.config.config.as_deref()) {
@@ -91,7 +135,14 @@ fn path(target: Option<&str>) -> String {
     let mut path = String::from("/v1/health");
     let Some(target) = target else { return path };
     path.push('/');
-    for octet in target.bytes() {
+    path.push_str(&encoded(target));
+    path
+}
+
+/// Encodes text for a path (RFC 3986, section 2.1). Slashes remain.
+pub(super) fn encoded(text: &str) -> String {
+    let mut path = String::with_capacity(text.len());
+    for octet in text.bytes() {
         let _ = match octet {
             b'.' | b'-' | b'_' | b'/' | b':' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => path.write_char(octet.into()),
             _ => write!(path, "%{octet:02X}"),
@@ -110,7 +161,8 @@ fn one(response: Value) -> ExitCode {
     }
 }
 
-fn other_version() -> ExitCode {
+/// Reports a response that this version cannot read.
+pub(super) fn other_version() -> ExitCode {
     print_error("the server has another version of zonal, whose report cannot be read");
     ExitCode::FAILURE
 }
@@ -164,7 +216,7 @@ fn line(target: &TargetReport, now: i64) -> String {
 }
 
 /// Formats a time in seconds in a unit that suits its length.
-fn age(seconds: i64) -> String {
+pub(super) fn age(seconds: i64) -> String {
     match seconds.max(0) {
         seconds @ 0..=119 => format!("{seconds} s"),
         seconds @ 120..=7199 => format!("{} min", seconds / 60),

@@ -11,6 +11,7 @@ mod health;
 mod init;
 mod journal;
 mod man;
+mod nta;
 mod plan;
 mod report;
 mod schema;
@@ -201,7 +202,22 @@ enum Command {
             "zonal-health"
         )
     )]
-    Health(HealthArguments),
+    Health(health::HealthArguments),
+    /// List, add or remove negative trust anchors
+    ///
+    /// Answers at and below a negative trust anchor count as unsigned until its end, although validation fails (RFC 7646). Use it
+    /// for a zone whose signatures are broken by mistake. The node needs `internet_resolver: {recursive: true}`.
+    #[command(
+        subcommand,
+        after_help = documentation!("docs/guides/operator.md", "zonal-nta"),
+        after_long_help = examples!(
+            "  zonal nta add broken.example --for 1d --reason 'signatures expired'\n  zonal nta list\n  \
+             zonal nta remove broken.example",
+            "docs/guides/operator.md",
+            "zonal-nta"
+        )
+    )]
+    Nta(nta::NtaCommand),
     /// Show or drop the dynamic updates of a zone
     ///
     /// If the manifest is a directory, a node stores the dynamic updates of each zone in a journal. The journal overrides the
@@ -335,48 +351,6 @@ struct JournalArguments {
     /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Args, Debug)]
-struct HealthArguments {
-    #[command(subcommand)]
-    command: Option<HealthCommand>,
-    #[command(flatten)]
-    server: ServerArguments,
-}
-
-#[derive(Debug, Subcommand)]
-enum HealthCommand {
-    /// Set the verdict of a target for some time; for an EXTERNAL check, report its status
-    Set {
-        /// Health check, or endpoint and address: `vpce-0sqs/10.1.0.4`.
-        target: String,
-        /// Verdict to set.
-        #[arg(value_enum)]
-        status: HealthWord,
-        /// Time after which the verdict follows the check again: `45s`, `30m`, `2h` or `1d`. An EXTERNAL check can be
-        /// reported without it.
-        #[arg(long = "for", value_name = "DURATION", value_parser = health::duration)]
-        duration: Option<std::time::Duration>,
-        #[command(flatten)]
-        server: ServerArguments,
-    },
-    /// End a verdict that was set by hand
-    Clear {
-        /// Health check, or endpoint and address: `vpce-0sqs/10.1.0.4`.
-        target: String,
-        #[command(flatten)]
-        server: ServerArguments,
-    },
-}
-
-/// A verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum HealthWord {
-    /// Answers use the target.
-    Healthy,
-    /// Answers do not use the target.
-    Unhealthy,
 }
 
 /// The server that a command asks.
@@ -571,6 +545,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Cache(command) => cache::run(&command),
         Command::Health(arguments) => health::run(&arguments),
+        Command::Nta(command) => nta::run(&command),
         Command::Journal(command) => journal::run(&command),
         Command::Apply(arguments) => apply::apply(&arguments),
         Command::Diff(arguments) => apply::diff(&arguments),
@@ -667,6 +642,13 @@ mod tests {
             ("zonal health set hc-ext healthy --for 1w", false),
             ("zonal health clear hc-ext", true),
             ("zonal health clear", false),
+            ("zonal nta list", true),
+            ("zonal nta", false),
+            ("zonal nta add broken.example --for 2h --reason expired --admin 127.0.0.1:9153", true),
+            ("zonal nta add broken.example", true),
+            ("zonal nta add broken.example --for 1w", false),
+            ("zonal nta remove broken.example --format json", true),
+            ("zonal nta remove", false),
             ("zonal journal show", true),
             ("zonal journal show Z0CORP --format json --config z.yaml", true),
             ("zonal journal drop corp.example --admin 127.0.0.1:9153", true),

@@ -43,6 +43,21 @@ pub struct Recursion {
     /// Networks whose servers may be asked although they are not on the Internet. Servers with
     /// private, loopback and other special addresses are not asked otherwise.
     pub allow_servers: Vec<IpNet>,
+    /// Names at and below which answers count as unsigned, each until a time.
+    pub negative_trust_anchors: Vec<NegativeTrustAnchor>,
+}
+
+/// A name at and below which answers count as unsigned until a time (RFC 7646).
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NegativeTrustAnchor {
+    /// The name.
+    pub name: Name,
+    /// The end.
+    pub until: jiff::Timestamp,
+    /// The reason, for people.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// How zonal handles signed answers.
@@ -211,6 +226,7 @@ struct Map {
     trust_anchor: Option<PathBuf>,
     dnssec: Dnssec,
     allow_servers: Vec<IpNet>,
+    negative_trust_anchors: Vec<NegativeTrustAnchor>,
 }
 
 impl<'de> Deserialize<'de> for InternetResolver {
@@ -232,11 +248,15 @@ impl<'de> Deserialize<'de> for InternetResolver {
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<InternetResolver, A::Error> {
                 let map = Map::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                let Map { trust_ad, root_hints, trust_anchor, dnssec, allow_servers, .. } = map;
+                let trust_ad = map.trust_ad;
                 Ok(match map.forward_to {
-                    _ if map.recursive => {
-                        InternetResolver::Recursive(Recursion { root_hints, trust_anchor, dnssec, allow_servers })
-                    }
+                    _ if map.recursive => InternetResolver::Recursive(Recursion {
+                        root_hints: map.root_hints,
+                        trust_anchor: map.trust_anchor,
+                        dnssec: map.dnssec,
+                        allow_servers: map.allow_servers,
+                        negative_trust_anchors: map.negative_trust_anchors,
+                    }),
                     Some(entries) => InternetResolver::ForwardTo { entries, trust_ad },
                     None => InternetResolver::ForwardTo { entries: system_entries(), trust_ad },
                 })
@@ -262,6 +282,14 @@ impl JsonSchema for InternetResolver {
                 "trust_anchor": {"type": "string"},
                 "dnssec": {"type": "string", "enum": ["validate", "off"]},
                 "allow_servers": {"type": "array", "items": {"type": "string"}},
+                "negative_trust_anchors": {"type": "array", "items": {
+                    "type": "object", "additionalProperties": false, "required": ["name", "until"],
+                    "properties": {
+                        "name": {"type": "string"},
+                        "until": {"type": "string", "format": "date-time"},
+                        "reason": {"type": "string"},
+                    },
+                }},
             }},
         ]})
     }

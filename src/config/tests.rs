@@ -164,7 +164,7 @@ fn reports_every_error_with_its_position() {
         (
             "internet_resolver: {to: []}",
             "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (expected one of `forward_to`, `trust_ad`, \
-             `recursive`, `root_hints`, `trust_anchor`, `dnssec`, `allow_servers`)",
+             `recursive`, `root_hints`, `trust_anchor`, `dnssec`, `allow_servers`, `negative_trust_anchors`)",
         ),
         (
             "internet_resolver:\n  forward_to:\n  - 192.0.2.1\n  - tcp://192.0.2.1",
@@ -193,6 +193,15 @@ fn reports_every_error_with_its_position() {
             "internet_resolver: {trust_ad: true, forward_to: [./resolv.conf]}",
             "etc/zonal.yaml:1:50: error: internet_resolver.forward_to[0]: the file may name servers that are not on loopback \
              (remove `trust_ad`)",
+        ),
+        (
+            "internet_resolver:\n  recursive: true\n  negative_trust_anchors:\n  - {name: ., until: 2026-12-24T00:00:00Z}",
+            "etc/zonal.yaml:4:12: error: internet_resolver.negative_trust_anchors[0].name: the root would make all answers count \
+             as unsigned (to turn validation off, write `dnssec: off`)",
+        ),
+        (
+            "internet_resolver: {negative_trust_anchors: [{name: a.example, until: 2026-12-24T00:00:00Z}]}",
+            "etc/zonal.yaml:1:21: error: internet_resolver.negative_trust_anchors: it has no effect without `recursive: true`",
         ),
         (
             "internet_resolver: {trust_ad: true, recursive: true}",

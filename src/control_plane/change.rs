@@ -186,6 +186,8 @@ pub enum UpdateError {
     Rcode(u16),
     /// The zone does not allow the change, for this reason.
     Refused(String),
+    /// A record set is protected, with this reason for the client.
+    Protected(String),
     /// The change cannot be written, for this reason.
     Failed(String),
 }

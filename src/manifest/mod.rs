@@ -34,6 +34,7 @@ pub mod presets;
 pub mod primaries;
 pub mod problem;
 pub mod profiles;
+pub mod protection;
 pub mod query_log;
 pub mod record_lints;
 pub mod resources;

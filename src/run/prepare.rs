@@ -239,7 +239,7 @@ fn core(
     let entry_sender = taps_forwarded.then(|| EntrySender::new(&query_log, SMALL_RING_OCTETS, 0));
     let upstreams = Upstreams::trusting(config.certificate_authority.clone(), entry_sender);
     let recursion = match &config.internet_resolver {
-        InternetResolver::Recursive(recursion) => Some(Recursion::new(recursion)?),
+        InternetResolver::Recursive(recursion) => Some(Recursion::new(recursion, config.state_directory.as_deref())?),
         _ => None,
     };
     let cache = &config.cache;

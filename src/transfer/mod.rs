@@ -233,7 +233,7 @@ pub async fn respond(transfers: &Arc<Transfers>, client: &Client, packet: &[u8])
         // A client without access gets the same answer as to any other query.
         return ask(transfers, client, packet, &request, None).await;
     }
-    signed(request.error(refused.rcode, Some(refused.client_text)), session)
+    signed(request.error(refused.rcode, Some(&refused.client_text)), session)
 }
 
 /// Answers a query: of a secondary for the SOA record, or any query that is signed.

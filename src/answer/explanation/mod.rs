@@ -5,6 +5,7 @@
 
 pub mod client;
 mod endpoint;
+pub mod firewall;
 
 pub use endpoint::{interface, interfaces, other_endpoints, reach};
 

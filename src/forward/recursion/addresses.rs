@@ -12,7 +12,10 @@ use super::{
 };
 use hickory_server::proto::{
     op::Message,
-    rr::{Name, RData, Record, RecordType, rdata::A},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{A, NS},
+    },
 };
 use moka::sync::Cache;
 use std::{
@@ -45,10 +48,14 @@ impl Addresses {
         let _ = self.resolver.set(Arc::downgrade(resolver));
     }
 
-    /// Remembers the IPv4 addresses in a referral.
-    pub fn remember(&self, referral: &Message) {
+    /// Remembers the IPv4 addresses in the referral to a zone. Ignores the addresses of servers
+    /// outside the zone, because the servers above the zone may not know them.
+    pub fn remember(&self, referral: &Message, zone: &Name) {
         for record in &referral.additionals {
             let RData::A(A(address)) = record.data else { continue };
+            if !zone.zone_of(&record.name) {
+                continue;
+            }
             let name = record.name.to_lowercase();
             let mut known = self.seen.get(&name).unwrap_or_default();
             if !known.contains(&address) {
@@ -59,8 +66,11 @@ impl Addresses {
         }
     }
 
-    /// Adds all IPv4 addresses to a referral that are remembered or can be looked up.
-    pub async fn complete(&self, referral: &mut Message, errand: &Errand) {
+    /// Adds all IPv4 addresses to the referral to a zone that are remembered or can be looked up.
+    ///
+    /// The recursor ignores addresses of names outside the zone above the cut. So a server outside
+    /// the zone gets a second name in the zone.
+    pub async fn complete(&self, referral: &mut Message, zone: &Name, errand: &Errand) {
         let names: Vec<(Name, u32)> = referral
             .authorities
             .iter()
@@ -70,13 +80,22 @@ impl Addresses {
             })
             .collect();
         let mut sought = 0;
-        for (name, ttl) in names {
+        for (at, (name, ttl)) in names.into_iter().enumerate() {
             let has_any = referral.additionals.iter().any(|record| record.name == name);
             let mut found = self.seen.get(&name.to_lowercase()).unwrap_or_default();
             if !has_any && sought < MAX_SOUGHT {
                 sought += 1;
                 found.extend(self.seek(&name, errand).await);
             }
+            let name = match zone.zone_of(&name) {
+                true => name,
+                false if found.is_empty() => continue,
+                false => {
+                    let Ok(alias) = zone.prepend_label(format!("server-{at}")) else { continue };
+                    referral.add_authority(Record::from_rdata(zone.clone(), ttl, RData::NS(NS(alias.clone()))));
+                    alias
+                }
+            };
             for address in found {
                 let record = Record::from_rdata(name.clone(), ttl, RData::A(A(address)));
                 if !referral.additionals.iter().any(|other| other.name == name && other.data == record.data) {

@@ -141,16 +141,19 @@ pub struct Errand {
     pub rtype: RecordType,
     /// Servers whose answer to the question was not usable.
     pub avoided: Vec<IpAddr>,
-    /// Whether this is the second attempt. It also asks servers that seem down, and accepts answers
-    /// from servers that seem lame.
+    /// Whether this is the second attempt. It also asks servers that seem down.
     pub is_second: bool,
     /// Whether the question is for the address of a name server that another errand needs.
     pub is_aside: bool,
     /// Known zone cuts at or above the name: bit n stands for the ancestor with n labels.
     pub cuts: u128,
     said: Mutex<Option<Said>>,
+    /// A response of a server that may not have the zone.
+    doubtful: Mutex<Option<Said>>,
     cut: Mutex<Option<usize>>,
-    /// Whether an ancestor of the name does not exist, so that no zone cut is below it (RFC 8020).
+    /// The response that an ancestor of the name does not exist, so that no name and no zone cut is
+    /// below it (RFC 8020).
+    denial: Mutex<Option<Said>>,
     is_denied: AtomicBool,
     has_begun: AtomicBool,
 }
@@ -172,7 +175,9 @@ impl Errand {
             is_aside: false,
             cuts: 0,
             said: Mutex::default(),
+            doubtful: Mutex::default(),
             cut: Mutex::default(),
+            denial: Mutex::default(),
             is_denied: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
         }
@@ -188,6 +193,8 @@ impl Errand {
     pub fn again(&self) -> Errand {
         let mut again = Errand::new(&self.name, self.rtype, &self.budget).avoiding(&self.avoided);
         (again.is_second, again.is_aside, again.cuts) = (self.is_second, self.is_aside, self.cuts);
+        again.doubtful = Mutex::new(lock(&self.doubtful).clone());
+        again.denial = Mutex::new(lock(&self.denial).clone());
         again
     }
 
@@ -200,17 +207,23 @@ impl Errand {
     ///
     /// It may skip the query for one of three reasons. The query for the name itself replaces the
     /// last step. Deep names take few steps. No cut is below a name that does not exist. A known
-    /// cut is never skipped.
+    /// cut is never skipped. DNSKEY records are at cuts only, and the servers above do not know them.
     pub fn skips(&self, labels: usize) -> bool {
         let all = self.name.iter().len();
         let is_known_cut = labels < 128 && self.cuts >> labels & 1 != 0;
-        let is_last = labels == all && self.rtype != RecordType::DS;
+        let is_last = labels == all && !matches!(self.rtype, RecordType::DS | RecordType::DNSKEY);
         !is_known_cut && (is_last || self.is_denied.load(Relaxed) || !is_step(labels, all))
     }
 
-    /// Records that an ancestor of the name does not exist.
-    pub fn deny(&self) {
+    /// Records that an ancestor of the name does not exist, with the response that says so.
+    pub fn deny(&self, denial: Said) {
         self.is_denied.store(true, Relaxed);
+        *lock(&self.denial) = Some(denial);
+    }
+
+    /// Takes the response that an ancestor of the name does not exist, if there is one.
+    pub fn take_denial(&self) -> Option<Said> {
+        lock(&self.denial).take()
     }
 
     /// Records that a server is being asked for the name in question.
@@ -227,6 +240,16 @@ impl Errand {
     /// Stores the response to the question.
     pub fn put(&self, said: Said) {
         *lock(&self.said) = Some(said);
+    }
+
+    /// Stores a response to the question that is of use only if no server has a better one.
+    pub fn put_doubtful(&self, said: Said) {
+        lock(&self.doubtful).get_or_insert(said);
+    }
+
+    /// Takes the doubtful response, if there is one.
+    pub fn take_doubtful(&self) -> Option<Said> {
+        lock(&self.doubtful).take()
     }
 
     /// Takes the response to the question, if there is one.

@@ -60,6 +60,8 @@ pub fn kind(message: &Message, query: &Query) -> Kind {
     }
     let cut = message.authorities.iter().find(|record| record.record_type() == RecordType::NS);
     match cut {
+        // A server that does not have the zone refers to the root, and some set AA nevertheless.
+        Some(cut) if cut.name.is_root() && !name.is_root() => Kind::Lame,
         // Some servers send no SOA record in a negative answer.
         _ if message.authoritative => Kind::Answer,
         Some(cut) if cut.name.zone_of(name) && !cut.name.is_root() => Kind::Referral(labels(&cut.name)),

@@ -7,15 +7,16 @@
 //! target.
 //!
 //! ```text
-//! lanes       threads, and a queue for each client
-//! resolver    asks hickory's recursor for one record set, and caches the responses
-//! errand      the budget of a client query, and the state of one question to the recursor
-//! provider    the recursor's connections: selects servers and filters responses
-//! filter      classifies a response, and removes records that cannot matter
-//! servers     round-trip times of servers, and which servers are down
-//! addresses   addresses of name servers that referrals leave out
-//! validation  DNSSEC validation of responses
-//! hints       the root servers and the root keys
+//! lanes             threads, and a queue for each client
+//! resolver          asks hickory's recursor for one record set, and caches the responses
+//! errand            the budget of a client query, and the state of one question to the recursor
+//! provider          the recursor's connections: selects servers and filters responses
+//! filter            classifies a response, and removes records that cannot matter
+//! servers           round-trip times of servers, and which servers are down
+//! addresses         addresses of name servers that referrals leave out
+//! validation        DNSSEC validation of responses
+//! negative_anchors  names whose answers count as insecure until a time
+//! hints             the root servers and the root keys
 //! ```
 
 mod addresses;
@@ -23,6 +24,7 @@ mod errand;
 mod filter;
 mod hints;
 mod lanes;
+pub mod negative_anchors;
 mod provider;
 mod resolver;
 mod servers;
@@ -50,8 +52,9 @@ use hickory_server::proto::{
 };
 pub use hints::{root_hints, trust_anchor};
 use lanes::Lanes;
+use negative_anchors::NegativeAnchors;
 use resolver::{Options, Resolver};
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, path::Path, sync::Arc};
 use validation::{
     Anchors, MAX_SERVERS, Source, Validator,
     proven::{Proof, Reason, Unproven},
@@ -66,6 +69,8 @@ pub struct Recursion {
     seeker: ArcSwap<Seeker>,
     options: Options,
     anchors: Anchors,
+    /// Names whose answers count as insecure until a time.
+    pub negative_anchors: Arc<NegativeAnchors>,
 }
 
 /// A resolver with its caches, and the validator of its responses.
@@ -81,19 +86,15 @@ impl Seeker {
         Ok(Seeker { resolver, validator })
     }
 
-    /// Returns the first link of the chain at a name, and whether that link is secure.
+    /// Returns the first link of the chain at a name, and whether that link is secure. With
+    /// `is_unchecked`, does not validate the link.
     ///
     /// If a response cannot be validated, this asks up to `MAX_SERVERS` servers of the zone.
-    async fn seek(
-        &self,
-        query: &Query,
-        checking_disabled: bool,
-        budget: &Arc<Budget>,
-    ) -> Result<(Message, bool), Failure> {
+    async fn seek(&self, query: &Query, is_unchecked: bool, budget: &Arc<Budget>) -> Result<(Message, bool), Failure> {
         if !budget.take_link() {
             return Err(failure(ede::NO_REACHABLE_AUTHORITY, &"the name leads to too many other names"));
         }
-        if checking_disabled {
+        if is_unchecked {
             let said = self.resolver.ask(&query.name, query.query_type, &[], budget).await?;
             return Ok((Message::clone(&said.message), false));
         }
@@ -121,11 +122,12 @@ impl Seeker {
 }
 
 impl Recursion {
-    /// Creates recursion from the configuration. Reads the root hints and trust anchor files.
+    /// Creates recursion from the configuration. Reads the root hints and trust anchor files, and the
+    /// negative trust anchors in the state directory.
     ///
     /// # Errors
     /// A file cannot be read or has no usable records, or the threads do not start.
-    pub fn new(config: &config::Recursion) -> anyhow::Result<Recursion> {
+    pub fn new(config: &config::Recursion, state_directory: Option<&Path>) -> anyhow::Result<Recursion> {
         let roots = match &config.root_hints {
             Some(file) => root_hints(file).context("check `internet_resolver.root_hints`")?,
             None => hints::root_servers(),
@@ -136,7 +138,10 @@ impl Recursion {
         };
         let options = Options { roots, allow_servers: config.allow_servers.clone() };
         let seeker = ArcSwap::from_pointee(Seeker::new(&options, &anchors)?);
-        Ok(Recursion { lanes: Lanes::new()?, seeker, options, anchors })
+        let trusted = anchors.iter().map(|(name, _)| name.clone()).collect();
+        let negative_anchors =
+            NegativeAnchors::new(&config.negative_trust_anchors, trusted, state_directory, now()).into();
+        Ok(Recursion { lanes: Lanes::new()?, seeker, options, anchors, negative_anchors })
     }
 
     /// Drops all cached responses, servers and keys.
@@ -167,9 +172,11 @@ impl Recursion {
     ) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let name = Name::from_bytes(question.name.wire()).map_err(|error| failure(ede::OTHER, &error))?;
         let query = Query::query(name, RecordType::from(question.qtype));
-        let (seeker, budget, checking_disabled) = (self.seeker.load_full(), budget.clone(), question.checking_disabled);
+        let (seeker, budget) = (self.seeker.load_full(), budget.clone());
+        let insecure_until = self.negative_anchors.end(&query.name, query.query_type, now());
+        let is_unchecked = question.checking_disabled || insecure_until.is_some();
         let job = async move {
-            let (message, authentic) = seeker.seek(&query, checking_disabled, &budget).await?;
+            let (message, authentic) = seeker.seek(&query, is_unchecked, &budget).await?;
             Ok::<_, Failure>((message.to_vec().map_err(|error| failure(ede::OTHER, &error))?, authentic))
         };
         let found = self.lanes.run(client, job).await;
@@ -185,7 +192,12 @@ impl Recursion {
         };
         answers.truncate(1);
         if let Some((_, entry)) = answers.first_mut() {
-            Arc::make_mut(entry).authentic = authentic;
+            let entry = Arc::make_mut(entry);
+            entry.authentic = authentic;
+            // The answer is validated again when the negative trust anchor has ended.
+            if let Some(until) = insecure_until {
+                entry.ttl = entry.ttl.min((until - entry.since).clamp(0, u32::MAX.into()) as u32);
+            }
         }
         Ok(answers)
     }

@@ -183,7 +183,12 @@ impl Connection {
         match filter::kind(&message, &query) {
             Kind::Lame => return Err(next("the server does not have the zone")),
             // Some servers send neither records nor a SOA record for a negative answer, and some do
-            // not set AA. The second attempt accepts such responses.
+            // not set AA. Such a response counts if no server has a better one.
+            Kind::Doubtful if is_asked => {
+                filter::keep_answer(&mut message, &query);
+                errand.put_doubtful(Said { message: Arc::new(message), server: Some(self.ip) });
+                return Err(next("the server may not have the zone"));
+            }
             Kind::Doubtful if !errand.is_second => return Err(next("the server may not have the zone")),
             Kind::Referral(cut) => {
                 let is_here = cut == labels(&query.name);
@@ -209,13 +214,16 @@ impl Connection {
             return placeholder.map_or_else(|| refused(&query), |message| Ok(DnsResponse::from_message(message)?));
         }
         if message.response_code == ResponseCode::NXDomain && query.name.zone_of(&errand.name) {
-            errand.deny();
+            let mut denial = message.clone();
+            filter::keep_answer(&mut denial, &query);
+            denial.queries = vec![Query::query(errand.name.clone(), errand.rtype)];
+            errand.deny(Said { message: Arc::new(denial), server: Some(self.ip) });
         }
         if query.query_type == RecordType::NS {
             filter::keep_referral(&mut message, &query.name, &self.provider.lifetimes);
-            self.provider.addresses.remember(&message);
+            self.provider.addresses.remember(&message, &query.name);
             if self.provider.completes && !errand.is_aside && is_referral {
-                self.provider.addresses.complete(&mut message, errand).await;
+                self.provider.addresses.complete(&mut message, &query.name, errand).await;
             }
         } else {
             filter::keep_answer(&mut message, &query);

@@ -223,6 +223,12 @@ impl Resolver {
                     continue;
                 }
             }
+            // The servers below a name that does not exist any more may be down.
+            if errand.is_second
+                && let Some(said) = errand.take_doubtful().or_else(|| errand.take_denial())
+            {
+                return Ok(said);
+            }
             let error = match resolved {
                 Ok(_) => failure(ede::NO_REACHABLE_AUTHORITY, &"the servers of the zone do not have it"),
                 Err(error) => told(&error),

@@ -77,6 +77,12 @@ impl<'a> Checker<'a> {
                 );
                 self.help("write the labels behind the `*` here, and `*` as the name of records");
             }
+            for (at, set) in zone.records.iter().enumerate().filter(|(_, set)| !set.protected) {
+                if set.protection_comment.is_some() {
+                    let field = format!("records[{at}].protection_comment");
+                    self.warning(KIND, id, field, "the comment has no effect without `protected: true`");
+                }
+            }
             self.record_lints(id, zone);
             self.routing_policies(id, zone);
             for (at, set) in zone.records.iter().enumerate() {

@@ -124,6 +124,7 @@ impl<S: Source> Chain<S> {
             Some(Status::Bogus(unproven)) => return Err(unproven),
             _ => match self.settle(anchor, self.keys(anchor, &|key| is_trusted(key, trusted), budget)).await? {
                 Status::Zone(Zone::Secure(zone)) => zone,
+                Status::Bogus(unproven) => return Err(unproven),
                 _ => return Ok(Zone::Insecure),
             },
         };

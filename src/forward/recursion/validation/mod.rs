@@ -210,9 +210,13 @@ impl<S: Source> Validator<S> {
                 true => denial.proves_no_name(name)?,
                 false => denial.proves_no_data(name, rtype)?,
             };
-            // Some servers answer NXDOMAIN for an empty non-terminal. The signed proof decides.
+            // Some servers answer NXDOMAIN for an empty non-terminal. The signed proof decides. An opt-out span
+            // does not prove that a name exists.
             let is_there = proof.is_none() && is_no_name;
-            let proof = if is_there { denial.proves_no_data(name, rtype)? } else { proof };
+            let proof = match is_there {
+                true => denial.proves_no_data(name, rtype)?.filter(|proof| *proof == Proof::Secure),
+                false => proof,
+            };
             *exists |= is_there && proof.is_some();
             if let Some(proof) = proof {
                 // A negative answer lives no longer than the records that prove it (RFC 9077).

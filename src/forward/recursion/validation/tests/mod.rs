@@ -7,7 +7,9 @@ use super::{
     proven::{Proof, Reason},
     signatures::{labels, sets},
 };
+use data_encoding::BASE32HEX_NOPAD;
 use hickory_server::proto::{
+    dnssec::{Nsec3HashAlgorithm, rdata::DNSSECRData},
     op::{Message, Query, ResponseCode},
     rr::{Name, RData, Record, RecordType, rdata::A},
 };
@@ -313,6 +315,53 @@ fn an_opt_out_record_without_the_closest_encloser_proves_nothing() {
         message.add_answer(Record::from_rdata(name(victim), 300, RData::A(A(Ipv4Addr::new(6, 6, 6, 6)))));
         let found = validate(&validator, &query, &message.into_response());
         assert!(matches!(found, Err(Reason::SignaturesMissing | Reason::DenialMissing)), "{victim}: {found:?}");
+    }
+}
+
+/// Keys of the root that the trust anchor does not prove make all names bogus, the first one too.
+#[test]
+fn keys_that_the_trust_anchor_does_not_prove_make_all_names_bogus() {
+    let removed: [fn(&Record) -> bool; 3] =
+        [|record| super::signature(record).is_some(), |record| super::signature(record).is_none(), |_| true];
+    for is_removed in removed {
+        let mut world = world(Denies::Nsec);
+        let query = Query::query(Name::root(), RecordType::DNSKEY);
+        let mut forged = world.answer(&query);
+        forged.answers.retain(|record| !is_removed(record));
+        world.forged.push((query, forged));
+        let validator = validator(world);
+        for victim in ["www.t.", "none.t.", "www.plain.t.", "."] {
+            let query = Query::query(name(victim), RecordType::A);
+            let found = validate(&validator, &query, &validator_world(&validator).answer(&query));
+            assert!(found.is_err(), "{victim}: {found:?}");
+        }
+    }
+}
+
+/// An opt-out span proves of no name that it exists: NXDOMAIN without the denial of the wildcard does
+/// not become "no data".
+#[test]
+fn an_opt_out_span_does_not_prove_that_a_name_exists() {
+    let validator = validator(world(Denies::Nsec));
+    let world = validator_world(&validator);
+    let hash = |name: &Name| Nsec3HashAlgorithm::SHA1.hash(&[1, 2], name, 0).unwrap().as_ref().to_vec();
+    let wildcard = hash(&name("*.optout.t."));
+    let covers_wildcard = |record: &Record| {
+        let label = record.name.iter().next().map(<[u8]>::to_ascii_uppercase).unwrap();
+        let RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) = &record.data else { return false };
+        let (owner, next) = (BASE32HEX_NOPAD.decode(&label).unwrap(), nsec3.next_hashed_owner_name().to_vec());
+        if owner < next { owner < wildcard && wildcard < next } else { owner < wildcard || wildcard < next }
+    };
+    for n in 0..10 {
+        let query = Query::query(name(&format!("none{n}.optout.t.")), RecordType::A);
+        let mut message = world.answer(&query);
+        assert_eq!(validate(&validator, &query, &message), Ok(Proof::Insecure), "{message}");
+        let before = message.authorities.len();
+        message.authorities.retain(|record| !covers_wildcard(record));
+        assert_eq!(message.authorities.len(), before - 1);
+        let (proof, message) = validated(&validator, &query, &message).unwrap();
+        // An unsigned delegation may exist at the name.
+        assert_eq!((proof, message.response_code), (Proof::Insecure, ResponseCode::NXDomain), "{message}");
     }
 }
 

@@ -1,0 +1,6 @@
+//! The APIs of AWS, by AWS's own tools.
+
+mod codec;
+
+/// The Python of the environment that `tests/packages` creates.
+const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/venv/bin/python");
