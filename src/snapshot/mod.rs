@@ -375,7 +375,6 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         firewall_lists,
         firewall,
         cidr_tables,
-        firewall_lists,
         aliases,
         serials,
     };
