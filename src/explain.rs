@@ -215,7 +215,9 @@ pub fn explain(
         authority: Vec::new(),
         additional: Vec::new(),
     };
-    if let Outcome::Reply(answered) = outcome {
+    if let Outcome::Reply(answered) = outcome
+        && answered.len > 0
+    {
         explanation.add_reply(&reply[..answered.len]);
     }
     explanation

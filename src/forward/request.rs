@@ -421,7 +421,7 @@ impl ClientRequest {
     /// The route for a referral, if a DELEGATE rule of the client's view matches it.
     fn below(&self, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
         let view = self.snapshot.views.get(self.query_template.view?)?;
-        self.snapshot.views.policies(view)?.delegates.route(domain, name_servers)
+        self.snapshot.views.delegates(view)?.route(domain, name_servers)
     }
 
     /// The addresses of up to [`MAX_NAME_SERVERS`] name servers: those in the referral; without

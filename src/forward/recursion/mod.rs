@@ -98,6 +98,9 @@ impl Seeker {
             let said = self.resolver.ask(&query.name, query.query_type, &[], budget).await?;
             return Ok((Message::clone(&said.message), false));
         }
+        if let Some(message) = self.validator.deny(query, budget) {
+            return Ok((message, true));
+        }
         let mut avoided: Vec<IpAddr> = Vec::new();
         let mut unproven: Option<Unproven> = None;
         loop {

@@ -8,6 +8,7 @@
 use super::{
     super::errand::{Budget, Said, Work},
     delegation::Delegation,
+    denials::Denials,
     nsec::{Nsecs, is_below},
     nsec3::Nsec3s,
     proven::{Proof, Reason, Unproven},
@@ -90,6 +91,8 @@ pub struct Chain<S> {
     source: S,
     anchors: Anchors,
     known: Cache<Name, Known>,
+    /// Denials of signed zones.
+    pub denials: Denials,
 }
 
 impl<S: Source> Chain<S> {
@@ -103,7 +106,8 @@ impl<S: Source> Chain<S> {
             keys.iter().fold(STATUS_OCTETS, |sum, (_, key)| sum + 100 + key.public_key().public_bytes().len() as u32)
         };
         let known = Cache::builder().max_capacity(MAX_OCTETS).weigher(octets);
-        Chain { source, anchors, known: known.time_to_live(Duration::from_secs(MAX_TTL.into())).build() }
+        let known = known.time_to_live(Duration::from_secs(MAX_TTL.into())).build();
+        Chain { source, anchors, known, denials: Denials::default() }
     }
 
     /// Source of the records.
@@ -179,6 +183,14 @@ impl<S: Source> Chain<S> {
                     _ => return Err(error),
                 },
             }
+        }
+    }
+
+    /// Returns the signed zone of this name, if its keys are in the cache.
+    pub fn known_zone(&self, apex: &Name) -> Option<Arc<ZoneKeys>> {
+        match self.known_at(apex)? {
+            Status::Zone(Zone::Secure(zone)) => Some(zone),
+            _ => None,
         }
     }
 
@@ -274,6 +286,7 @@ impl<S: Source> Chain<S> {
                     };
                 }
                 let denial = Denial::new(message, zone, &budget.work)?;
+                self.denials.store(&zone.apex, message, denial.ttl, false, |owner| denial.has(owner));
                 let status = match denial.delegation(name)? {
                     Some(Delegation::Insecure) => Status::Zone(Zone::Insecure),
                     Some(Delegation::None) => Status::Within,
@@ -326,6 +339,7 @@ fn is_trusted(key: &DNSKEY, trusted: &[PublicKeyBuf]) -> bool {
 pub struct Denial<'m> {
     nsecs: Nsecs<'m>,
     nsec3s: Nsec3s<'m>,
+    owners: Vec<&'m Name>,
     /// Shortest TTL of the records, in seconds.
     pub ttl: u32,
 }
@@ -357,8 +371,14 @@ impl<'m> Denial<'m> {
             }
             ttl = ttl.min(record.ttl).min(signed.ttl);
         }
+        let owners = nsecs.iter().map(|(owner, _)| *owner).chain(nsec3s.iter().map(|(owner, _)| *owner)).collect();
         let nsecs = Nsecs { apex: &zone.apex, records: nsecs };
-        Ok(Denial { nsecs, nsec3s: Nsec3s::new(&zone.apex, &nsec3s, work)?, ttl })
+        Ok(Denial { nsecs, nsec3s: Nsec3s::new(&zone.apex, &nsec3s, work)?, owners, ttl })
+    }
+
+    /// Whether the denial has a record of this owner.
+    pub fn has(&self, owner: &Name) -> bool {
+        self.owners.contains(&owner)
     }
 
     /// Whether the zone proves that the name has no records of the type.

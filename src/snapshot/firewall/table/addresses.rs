@@ -6,14 +6,16 @@ use prefix_trie::PrefixMap;
 use std::net::IpAddr;
 
 /// An entry for the addresses of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressEntry {
     /// The addresses.
     pub block: IpNet,
     /// The line of the entry in its source.
     pub line: u32,
-    /// The action; none: that of the rule.
-    pub rpz: Option<RpzAction>,
+    /// The action.
+    pub rpz: RpzAction,
+    /// For [`RpzAction::Local`]: the numbers of all records.
+    pub(super) local: Vec<u32>,
 }
 
 /// Entries by block.
@@ -24,11 +26,17 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Adds an entry. Of several for one block, the first one counts.
-    pub fn add(&mut self, entry: AddressEntry) {
-        match entry.block {
-            IpNet::V4(block) => drop(self.v4.entry(block).or_insert(entry)),
-            IpNet::V6(block) => drop(self.v6.entry(block).or_insert(entry)),
+    /// Adds an entry for a block. Of several for one block, the first one counts; several with local data are one entry.
+    pub fn add(&mut self, block: IpNet, line: u32, rpz: RpzAction) {
+        let new = || AddressEntry { block, line, rpz, local: Vec::new() };
+        let entry = match block {
+            IpNet::V4(block) => self.v4.entry(block).or_insert_with(new),
+            IpNet::V6(block) => self.v6.entry(block).or_insert_with(new),
+        };
+        if let (RpzAction::Local(_), RpzAction::Local(number)) = (entry.rpz, rpz)
+            && !entry.local.contains(&number)
+        {
+            entry.local.push(number);
         }
     }
 
@@ -58,11 +66,11 @@ mod tests {
     #[test]
     fn the_longest_prefix_counts() {
         let mut addresses = Addresses::default();
-        let entry = |block: &str, line| AddressEntry { block: block.parse().unwrap(), line, rpz: None };
         for (line, block) in ["10.0.0.0/8", "10.1.0.0/16", "10.1.0.0/16", "2001:db8::/32"].into_iter().enumerate() {
-            addresses.add(entry(block, line as u32));
+            addresses.add(block.parse().unwrap(), line as u32, RpzAction::Local(line as u32));
         }
         assert_eq!(addresses.len(), 3);
+        assert_eq!(addresses.find("10.1.0.0".parse().unwrap()).unwrap().local, [1, 2]);
         for (address, line) in
             [("10.1.2.3", Some(1)), ("10.2.0.0", Some(0)), ("11.0.0.0", None), ("2001:db8::1", Some(3)), ("::1", None)]
         {
