@@ -10,6 +10,7 @@
 //!
 //! The import asks no server: it works offline.
 
+mod arguments;
 mod endpoints;
 mod firewall;
 mod input;
@@ -23,8 +24,11 @@ mod settle;
 mod tests;
 mod zones;
 
-use super::{Format, ImportArguments, print, print_error};
+pub(super) use arguments::ImportCommand;
+
+use super::{Format, print, print_error};
 use anyhow::Context;
+use arguments::ImportArguments;
 use input::{Input, Item, is_region, last_part, list, text};
 use report::Report;
 use serde_json::{Map, Value, json};
@@ -119,8 +123,7 @@ impl<'i> Import<'i> {
             }
         }
         let subnets = input.list("Subnets").iter().filter_map(|item| Some((item.text("SubnetId")?, item))).collect();
-        let mut import =
-            Import { input, region, report, made: Made::new(), tags, azs: HashMap::new(), subnets };
+        let mut import = Import { input, region, report, made: Made::new(), tags, azs: HashMap::new(), subnets };
         for zone in input.list("AvailabilityZones") {
             import.add_az(zone, "ZoneName", "ZoneId");
         }

@@ -14,7 +14,8 @@ impl<'i> Import<'i> {
             let Some(id) = self.id("network_interfaces", item, "NetworkInterfaceId") else { continue };
             interfaces.insert(id, item);
             // AWS describes these interfaces as `VPC Endpoint Interface vpce-…`.
-            let endpoint = item.text("Description").and_then(|text| text.split(' ').find(|word| word.starts_with("vpce-")));
+            let endpoint =
+                item.text("Description").and_then(|text| text.split(' ').find(|word| word.starts_with("vpce-")));
             if let Some(endpoint) = endpoint {
                 by_endpoint.entry(endpoint).or_default().push(id);
             }
@@ -24,7 +25,11 @@ impl<'i> Import<'i> {
             let Some(id) = self.id(KIND, item, "VpcEndpointId") else { continue };
             let Some(service) = item.text("ServiceName") else {
                 let what = item.text("VpcEndpointType").unwrap_or("unknown type");
-                self.report.not_expressible(KIND, id, format!("an endpoint of type {what} leads to no endpoint service"));
+                self.report.not_expressible(
+                    KIND,
+                    id,
+                    format!("an endpoint of type {what} leads to no endpoint service"),
+                );
                 continue;
             };
             let kind = item.text("VpcEndpointType").unwrap_or("Gateway");
@@ -72,7 +77,8 @@ impl<'i> Import<'i> {
             if let Some(inbound) = inbound {
                 dns_options.insert("private_dns_only_for_inbound_resolver_endpoint".into(), inbound.into());
             }
-            let suffix = regional_name(id, item).map(|(label, _)| label[id.len()..].trim_start_matches('-').to_string());
+            let suffix =
+                regional_name(id, item).map(|(label, _)| label[id.len()..].trim_start_matches('-').to_string());
             let resource = json!({
                 "vpc_endpoint_type": kind,
                 "service_name": service,
@@ -131,7 +137,9 @@ impl<'i> Import<'i> {
         let all = self.input.list("ServiceDetails").iter().chain(self.input.list("ServiceConfigurations"));
         let mut described: Vec<&Item> = all.filter(|item| item.text("ServiceName") == Some(name)).collect();
         // S3 and DynamoDB have a gateway and an interface service of one name. Only interfaces have names.
-        let is_interface = |item: &&Item| list(&item.value, "ServiceType").iter().any(|one| text(one, "ServiceType") == Some("Interface"));
+        let is_interface = |item: &&Item| {
+            list(&item.value, "ServiceType").iter().any(|one| text(one, "ServiceType") == Some("Interface"))
+        };
         described.sort_by_key(|item| !is_interface(item));
         let region = described.first().and_then(|item| item.text("ServiceRegion").map(String::from));
         let vpc_region = || {
@@ -156,9 +164,9 @@ impl<'i> Import<'i> {
             private.sort_unstable();
             private.dedup();
             let owner = item.text("Owner").or(self.input.account.as_deref()).unwrap_or("amazon");
-            let state = item.text("PrivateDnsNameVerificationState").or_else(|| {
-                text(item.value.get("PrivateDnsNameConfiguration")?, "State")
-            });
+            let state = item
+                .text("PrivateDnsNameVerificationState")
+                .or_else(|| text(item.value.get("PrivateDnsNameConfiguration")?, "State"));
             let base = base.map_or_else(|| preset.as_ref().and_then(|preset| text(preset, "dns_name")), Some);
             json!({
                 "owner_id": owner,
@@ -173,7 +181,8 @@ impl<'i> Import<'i> {
             preset
         } else if let Some((parent, private)) = shown {
             let owner = if name.contains(".vpce-svc-") { "-" } else { "amazon" };
-            let reason = "no output of describe-vpc-endpoint-services has the service: its names are those of its endpoints";
+            let reason =
+                "no output of describe-vpc-endpoint-services has the service: its names are those of its endpoints";
             self.report.approximated(KIND, name, reason);
             json!({"owner_id": owner, "region": region, "dns_name": parent, "private_dns_names": private})
         } else {

@@ -227,7 +227,9 @@ impl Input {
             let Some(value) = output.remove(*member) else { continue };
             is_known = true;
             match value {
-                Value::Array(items) => items.into_iter().for_each(|item| self.add_object(member, list, item, &plain, report)),
+                Value::Array(items) => {
+                    items.into_iter().for_each(|item| self.add_object(member, list, item, &plain, report))
+                }
                 item => self.add_object(member, list, item, &plain, report),
             }
         }
@@ -306,7 +308,8 @@ pub(super) fn is_region(text: &str) -> bool {
 
 /// Whether a file's name is an identifier alone, as in `Z0123.json`.
 fn looks_like_id(text: &str) -> bool {
-    let is_zone = text.starts_with('Z') && text.bytes().all(|octet| octet.is_ascii_uppercase() || octet.is_ascii_digit());
+    let is_zone =
+        text.starts_with('Z') && text.bytes().all(|octet| octet.is_ascii_uppercase() || octet.is_ascii_digit());
     is_zone || ["rslvr-", "vpc-", "tgw-rtb-"].iter().any(|prefix| text.starts_with(prefix))
 }
 

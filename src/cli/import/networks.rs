@@ -23,7 +23,9 @@ impl<'i> Import<'i> {
             let Some(id) = self.id(KIND, item, "DhcpOptionsId") else { continue };
             let values = |key: &str| -> Vec<&str> {
                 let all = item.list("DhcpConfigurations").iter().filter(|one| text(one, "Key") == Some(key));
-                all.flat_map(|one| list(one, "Values")).filter_map(|value| text(value, "Value").or(value.as_str())).collect()
+                all.flat_map(|one| list(one, "Values"))
+                    .filter_map(|value| text(value, "Value").or(value.as_str()))
+                    .collect()
             };
             let number = |key: &str| values(key).first().and_then(|value| value.parse::<u32>().ok());
             let resource = json!({
@@ -62,7 +64,8 @@ impl<'i> Import<'i> {
             let own = subnets.remove(id).unwrap_or_default();
             let region = self.region_of(item).or_else(|| own.iter().find_map(|subnet| self.region_of(subnet)));
             let Some(region) = region else {
-                let reason = "its Region is not known: put the files into a directory of the Region's name, or use --region";
+                let reason =
+                    "its Region is not known: put the files into a directory of the Region's name, or use --region";
                 self.report.not_expressible(KIND, id, reason);
                 continue;
             };
@@ -124,7 +127,11 @@ impl<'i> Import<'i> {
             }
         }
         for vpc in subnets.into_keys() {
-            self.report.not_expressible("subnets", vpc, "the VPC of these subnets is not in the output of describe-vpcs");
+            self.report.not_expressible(
+                "subnets",
+                vpc,
+                "the VPC of these subnets is not in the output of describe-vpcs",
+            );
         }
     }
 
@@ -170,10 +177,15 @@ impl<'i> Import<'i> {
             let Some(id) = self.id(KIND, item, "VpcPeeringConnectionId") else { continue };
             let status = item.value.get("Status").and_then(|status| text(status, "Code")).unwrap_or("active");
             if matches!(status, "deleted" | "rejected" | "failed" | "expired" | "deleting") {
-                self.report.not_expressible(KIND, id, format!("the connection is in state {status}: nothing is served by it"));
+                self.report.not_expressible(
+                    KIND,
+                    id,
+                    format!("the connection is in state {status}: nothing is served by it"),
+                );
                 continue;
             }
-            let sides = ["RequesterVpcInfo", "AccepterVpcInfo"].map(|side| item.value.get(side).unwrap_or(&Value::Null));
+            let sides =
+                ["RequesterVpcInfo", "AccepterVpcInfo"].map(|side| item.value.get(side).unwrap_or(&Value::Null));
             let vpcs = sides.map(|side| text(side, "VpcId").unwrap_or_default());
             if let Some(other) = vpcs.iter().find(|vpc| !self.has("vpcs", vpc)) {
                 let reason = match other.is_empty() {
@@ -235,7 +247,11 @@ impl<'i> Import<'i> {
                 continue;
             }
             if !self.has("vpcs", vpc) {
-                self.report.approximated(KIND, gateway, format!("{vpc} is not among the imported VPCs: {id} is left out"));
+                self.report.approximated(
+                    KIND,
+                    gateway,
+                    format!("{vpc} is not among the imported VPCs: {id} is left out"),
+                );
                 continue;
             }
             let support = item.value.get("Options").and_then(|options| text(options, "DnsSupport"));

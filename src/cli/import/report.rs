@@ -55,11 +55,7 @@ impl Report {
     }
 
     fn parts(&self) -> [(&'static str, &[Remark]); 3] {
-        [
-            ("Approximated", &self.approximated),
-            ("Not expressible", &self.not_expressible),
-            ("Not read", &self.not_read),
-        ]
+        [("Approximated", &self.approximated), ("Not expressible", &self.not_expressible), ("Not read", &self.not_read)]
     }
 
     /// The report for people.

@@ -1,7 +1,6 @@
 //! Hosted zones, health checks and CIDR collections of Route 53.
 
 use super::{Import, Item, aws_data, is_empty, last_part, text, texts, without_dot};
-use crate::manifest::KINDS;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
@@ -42,14 +41,20 @@ impl<'i> Import<'i> {
                 continue;
             };
             let config = zone.get("Config").unwrap_or(&Value::Null);
-            let is_private = config.get("PrivateZone").and_then(Value::as_bool).unwrap_or_else(|| vpcs.contains_key(&id));
+            let is_private =
+                config.get("PrivateZone").and_then(Value::as_bool).unwrap_or_else(|| vpcs.contains_key(&id));
             let own = vpcs.get(&id).cloned().unwrap_or_default();
             if is_private && own.is_empty() {
-                self.report.approximated(KIND, &id, "no output of get-hosted-zone has its VPCs: no client sees the zone");
+                self.report.approximated(
+                    KIND,
+                    &id,
+                    "no output of get-hosted-zone has its VPCs: no client sees the zone",
+                );
             }
             let vpc_ids = self.known_vpcs(KIND, &id, own.into_iter());
             let own = sets.remove(id.as_str());
-            if own.is_none() && zone.get("ResourceRecordSetCount").and_then(Value::as_u64).is_none_or(|count| count > 0) {
+            if own.is_none() && zone.get("ResourceRecordSetCount").and_then(Value::as_u64).is_none_or(|count| count > 0)
+            {
                 self.report.approximated(KIND, &id, "no output of list-resource-record-sets has its records");
             }
             let records = self.record_sets(&id, name, own.unwrap_or_default());
@@ -58,8 +63,13 @@ impl<'i> Import<'i> {
                 "comment": text(config, "Comment"),
                 "owner_id": self.input.account,
             });
-            let aws: serde_json::Map<String, Value> =
-                aws.as_object().into_iter().flatten().filter(|(_, value)| !is_empty(value)).map(|(k, v)| (k.clone(), v.clone())).collect();
+            let aws: serde_json::Map<String, Value> = aws
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter(|(_, value)| !is_empty(value))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
             let mut resource = json!({
                 "name": without_dot(name),
                 "records": records,
@@ -99,7 +109,11 @@ impl<'i> Import<'i> {
             }
             let is_probe = matches!(plain, "HTTP" | "HTTPS" | "TCP");
             if is_probe && config.get("Regions").is_some_and(|regions| !is_empty(regions)) {
-                self.report.approximated(KIND, id, "each node of zonal checks by itself, not the checkers of AWS's Regions");
+                self.report.approximated(
+                    KIND,
+                    id,
+                    "each node of zonal checks by itself, not the checkers of AWS's Regions",
+                );
             }
             let number = |member: &str| config.get(member).and_then(Value::as_u64);
             let children: Vec<&str> = texts(config, "ChildHealthChecks").collect();
@@ -129,7 +143,6 @@ impl<'i> Import<'i> {
         }
     }
 
-    /// CIDR collections, if this version has them.
     fn cidr_collections(&mut self) {
         const KIND: &str = "cidr_collections";
         let mut blocks: BTreeMap<&str, BTreeMap<&str, Vec<&'i str>>> = BTreeMap::new();
@@ -139,10 +152,6 @@ impl<'i> Import<'i> {
         }
         for item in self.input.list("CidrCollections") {
             let Some(id) = self.id(KIND, item, "Id") else { continue };
-            if !KINDS.contains(&KIND) {
-                self.report.not_expressible(KIND, id, "zonal has no CIDR collections");
-                continue;
-            }
             let resource = json!({
                 "name": item.text("Name"),
                 "locations": blocks.get(id).cloned().unwrap_or_default(),
