@@ -18,6 +18,8 @@ pub struct Counters {
     targets: IntGauge,
     /// Whether the node is isolated.
     pub isolated: IntGauge,
+    /// Number of other nodes whose verdicts count.
+    pub reporters: IntGauge,
 }
 
 impl Default for Counters {
@@ -37,6 +39,10 @@ impl Default for Counters {
             isolated: instruments::gauge(
                 "zonal_health_isolated",
                 "1 while the node is isolated: nearly all of its targets failed at once, so that it keeps their verdicts",
+            ),
+            reporters: instruments::gauge(
+                "zonal_health_reporters",
+                "Other nodes that share their verdicts with this node; 0 if this node decides alone",
             ),
         }
     }
@@ -59,6 +65,7 @@ impl Counters {
         instruments::register(registry, self.results.clone());
         instruments::register(registry, self.targets.clone());
         instruments::register(registry, self.isolated.clone());
+        instruments::register(registry, self.reporters.clone());
         let (snapshot, name) = (snapshot.clone(), "zonal_health_unhealthy");
         let read = move || {
             let mut family = Family::gauge(
