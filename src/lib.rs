@@ -32,8 +32,8 @@
 //! | [`instruments`] | makers of counters and gauges | |
 //! | [`aws`] | the APIs of AWS: their `model`, and the `codec` between the wire and JSON values | |
 //! | [`manifest`] | the types; reading (`document`, `decode`, `load`, `collection`, `master`); `check` and `record_lints`; `connectivity`; `presets` of AWS services | `wire` |
-//! | [`snapshot`] | the compiled manifest: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes`, `views`, `autodefined`, `query_logs`; consecutive snapshots share unchanged parts by `slots` and `names` | `manifest`, `wire` |
-//! | [`answer`] | `identify`: the client; `resolve`: the resolution algorithm, with the search for the `cut`; answers from a `zone`, an `endpoint`, `autodefined` names or the `cache`; `dns64`; `trace` and `explanation`: the steps for `zonal explain` | `manifest`, `snapshot`, `wire` |
+//! | [`snapshot`] | the compiled manifest: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes`, `views`, `autodefined`, `query_logs`, `firewall` rules and lists; consecutive snapshots share unchanged parts by `slots` and `names` | `manifest`, `wire` |
+//! | [`answer`] | `identify`: the client; `resolve`: the resolution algorithm, with the search for the `cut`; `firewall`: which names and addresses are blocked; answers from a `zone`, an `endpoint`, `autodefined` names or the `cache`; `dns64`; `trace` and `explanation`: the steps for `zonal explain` | `manifest`, `snapshot`, `wire` |
 //! | [`config`] | `zonal.yaml` | `manifest`, `snapshot`, `wire` |
 //! | [`log`] | log lines on standard error; no thread waits for the reader | `config` |
 //! | [`query_log`] | an `EntrySender` passes entries to the `writer`, which formats them as `json` or `dnstap` for a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
@@ -57,6 +57,7 @@
 //!        -> Packet::read            header, question, EDNS; else FORMERR, NOTIMP or no reply
 //!        -> Sender::identify        the client: entry point, longest prefix -> view and AZ. An unknown client gets REFUSED.
 //!                                   A forwarder's PROXY header or client subnet names its client
+//!        -> Resolver::blocks_name   DNS Firewall: the rules of the view, for each name of the chain
 //!        -> resolve::resolve        the cuts: longest match first, then rule, zone, endpoint name, autodefined name
 //!             zone         -> node, wildcard, zone cut or DNAME -> record set -> copied from the zone's memory
 //!             endpoint     -> its usable interfaces; those in the client's AZ, if there are any

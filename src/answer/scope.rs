@@ -20,6 +20,9 @@ use crate::{
 pub fn is_same_for_all(context: &Context, name: &LookupName, qtype: u16) -> bool {
     let Context { snapshot, view, .. } = *context;
     let Some(differences) = &snapshot.views.differences else { return false };
+    if !snapshot.firewall.is_empty() {
+        return false; // the views have different rules
+    }
     let is_synthesised = matches!(qtype, rtype::AAAA | rtype::PTR | rtype::ANY) || is_reverse(name);
     let is_from_dns64 = differences.dns64 && is_synthesised;
     if view.path == ClientPath::InboundDelegation || qtype == rtype::DS || is_from_dns64 {

@@ -107,7 +107,7 @@ pub fn zone<'s>(
     }
     let own = LookupName::new(name.as_wire()).and_then(|lookup| {
         let view = snapshot.views.get(client.identify(snapshot).ok()?.view())?;
-        snapshot.zones.get(snapshot.views.policies(view)?.names.find(&lookup, 0)?.zone?)
+        snapshot.zones.get(snapshot.views.zone_named(view, &lookup)?)
     });
     match own.filter(|zone| allows(&zone.source, purpose, client, key)) {
         Some(own) => transferable(own),

@@ -54,7 +54,7 @@ impl<'a> Checker<'a> {
             self.transfers(id, zone);
             if zone.public {
                 self.public_zone(id, zone, &mut public);
-            } else if zone.vpc_ids.is_empty() && zone.catalog.is_none() {
+            } else if zone.vpc_ids.is_empty() && zone.catalog.is_none() && !self.is_in_profile(KIND, id) {
                 self.warning(KIND, id, "vpc_ids", "the list is empty: no client sees the zone");
             }
             self.vpc_list(KIND, id, "vpc_ids", &zone.vpc_ids);

@@ -1,25 +1,12 @@
 //! Changes of the table: a batch of entries of one list replaces its entries for some names.
 
 use super::{
-    Detail, Lists, Scope,
+    Entry, Lists,
     front::Front,
     posting::{Posting, Postings},
     shard::{Built, Hashes, MAX_RECORDS, Shard, write_record},
 };
 use std::{fmt, sync::Arc};
-
-/// An entry of a list, for a name in wire format and lower case.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'e> {
-    /// The name.
-    pub name: &'e [u8],
-    /// The names that it is for.
-    pub scope: Scope,
-    /// Its line in the source.
-    pub line: u32,
-    /// What it has beside.
-    pub detail: Detail,
-}
 
 /// The names whose entries of the list a batch replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
