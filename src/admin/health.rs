@@ -49,6 +49,9 @@ pub struct TargetReport {
     pub held_until: Option<i64>,
     /// Whether the verdict is frozen because the node is isolated.
     pub frozen: bool,
+    /// Time at which the verified certificate of the target expires, in seconds since 1970.
+    #[serde(default)]
+    pub certificate_expiry: Option<i64>,
     /// Verdicts of all nodes, if they decide together.
     #[serde(default)]
     pub fleet: Option<FleetReport>,
@@ -86,7 +89,8 @@ pub struct AttemptReport {
 }
 
 fn report(target: &Target) -> TargetReport {
-    let Report { state, since, attempts, forced, held_until, is_frozen, fleet } = target.verdict.report().clone();
+    let Report { state, since, attempts, forced, held_until, is_frozen, certificate_expiry, fleet } =
+        target.verdict.report().clone();
     let check_type = match &target.work {
         Work::Probe(probe) => probe.question.probe_type.word(),
         Work::Calculated { .. } => "CALCULATED",
@@ -101,6 +105,7 @@ fn report(target: &Target) -> TargetReport {
         forced: forced.map(|forced| ForcedReport { healthy: forced.is_healthy, until: forced.until }),
         held_until,
         frozen: is_frozen,
+        certificate_expiry,
         fleet: fleet.map(|fleet| FleetReport { reporters: fleet.reporters, healthy: fleet.healthy }),
         attempts: attempts
             .iter()

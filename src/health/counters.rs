@@ -66,6 +66,22 @@ impl Counters {
         instruments::register(registry, self.targets.clone());
         instruments::register(registry, self.isolated.clone());
         instruments::register(registry, self.reporters.clone());
+        let (of_certificates, name) = (snapshot.clone(), "zonal_health_certificate_expiry_timestamp_seconds");
+        let read = move || {
+            let mut family = Family::gauge(
+                name,
+                "Expiry of the certificate of each target of a health check with verify_certificate. health_check: the check, or \
+                 the endpoint. address: the address of an endpoint's interface",
+            );
+            let is_verified = |work: &Work| matches!(work, Work::Probe(probe) if probe.question.verify_certificate);
+            for target in of_certificates.load().health_targets.iter().filter(|target| is_verified(&target.work)) {
+                let Some(expiry) = target.verdict.report().certificate_expiry else { continue };
+                let (check, address) = labels(&target.id);
+                family.set(&[("address", &address), ("health_check", check)], expiry as f64);
+            }
+            vec![family.done()]
+        };
+        instruments::register_read(registry, name, read);
         let (snapshot, name) = (snapshot.clone(), "zonal_health_unhealthy");
         let read = move || {
             let mut family = Family::gauge(
@@ -74,10 +90,7 @@ impl Counters {
                  the address of an endpoint's interface. kind: probe, calculated, external",
             );
             for target in snapshot.load().health_targets.iter().filter(|target| !target.verdict.is_healthy()) {
-                let (check, address) = match &target.id {
-                    TargetId::Check(id) => (id, String::new()),
-                    TargetId::Interface { endpoint, address } => (endpoint, address.to_string()),
-                };
+                let (check, address) = labels(&target.id);
                 let kind = match target.work {
                     Work::Probe(_) => "probe",
                     Work::Calculated { .. } => "calculated",
@@ -88,5 +101,13 @@ impl Counters {
             vec![family.done()]
         };
         instruments::register_read(registry, name, read);
+    }
+}
+
+/// The check or endpoint of a target, and its address, as labels.
+fn labels(id: &TargetId) -> (&str, String) {
+    match id {
+        TargetId::Check(id) => (id, String::new()),
+        TargetId::Interface { endpoint, address } => (endpoint, address.to_string()),
     }
 }

@@ -379,6 +379,8 @@ impl Schedule {
             report.attempts.insert(0, Attempt { at: time, is_success, result: done.outcome.result });
             report.attempts.truncate(REMEMBERED_ATTEMPTS);
             report.state = state;
+            // An expired certificate ends the attempt before it is known.
+            report.certificate_expiry = done.outcome.certificate_expiry.or(report.certificate_expiry);
             report.held_until = held.map(|until| time + until.saturating_duration_since(instant).as_secs() as i64);
             if before != state {
                 report.since = time;

@@ -277,6 +277,8 @@ pub struct Report {
     pub held_until: Option<i64>,
     /// Whether the node is isolated, so that the verdict does not follow the attempts.
     pub is_frozen: bool,
+    /// Time at which the verified certificate of the target expires, in seconds since 1970.
+    pub certificate_expiry: Option<i64>,
     /// The verdicts of all nodes, if they decide together.
     pub fleet: Option<FleetReport>,
 }
