@@ -478,7 +478,7 @@ impl Config {
         for (field, message) in tsig::check(&self.tsig_keys) {
             errors.add(&field, message, None);
         }
-        for (field, message) in self.health.check() {
+        for (field, message) in self.health.check(self.control_plane.etcd.is_some()) {
             errors.add(field, message.into(), None);
         }
         for (field, message) in self.query_log.check() {

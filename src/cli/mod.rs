@@ -8,6 +8,7 @@ mod client;
 mod explain;
 mod forwarders;
 mod health;
+mod import;
 mod init;
 mod journal;
 mod man;
@@ -241,6 +242,9 @@ enum Command {
     /// `export` leaves out resources that it cannot read. It names each of them and exits with status 1.
     #[command(after_help = documentation!("docs/guides/control-plane-author.md", "zonal-export"))]
     Export(ExportArguments),
+    /// Make a manifest of an AWS account
+    #[command(subcommand, after_help = documentation!("docs/guides/bring-an-aws-account.md", "zonal-import"))]
+    Import(import::ImportCommand),
     /// Print the configuration that makes an on-premises DNS server forward to zonal
     ///
     /// The configuration forwards the names that the manifest's inbound endpoints answer: private names of services, of
@@ -550,6 +554,7 @@ pub fn main() -> ExitCode {
         Command::Apply(arguments) => apply::apply(&arguments),
         Command::Diff(arguments) => apply::diff(&arguments),
         Command::Export(arguments) => apply::export(&arguments),
+        Command::Import(import::ImportCommand::Aws(arguments)) => import::run(&arguments),
         Command::Forwarders(arguments) => forwarders::run(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Wait(arguments) => status::wait(&arguments),
@@ -658,6 +663,9 @@ mod tests {
             ("zonal apply --directory zones --etcd http://a:1 --server b:2", false),
             ("zonal diff --directory zones --server 127.0.0.1:9153 --token-file t --format json", true),
             ("zonal export --config z.yaml --directory out", true),
+            ("zonal import aws account vpcs.json --out zones --region us-east-1 --format json", true),
+            ("zonal import aws", false),
+            ("zonal import", false),
             ("zonal status", true),
             ("zonal status --all a:1 b:2 --format json", true),
             ("zonal wait --revision 7 --timeout 5 a:1 b:2", true),

@@ -18,6 +18,7 @@ pub mod directory;
 pub mod etcd;
 pub mod freeze;
 pub mod guard;
+pub mod health_keys;
 pub mod internet;
 mod journal_file;
 pub mod persisted;

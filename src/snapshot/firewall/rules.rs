@@ -21,7 +21,7 @@ use crate::{
 };
 use ipnet::IpNet;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -278,21 +278,37 @@ struct Group<'m> {
 
 /// The rule groups of each VPC with at least one, in the order of evaluation.
 fn groups_of_vpcs(manifest: &Manifest) -> BTreeMap<&Id, Vec<Group<'_>>> {
-    let mut groups: BTreeMap<&Id, Vec<Group>> = BTreeMap::new();
+    // Each group with the position of its Profile; 0 for a group of the VPC itself, which comes first at equal priorities.
+    let mut placed: BTreeMap<&Id, Vec<(usize, Group)>> = BTreeMap::new();
     for (id, resource) in &manifest.firewall_rule_groups {
         for association in &resource.vpc_associations {
             let group = Group { priority: association.priority, profile: None, id, resource };
-            groups.entry(&association.vpc_id).or_default().push(group);
+            placed.entry(&association.vpc_id).or_default().push((0, group));
         }
     }
-    for groups in groups.values_mut() {
-        groups.sort_by_key(|group| (group.priority, group.id));
+    for (vpc_id, vpc) in manifest.vpcs.iter().filter(|(_, vpc)| vpc.profile_ids().next().is_some()) {
+        for (position, (profile, source)) in (1..).zip(manifest.profiles_of(vpc)) {
+            for member in &source.firewall_rule_groups {
+                let Some((id, resource)) = manifest.firewall_rule_groups.get_key_value(&member.id) else { continue };
+                let group = Group { priority: member.priority, profile: Some(profile), id, resource };
+                placed.entry(vpc_id).or_default().push((position, group));
+            }
+        }
     }
-    groups
+    placed.into_iter().map(|(vpc, groups)| (vpc, in_order(groups))).collect()
 }
 
-fn fails_open(_: &Manifest, vpc: &Vpc) -> bool {
-    vpc.firewall_fail_open
+/// Rule groups in the order of evaluation.
+fn in_order(mut groups: Vec<(usize, Group<'_>)>) -> Vec<Group<'_>> {
+    groups.sort_by_key(|(position, group)| (group.priority, *position, group.id));
+    let mut seen = BTreeSet::new();
+    // A group of several Profiles, or of the VPC too, is evaluated once.
+    groups.retain(|(_, group)| seen.insert(group.id));
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
+fn fails_open(manifest: &Manifest, vpc: &Vpc) -> bool {
+    manifest.setting_of(vpc, vpc.firewall_fail_open, |profile| profile.firewall_fail_open).unwrap_or(false)
 }
 
 /// The labels of rules, with their slots.
