@@ -49,7 +49,8 @@ impl FirewallLists {
         instruments::register_read(registry, name, read);
         let (lists, name) = (self.clone(), "zonal_firewall_list_age_seconds");
         let read = move || {
-            let help = "Time since the source of a DNS Firewall list last confirmed the copy that is served. list: the list";
+            let help =
+                "Time since the source of a DNS Firewall list last confirmed the copy that is served. list: the list";
             let mut family = Family::gauge(name, help);
             let now = now();
             for (list, confirmed) in lists.report().into_iter().filter_map(|list| Some((list.id, list.confirmed?))) {

@@ -181,7 +181,11 @@ fn is_never_asked(address: IpAddr) -> bool {
         IpAddr::V6(address) => {
             let is_metadata = address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254];
             let mapped = address.to_ipv4_mapped().is_some_and(|address| is_never_asked(address.into()));
-            address.is_unicast_link_local() || address.is_unspecified() || address.is_multicast() || is_metadata || mapped
+            address.is_unicast_link_local()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || is_metadata
+                || mapped
         }
     }
 }

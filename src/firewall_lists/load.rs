@@ -106,14 +106,22 @@ pub fn entries_of(content: &Content) -> u64 {
 /// Makes a change of the newest lists and publishes the result. The change can be called several times.
 pub type Publish<'p> = dyn FnMut(&mut dyn FnMut(&Lists) -> Result<Lists, String>) -> Result<(), String> + 'p;
 
-/// Replaces the entries of a list by those of a text, whose content was [inspected](Text::inspect) before.
+/// Replaces the entries of a list by those of a text, whose content was [inspected](Text::inspect) before. `is_current` says
+/// whether the list still has this source.
 ///
 /// # Errors
 ///
 /// If the file cannot be read or has changed, or if the list does not exist any more. Large lists can then have some names of
 /// the new text.
-pub fn compile(text: &Text, id: &str, content: &Content, lists: &Lists, publish: &mut Publish) -> Result<(), String> {
-    let gone = || "the list was removed".to_string();
+pub fn compile(
+    text: &Text,
+    id: &str,
+    content: &Content,
+    lists: &Lists,
+    is_current: &dyn Fn() -> bool,
+    publish: &mut Publish,
+) -> Result<(), String> {
+    let gone = || "the list was removed, or has another source".to_string();
     let number = lists.number(id).ok_or_else(gone)?;
     let data = data_of(content);
     // Numbers in old entries must keep their meaning while there are old and new entries.
@@ -128,7 +136,7 @@ pub fn compile(text: &Text, id: &str, content: &Content, lists: &Lists, publish:
             return Err(format!("{} has changed while it was read", text.path.display()));
         }
         publish(&mut |lists| {
-            if lists.number(id) != Some(number) {
+            if lists.number(id) != Some(number) || !is_current() {
                 return Err(gone());
             }
             let mut lists = lists.with_batch(&mut batch).map_err(|error| error.to_string())?;
@@ -223,7 +231,7 @@ mod tests {
             all.push(next);
             Ok(())
         };
-        compile(text, "a", &content, lists, publish).unwrap();
+        compile(text, "a", &content, lists, &|| true, publish).unwrap();
         all.remove(0);
         all
     }

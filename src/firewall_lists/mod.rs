@@ -287,7 +287,12 @@ impl FirewallLists {
             return Err(refusal);
         }
         let lists = self.snapshot.load().firewall_lists.clone();
-        load::compile(text, &list.id, &content, &lists, publish)?;
+        let is_current = || {
+            let snapshot = self.snapshot.load();
+            let newest = snapshot.manifest.firewall_domain_lists.get(&list.id);
+            newest.and_then(|newest| self.sourced(&list.id, newest)).as_ref() == Some(list)
+        };
+        load::compile(text, &list.id, &content, &lists, &is_current, publish)?;
         Ok(content)
     }
 

@@ -38,11 +38,7 @@ impl FirewallLists {
     /// # Errors
     ///
     /// If the runtime or the thread cannot be started.
-    pub fn start(
-        self: &Arc<Self>,
-        messages: Sender<Message>,
-        generations: watch::Receiver<u64>,
-    ) -> anyhow::Result<()> {
+    pub fn start(self: &Arc<Self>, messages: Sender<Message>, generations: watch::Receiver<u64>) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let lists = self.clone();
         std::thread::Builder::new()
@@ -56,9 +52,10 @@ impl FirewallLists {
     async fn follow(self: Arc<Self>, messages: Sender<Message>, mut generations: watch::Receiver<u64>) {
         let mut tasks: BTreeMap<Id, AbortHandle> = BTreeMap::new();
         let mut before = Arc::new(Manifest::default());
+        let mut is_first = true;
         loop {
             let snapshot = self.snapshot.load_full();
-            let manifest = snapshot.manifest.clone();
+            let (manifest, generation) = (snapshot.manifest.clone(), snapshot.generation);
             let has_removed = !snapshot.firewall_lists.removed().is_empty();
             // The publisher waits until a former snapshot is free.
             drop(snapshot);
@@ -74,7 +71,10 @@ impl FirewallLists {
                 let task = tokio::spawn(self.clone().keep(list.clone(), messages.clone()));
                 tasks.insert(list.id, task.abort_handle());
             }
-            self.store.retain(|id| before.firewall_domain_lists.contains_key(id));
+            if is_first && generation > 0 {
+                is_first = false;
+                self.store.retain(|id| before.firewall_domain_lists.contains_key(id));
+            }
             if has_removed {
                 let (lists, messages) = (self.clone(), messages.clone());
                 let purge = move || {
@@ -160,8 +160,13 @@ impl FirewallLists {
         if let Err(error) = self.client.check(url) {
             return self.failed(list, error);
         }
+        if !self.is_known(list) && self.store.find(&list.id, url).is_some() {
+            // The manifest came later than the start.
+            let list = list.clone();
+            self.blocking(&messages, move |lists, publish| lists.load_at_start(&list, publish)).await;
+        }
         let mut failures = 0u32;
-        let mut wait = match self.store.find(&list.id, url).filter(|_| self.expiry_known(list)) {
+        let mut wait = match self.store.find(&list.id, url).filter(|_| self.is_known(list)) {
             // It was downloaded by an earlier process.
             Some(info) => (info.confirmed + i64::from(list.refresh) - now()).clamp(0, i64::from(list.refresh)) as u64,
             None => 0,
@@ -184,7 +189,8 @@ impl FirewallLists {
         }
     }
 
-    fn expiry_known(&self, list: &Sourced) -> bool {
+    /// Whether the copy of a list is served, or has expired.
+    fn is_known(&self, list: &Sourced) -> bool {
         self.states().get(&list.id).is_some_and(|state| state.confirmed.is_some())
     }
 
@@ -208,7 +214,7 @@ impl FirewallLists {
     async fn download(self: &Arc<Self>, list: &Sourced, url: &str, messages: &Sender<Message>) -> Result<(), String> {
         let known = self.store.find(&list.id, url);
         // An entity tag counts only if its text is served.
-        let is_served = self.expiry_known(list);
+        let is_served = self.is_known(list);
         let validators = known.as_ref().filter(|_| is_served).map(CopyInfo::validators).unwrap_or_default();
         let draft = self.store.draft(&list.id).map_err(|error| error.to_string())?;
         let fetched = self.client.fetch(url, &validators, &draft).await?;
@@ -237,7 +243,9 @@ impl FirewallLists {
 
     /// The source says that the copy is still valid.
     fn confirm(&self, list: &Sourced, known: Option<CopyInfo>, publish: &mut Publish) -> Result<(), String> {
-        let Some(known) = known else { return Err("the server says that a text is unchanged which zonal does not have".into()) };
+        let Some(known) = known else {
+            return Err("the server says that a text is unchanged which zonal does not have".into());
+        };
         let info = CopyInfo { confirmed: now(), ..known };
         self.store.write_info(&info).map_err(|error| format!("the copy is not kept: {error}"))?;
         self.counters.refreshed("unchanged");
