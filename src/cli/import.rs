@@ -29,7 +29,7 @@ pub(super) use arguments::ImportCommand;
 use super::{Format, print, print_error};
 use anyhow::Context;
 use arguments::ImportArguments;
-use input::{Input, Item, is_region, last_part, list, text};
+use input::{Input, Item, is_region, last_part, list, text, texts};
 use report::Report;
 use serde_json::{Map, Value, json};
 use std::{
