@@ -164,7 +164,8 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             self.trace.next_name();
             self.link = link;
             owners[link] = self.name_at;
-            let (decision, kind) = match self.dns64 {
+            let prefix = self.dns64;
+            let (decision, kind) = match prefix {
                 _ if self.blocks_name() => (Decision::Blocked, AnswerKind::Firewall),
                 Some(prefix) => self.decide_dns64(prefix),
                 None => self.decide(),
