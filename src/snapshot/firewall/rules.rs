@@ -190,13 +190,13 @@ impl RuleSet {
         }
         // From the last rule to the first one, so that each rule with a list refers to the next.
         let mut first: Vec<u32> = Vec::new();
-        for (index, rule) in (0..).zip(&mut rules).rev() {
+        for (index, rule) in rules.iter_mut().enumerate().rev() {
             let Condition::List(Some(list)) = rule.condition else { continue };
             let at = list as usize;
             if first.len() <= at {
                 first.resize(at + 1, NO_RULE);
             }
-            rule.next_of_list = std::mem::replace(&mut first[at], index);
+            rule.next_of_list = std::mem::replace(&mut first[at], index as u32);
         }
         let indexes = |is_wanted: &dyn Fn(&Rule) -> bool| -> Box<[u32]> {
             (0..).zip(&rules).filter(|(_, rule)| is_wanted(rule)).map(|(index, _)| index).collect()
@@ -271,29 +271,48 @@ fn compile_rule(
 #[derive(Clone, Copy)]
 struct Group<'m> {
     priority: u32,
+    /// The position of the Profile among those of the VPC, from 1; 0 for a group of the VPC itself.
+    rank: usize,
     profile: Option<&'m Id>,
     id: &'m Id,
     resource: &'m FirewallRuleGroup,
 }
 
-/// The rule groups of each VPC with at least one, in the order of evaluation.
+/// The rule groups of each VPC with at least one, in the order of evaluation: its own ones and those of its Profiles.
 fn groups_of_vpcs(manifest: &Manifest) -> BTreeMap<&Id, Vec<Group<'_>>> {
     let mut groups: BTreeMap<&Id, Vec<Group>> = BTreeMap::new();
     for (id, resource) in &manifest.firewall_rule_groups {
         for association in &resource.vpc_associations {
-            let group = Group { priority: association.priority, profile: None, id, resource };
+            let group = Group { priority: association.priority, rank: 0, profile: None, id, resource };
             groups.entry(&association.vpc_id).or_default().push(group);
         }
     }
+    if !manifest.profiles.is_empty() {
+        for (id, vpc) in &manifest.vpcs {
+            let profiles: Vec<&Id> = manifest.profiles_of(vpc).map(|(id, _)| id).collect();
+            for placed in manifest.rule_groups_of_profiles(vpc) {
+                if let Some((group, resource)) = manifest.firewall_rule_groups.get_key_value(placed.id) {
+                    let (priority, rank) = (placed.priority, placed.profile);
+                    let profile = rank.checked_sub(1).and_then(|at| profiles.get(at)).copied();
+                    let group = Group { priority, rank, profile, id: group, resource };
+                    groups.entry(id).or_default().push(group);
+                }
+            }
+        }
+    }
     for groups in groups.values_mut() {
-        groups.sort_by_key(|group| (group.priority, group.id));
+        groups.sort_by_key(|group| (group.priority, group.rank, group.id));
     }
     groups
 }
 
-fn fails_open(_: &Manifest, vpc: &Vpc) -> bool {
-    vpc.firewall_fail_open
+/// Whether a query of a VPC is answered that the rules cannot judge.
+fn fails_open(manifest: &Manifest, vpc: &Vpc) -> bool {
+    manifest.setting_of(vpc, vpc.firewall_fail_open, |profile| profile.firewall_fail_open).unwrap_or(false)
 }
+
+/// What decides a rule set: its groups, and the fail mode.
+type SetKey<'m> = (Vec<(u32, Option<&'m Id>, &'m Id)>, bool);
 
 /// The labels of rules, with their slots.
 struct Labels {
@@ -349,7 +368,7 @@ impl Firewall {
         }
         let mut known = Labels { all: labels.to_vec(), slots: labels.iter().cloned().zip(0..).collect() };
         // VPCs with equal groups and an equal fail mode share a rule set.
-        let mut shared: HashMap<(Vec<(u32, Option<&Id>, &Id)>, bool), Arc<RuleSet>> = HashMap::new();
+        let mut shared: HashMap<SetKey, Arc<RuleSet>> = HashMap::new();
         let mut of_vpcs: HashMap<&str, Arc<RuleSet>> = HashMap::new();
         for (vpc, groups) in &groups {
             let Some(resource) = manifest.vpcs.get(vpc.as_str()) else { continue };
