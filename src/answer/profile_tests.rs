@@ -190,6 +190,36 @@ fn settings_come_from_the_first_profile_that_has_them() {
 }
 
 #[test]
+fn rule_groups_of_vpcs_and_profiles_are_in_one_order() {
+    let group = |vpcs: Value| json!({"rules": [{"name": "r", "priority": 1, "action": "BLOCK", "firewall_domain_list_id": "l"}], "vpc_associations": vpcs});
+    let manifest = |p: Value| {
+        json!({
+            "vpcs": {"a": {"region": "r", "cidr_blocks": ["10.1.0.0/16"],
+                           "profiles": [{"profile_id": "p", "priority": 2}, {"profile_id": "q", "priority": 1}]}},
+            "profiles": {"p": p, "q": {"firewall_rule_groups": [{"id": "g1", "priority": 20}, {"id": "g4", "priority": 9}]}},
+            "firewall_domain_lists": {"l": {"domains": ["bad.example"]}},
+            "firewall_rule_groups": {"g1": group(json!([])), "g2": group(json!([{"vpc_id": "a", "priority": 20}])),
+                                     "g3": group(json!([])), "g4": group(json!([{"vpc_id": "a", "priority": 30}]))},
+        })
+    };
+    let groups = |snapshot: &Snapshot| -> (Vec<String>, bool) {
+        let view = snapshot.views.iter().next().unwrap();
+        let rules = snapshot.firewall.of(view.slot).unwrap();
+        let text = |group: &crate::snapshot::firewall::rules::PlacedGroup| {
+            format!("{} {} {}", group.priority, group.id, group.profile.as_deref().unwrap_or("-"))
+        };
+        (rules.groups.iter().map(text).collect(), rules.fails_open)
+    };
+    let members = json!({"firewall_rule_groups": [{"id": "g3", "priority": 20}], "firewall_fail_open": "enabled"});
+    let first = compiled(&manifest(members), None);
+    // The VPC comes before its Profiles, and these are in their order. A group is evaluated once.
+    let expected = ["9 g4 q", "20 g2 -", "20 g1 q", "20 g3 p"].map(String::from).to_vec();
+    assert_eq!(groups(&first), (expected, true));
+    let second = compiled(&manifest(json!({})), Some(&first));
+    assert_eq!(groups(&second), (["9 g4 q", "20 g2 -", "20 g1 q"].map(String::from).to_vec(), false));
+}
+
+#[test]
 fn delegate_rules_and_zones_of_vpcs_and_profiles_work_together() {
     let delegating = |name: &str, vpcs: &[&str]| json!({"name": name, "vpc_ids": vpcs, "records": [{"name": "cut", "type": "NS", "ttl": 60, "records": ["ns.out.test."]}]});
     let delegate = |vpcs: &[&str]| json!({"domain_name": "out.test", "rule_type": "DELEGATE", "vpc_ids": vpcs});

@@ -105,17 +105,6 @@ fn default_priority() -> u32 {
     DEFAULT_PRIORITY
 }
 
-/// A rule group of a VPC, with its position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PlacedRuleGroup<'m> {
-    /// The priority of the group in the VPC or in the Profile.
-    pub priority: u32,
-    /// The position of the Profile among those of the VPC, from 1; 0 for a group of the VPC itself.
-    pub profile: usize,
-    /// The identifier of the group.
-    pub id: &'m str,
-}
-
 impl Vpc {
     /// The identifiers of the VPC's Profiles, the one with the lowest priority first.
     pub fn profile_ids(&self) -> impl Iterator<Item = &Id> {
@@ -137,17 +126,6 @@ impl Manifest {
     pub fn setting_of(&self, vpc: &Vpc, own: Option<bool>, of: impl Fn(&Profile) -> ProfileSetting) -> Option<bool> {
         own.or_else(|| self.profiles_of(vpc).find_map(|(_, profile)| of(profile).value()))
     }
-
-    /// The rule groups of a VPC's Profiles, the group that is evaluated first in front.
-    pub fn rule_groups_of_profiles<'m>(&'m self, vpc: &'m Vpc) -> Vec<PlacedRuleGroup<'m>> {
-        let place = |(at, (_, profile)): (usize, (&Id, &'m Arc<Profile>))| {
-            let groups = profile.firewall_rule_groups.iter();
-            groups.map(move |group| PlacedRuleGroup { priority: group.priority, profile: at + 1, id: &group.id })
-        };
-        let mut all: Vec<PlacedRuleGroup> = self.profiles_of(vpc).enumerate().flat_map(place).collect();
-        all.sort_unstable();
-        all
-    }
 }
 
 #[cfg(test)]
@@ -164,9 +142,8 @@ mod tests {
                 "b": {"region": "r", "cidr_blocks": [], "profiles": [{"profile_id": "late"}]},
             },
             "profiles": {
-                "old": {"firewall_rule_groups": [{"id": "g", "priority": 50}]},
-                "late": {"autodefined_reverse": "enabled", "dnssec_validation": "disabled",
-                         "firewall_rule_groups": [{"id": "h", "priority": 20}, {"id": "a", "priority": 50}]},
+                "old": {},
+                "late": {"autodefined_reverse": "enabled", "dnssec_validation": "disabled"},
                 "first": {"autodefined_reverse": "disabled"},
             },
         }))
@@ -183,10 +160,6 @@ mod tests {
             manifest.setting_of(vpc, vpc.dnssec_validation, |profile| profile.dnssec_validation)
         };
         assert_eq!((validation("a"), validation("b")), (Some(true), Some(false)));
-        let groups = manifest.rule_groups_of_profiles(&manifest.vpcs["a"]);
-        let groups: Vec<(u32, usize, &str)> =
-            groups.into_iter().map(|group| (group.priority, group.profile, group.id)).collect();
-        assert_eq!(groups, [(20, 3, "h"), (50, 2, "g"), (50, 3, "a")]);
         let fail_open =
             |vpc: &str| manifest.setting_of(&manifest.vpcs[vpc], None, |profile| profile.firewall_fail_open);
         assert_eq!((fail_open("a"), fail_open("b")), (None, None));

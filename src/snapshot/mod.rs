@@ -351,6 +351,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
             && same_resources(&previous.served.profiles, &manifest.profiles)
             && same_resources(&previous.served.firewall_domain_lists, &manifest.firewall_domain_lists)
             && same_resources(&previous.served.firewall_rule_groups, &manifest.firewall_rule_groups)
+            && same_resources(&previous.served.profiles, &manifest.profiles)
     };
     let firewall = match previous.filter(is_same_firewall) {
         Some(previous) => previous.firewall.clone(),
@@ -374,7 +375,6 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         health_targets,
         firewall,
         cidr_tables,
-        firewall_lists,
         aliases,
         serials,
     };

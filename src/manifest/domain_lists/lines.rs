@@ -24,13 +24,8 @@ impl<'i> Lines<'i> {
         Lines { input, line: Vec::new(), number: 0 }
     }
 
-    /// The number of the last line, from 1.
-    pub(super) fn number(&self) -> u32 {
-        self.number
-    }
-
-    /// Reads the next line. None at the end.
-    pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    /// Reads the next line, with its number from 1. None at the end.
+    pub(super) fn next(&mut self) -> io::Result<Option<(u32, Line<'_>)>> {
         self.line.clear();
         let (mut is_long, mut is_end) = (false, true);
         loop {
@@ -59,12 +54,12 @@ impl<'i> Lines<'i> {
         }
         self.number = self.number.saturating_add(1);
         if is_long {
-            return Ok(Some(Line::TooLong(&self.line)));
+            return Ok(Some((self.number, Line::TooLong(&self.line))));
         }
         if self.line.last() == Some(&b'\r') {
             self.line.pop();
         }
         let start = if self.number == 1 && self.line.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        Ok(Some(Line::Text(&self.line[start..])))
+        Ok(Some((self.number, Line::Text(&self.line[start..]))))
     }
 }

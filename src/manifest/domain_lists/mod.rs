@@ -204,12 +204,12 @@ pub fn read(
     let mut adblock = adblock::Reader::default();
     let mut rpz = RpzReader::new(zone);
     let mut is_empty = true;
-    while let Some(line) = lines.next()? {
-        content.lines = lines.number();
+    while let Some((number, line)) = lines.next()? {
+        content.lines = number;
         let text = match line {
             Line::Text(text) => text,
             Line::TooLong(start) => {
-                content.skip(lines.number(), &start.to_vec(), format!("longer than {} octets", lines::MAX_LINE));
+                content.skip(number, start, format!("longer than {} octets", lines::MAX_LINE));
                 continue;
             }
         };
@@ -217,7 +217,6 @@ pub fn read(
             is_empty = false;
             content.is_html = starts_as_html(text.trim_ascii());
         }
-        let number = content.lines;
         match format {
             FirewallListFormat::Domains => plain::domain(text, number, &mut name, &mut content, visit),
             FirewallListFormat::SubdomainsIncluded => plain::subdomains(text, number, &mut name, &mut content, visit),

@@ -21,7 +21,7 @@ use crate::{
 };
 use ipnet::IpNet;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -271,8 +271,6 @@ fn compile_rule(
 #[derive(Clone, Copy)]
 struct Group<'m> {
     priority: u32,
-    /// The position of the Profile among those of the VPC, from 1; 0 for a group of the VPC itself.
-    rank: usize,
     profile: Option<&'m Id>,
     id: &'m Id,
     resource: &'m FirewallRuleGroup,
@@ -280,33 +278,33 @@ struct Group<'m> {
 
 /// The rule groups of each VPC with at least one, in the order of evaluation: its own ones and those of its Profiles.
 fn groups_of_vpcs(manifest: &Manifest) -> BTreeMap<&Id, Vec<Group<'_>>> {
-    let mut groups: BTreeMap<&Id, Vec<Group>> = BTreeMap::new();
+    // Each group with the position of its Profile; 0 for a group of the VPC itself, which comes first at equal priorities.
+    let mut placed: BTreeMap<&Id, Vec<(usize, Group)>> = BTreeMap::new();
     for (id, resource) in &manifest.firewall_rule_groups {
         for association in &resource.vpc_associations {
-            let group = Group { priority: association.priority, rank: 0, profile: None, id, resource };
-            groups.entry(&association.vpc_id).or_default().push(group);
+            let group = Group { priority: association.priority, profile: None, id, resource };
+            placed.entry(&association.vpc_id).or_default().push((0, group));
         }
     }
-    if !manifest.profiles.is_empty() {
-        for (id, vpc) in &manifest.vpcs {
-            let profiles: Vec<&Id> = manifest.profiles_of(vpc).map(|(id, _)| id).collect();
-            for placed in manifest.rule_groups_of_profiles(vpc) {
-                if let Some((group, resource)) = manifest.firewall_rule_groups.get_key_value(placed.id) {
-                    let (priority, rank) = (placed.priority, placed.profile);
-                    let profile = rank.checked_sub(1).and_then(|at| profiles.get(at)).copied();
-                    let group = Group { priority, rank, profile, id: group, resource };
-                    groups.entry(id).or_default().push(group);
-                }
+    for (vpc_id, vpc) in manifest.vpcs.iter().filter(|(_, vpc)| vpc.profile_ids().next().is_some()) {
+        for (position, (profile, source)) in (1..).zip(manifest.profiles_of(vpc)) {
+            for member in &source.firewall_rule_groups {
+                let Some((id, resource)) = manifest.firewall_rule_groups.get_key_value(&member.id) else { continue };
+                let group = Group { priority: member.priority, profile: Some(profile), id, resource };
+                placed.entry(vpc_id).or_default().push((position, group));
             }
         }
     }
-    for groups in groups.values_mut() {
-        groups.sort_by_key(|group| (group.priority, group.rank, group.id));
-    }
-    groups
+    let in_order = |mut groups: Vec<(usize, Group<'_>)>| -> Vec<Group<'_>> {
+        groups.sort_by_key(|(position, group)| (group.priority, *position, group.id));
+        let mut seen = BTreeSet::new();
+        // A group of several Profiles, or of the VPC too, is evaluated once.
+        groups.retain(|(_, group)| seen.insert(group.id));
+        groups.into_iter().map(|(_, group)| group).collect()
+    };
+    placed.into_iter().map(|(vpc, groups)| (vpc, in_order(groups))).collect()
 }
 
-/// Whether a query of a VPC is answered that the rules cannot judge.
 fn fails_open(manifest: &Manifest, vpc: &Vpc) -> bool {
     manifest.setting_of(vpc, vpc.firewall_fail_open, |profile| profile.firewall_fail_open).unwrap_or(false)
 }

@@ -237,12 +237,23 @@ impl Lists {
         })
     }
 
-    /// The records that a response policy zone gives as the answer for an address: those of an entry of
-    /// [`Lists::client`] or [`Lists::answer_address`].
-    pub fn address_data(&self, list: u32, entry: &AddressEntry) -> impl Iterator<Item = &LocalRecords> {
-        let data = self.list(list).map(|list| &list.data);
-        let numbers = entry.local.iter();
-        numbers.filter_map(move |&number| data?.local.get(number as usize))
+    /// A record of local data, by its number.
+    pub fn local_record(&self, list: u32, number: u32) -> Option<&LocalRecords> {
+        self.list(list)?.data.local.get(number as usize)
+    }
+
+    /// The records that a response policy zone gives as the answer for an address: those of an entry of [`Lists::client`],
+    /// or else of [`Lists::answer_address`].
+    pub fn address_data(
+        &self,
+        list: u32,
+        is_client: bool,
+        entry: &AddressEntry,
+    ) -> impl Iterator<Item = &LocalRecords> {
+        let data = self.list(list).map(|list| &*list.data);
+        let addresses = data.map(|data| if is_client { &data.clients } else { &data.answers });
+        let numbers = addresses.map(|addresses| addresses.local(entry)).into_iter().flatten();
+        numbers.filter_map(move |number| data?.local.get(number as usize))
     }
 
     /// The entry of a list for the address of a client; of several, the one with the longest prefix.
