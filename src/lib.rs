@@ -38,16 +38,17 @@
 //! | [`log`] | log lines on standard error; no thread waits for the reader | `config` |
 //! | [`query_log`] | an `EntrySender` passes entries to the `writer`, which formats them as `json` or `dnstap` for a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`forward`] | asks other servers for a client's `request`: equal questions once (`single_flight`), `admission` of queries, `upstream` servers, `recursion` from the root; `read` accepts records; `cache`; `lookup` of a name for health checks | `answer`, `clock`, `config`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
-//! | [`health`] | health checks: a `schedule` of attempts (`probe`), the verdicts that follow (`history`, `isolation`), and their `store` | `answer`, `clock`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`health`] | health checks: a `schedule` of attempts (`probe`), the verdicts that follow (`history`, `isolation`), the verdicts of the `fleet`, and their `store` | `answer`, `clock`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`explain`] | an answer with its steps, as data | `answer`, `manifest`, `snapshot`, `wire` |
 //! | [`difference`] | the answers that two snapshots give differently | `explain`, `manifest`, `snapshot`, `wire` |
-//! | [`control_plane`] | sources: a `directory`, `etcd`, or a `change` by HTTP; `prepare` checks and compiles a change, the `guard` holds mass deletions, the `publisher` publishes the snapshot, the `state_store` writes it to disk; `updates` are dynamic updates in journals, `freeze` hands over to another process, `internet` follows `resolv.conf`, `status` reports | `clock`, `config`, `difference`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`control_plane`] | sources: a `directory`, `etcd`, or a `change` by HTTP; `prepare` checks and compiles a change, the `guard` holds mass deletions, the `publisher` publishes the snapshot, the `state_store` writes it to disk; `updates` are dynamic updates in journals, `freeze` hands over to another process, `internet` follows `resolv.conf`, `health_keys` follows the keys of health in etcd, `status` reports | `clock`, `config`, `difference`, `health`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`transfer`] | zones out: `access`, `tsig`, `outgoing` transfers with the `history` of a zone, `notify`, `update`; zones in: `incoming` follows a `schedule`, asks a `primary`, reads its `answer` and stores `copies`; `notified` takes NOTIFY | `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`firewall_lists`] | DNS Firewall lists that have a source: `tasks` read files and `fetch` URLs, the `store` keeps copies, and `load` compiles texts into the table of all lists | `clock`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`listen`] | the transports: `udp`, `stream`, `tls`, `https`, `quic`, `proxy` headers; `dispatch` has the steps of every query around `answer`; `connections`, `limit`, `bodies` and `unread` bound the clients | `answer`, `clock`, `forward`, `instruments`, `manifest`, `query_log`, `snapshot`, `transfer`, `wire` |
 //! | [`metrics`] | the metrics page; each room has its own counters and registers them | `clock`, `instruments`, `log` |
-//! | [`admin`] | HTTP: probes, metrics, status, cache; `push` takes changes, `journal` shows and drops those of dynamic updates, `access` checks permissions, `admission` and `stall` bound connections, `pages` bounds large responses, `events` streams generations, `explain` explains answers of this server, `openapi` describes the API, `status` is the type that `zonal status` reads | `clock`, `config`, `control_plane`, `explain`, `forward`, `health`, `instruments`, `listen`, `manifest`, `metrics`, `snapshot`, `transfer`, `wire` |
-//! | [`run`] | builds a server from its parts: sockets, certificates, takeover, systemd | `admin`, `answer`, `clock`, `config`, `control_plane`, `forward`, `health`, `instruments`, `listen`, `log`, `manifest`, `metrics`, `query_log`, `snapshot`, `transfer` |
-//! | [`cli`] | the commands | `admin`, `clock`, `config`, `control_plane`, `difference`, `explain`, `log`, `manifest`, `run`, `snapshot`, `wire` |
+//! | [`admin`] | HTTP: probes, metrics, status, cache; `push` takes changes, `journal` shows and drops those of dynamic updates, `access` checks permissions, `admission` and `stall` bound connections, `pages` bounds large responses, `events` streams generations, `explain` explains answers of this server, `openapi` describes the API, `status` is the type that `zonal status` reads | `clock`, `config`, `control_plane`, `explain`, `firewall_lists`, `forward`, `health`, `instruments`, `listen`, `manifest`, `metrics`, `snapshot`, `transfer`, `wire` |
+//! | [`run`] | builds a server from its parts: sockets, certificates, takeover, systemd | `admin`, `answer`, `clock`, `config`, `control_plane`, `firewall_lists`, `forward`, `health`, `instruments`, `listen`, `log`, `manifest`, `metrics`, `query_log`, `snapshot`, `transfer` |
+//! | [`cli`] | the commands | `admin`, `clock`, `config`, `control_plane`, `difference`, `explain`, `firewall_lists`, `log`, `manifest`, `run`, `snapshot`, `wire` |
 //!
 //! # The path of a packet
 //!
@@ -156,6 +157,7 @@ pub mod config;
 pub mod control_plane;
 pub mod difference;
 pub mod explain;
+pub mod firewall_lists;
 pub mod forward;
 pub mod health;
 pub mod instruments;

@@ -39,6 +39,7 @@ pub fn is_same_for_all(context: &Context, name: &LookupName, qtype: u16) -> bool
                 let endpoint = snapshot.endpoints.get(public.slot);
                 endpoint.is_none_or(|endpoint| {
                     endpoint.source.client_routing_policy != ClientRoutingPolicy::AnyAvailabilityZone
+                        || !endpoint.interfaces.iter().all(|interface| interface.is_same_for_all())
                 })
             };
             if !matches!(public.kind, NameKind::Zonal(_)) && has_affinity() {

@@ -29,6 +29,10 @@ pub enum Stage {
     Cache,
     /// The queries to other servers.
     Resolve,
+    /// The queries to authoritative servers, and what these say.
+    Recursion,
+    /// The DNSSEC validation of what authoritative servers say.
+    Validation,
     /// The records of the answer.
     Answer,
 }

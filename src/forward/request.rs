@@ -124,6 +124,11 @@ impl ClientRequest {
         }
     }
 
+    /// The same request, whose steps of recursion are recorded in a budget.
+    pub fn explained(self, budget: &Arc<Budget>) -> ClientRequest {
+        ClientRequest { recursion_budget: budget.clone(), ..self }
+    }
+
     /// Answers the query. `asked` is the first question to other servers, if it is known already.
     /// With `renew`, cache entries that expire soon are asked for again.
     pub async fn respond(

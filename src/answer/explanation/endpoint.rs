@@ -251,7 +251,7 @@ pub fn interface(context: &Context, interface: &Interface, family: Family, choic
     }
     if let Some(verdict) = interface.verdict(family) {
         let checked = checked(verdict, now);
-        match verdict.is_healthy() {
+        match verdict.is_healthy_for(context.matched.az) {
             true if state.is_empty() => state.push(format!("usable ({checked})")),
             true => {}
             false => state.push(format!("unhealthy ({checked})")),
@@ -288,6 +288,9 @@ fn checked(verdict: &Verdict, now: i64) -> String {
     }
     if report.held_until.is_some_and(|until| until > now) {
         text += "; held unhealthy, because it changes too often";
+    }
+    if let Some(fleet) = report.fleet {
+        text += &format!("; healthy for {} of {} nodes that share verdicts", fleet.healthy, fleet.reporters);
     }
     if report.is_frozen {
         text += "; frozen, because this node is isolated";

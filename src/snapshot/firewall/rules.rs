@@ -295,14 +295,16 @@ fn groups_of_vpcs(manifest: &Manifest) -> BTreeMap<&Id, Vec<Group<'_>>> {
             }
         }
     }
-    let in_order = |mut groups: Vec<(usize, Group<'_>)>| -> Vec<Group<'_>> {
-        groups.sort_by_key(|(position, group)| (group.priority, *position, group.id));
-        let mut seen = BTreeSet::new();
-        // A group of several Profiles, or of the VPC too, is evaluated once.
-        groups.retain(|(_, group)| seen.insert(group.id));
-        groups.into_iter().map(|(_, group)| group).collect()
-    };
     placed.into_iter().map(|(vpc, groups)| (vpc, in_order(groups))).collect()
+}
+
+/// Rule groups in the order of evaluation.
+fn in_order(mut groups: Vec<(usize, Group<'_>)>) -> Vec<Group<'_>> {
+    groups.sort_by_key(|(position, group)| (group.priority, *position, group.id));
+    let mut seen = BTreeSet::new();
+    // A group of several Profiles, or of the VPC too, is evaluated once.
+    groups.retain(|(_, group)| seen.insert(group.id));
+    groups.into_iter().map(|(_, group)| group).collect()
 }
 
 fn fails_open(manifest: &Manifest, vpc: &Vpc) -> bool {

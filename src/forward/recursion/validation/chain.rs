@@ -14,7 +14,7 @@ use super::{
     proven::{Proof, Reason, Unproven},
     signatures::{MAX_KEYS, SignedSet, ZoneKeys, labels, sets},
 };
-use crate::forward::upstream::Failure;
+use crate::{answer::Stage, forward::upstream::Failure};
 use hickory_server::proto::{
     dnssec::{
         DigestType, PublicKey, PublicKeyBuf,
@@ -25,6 +25,7 @@ use hickory_server::proto::{
 };
 use moka::sync::Cache;
 use std::{
+    fmt,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -80,6 +81,23 @@ enum Status {
     Bogus(Unproven),
 }
 
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Status::Zone(Zone::Secure(zone)) => {
+                let tags: Vec<String> = zone.keys.iter().map(|(tag, _)| tag.to_string()).collect();
+                write!(f, "a signed zone, with the keys {}", tags.join(", "))
+            }
+            Status::Zone(Zone::Insecure) => {
+                f.write_str("an unsigned zone: the zone above proves that it has no DS record")
+            }
+            Status::Within => f.write_str("no zone begins here"),
+            Status::NoName => f.write_str("the name does not exist"),
+            Status::Bogus(unproven) => write!(f, "bogus: {}", unproven.text),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Known {
     status: Status,
@@ -123,14 +141,18 @@ impl<S: Source> Chain<S> {
     pub async fn zone_of(&self, name: &Name, budget: &Arc<Budget>) -> Result<Zone, Unproven> {
         let above = self.anchors.iter().filter(|(anchor, _)| anchor.zone_of(name));
         let Some((anchor, trusted)) = above.max_by_key(|(anchor, _)| labels(anchor)) else { return Ok(Zone::Insecure) };
-        let mut zone = match self.known_at(anchor) {
-            Some(Status::Zone(Zone::Secure(zone))) => zone,
-            Some(Status::Bogus(unproven)) => return Err(unproven),
-            _ => match self.settle(anchor, self.keys(anchor, &|key| is_trusted(key, trusted), budget)).await? {
-                Status::Zone(Zone::Secure(zone)) => zone,
-                Status::Bogus(unproven) => return Err(unproven),
-                _ => return Ok(Zone::Insecure),
-            },
+        let step = |at: &Name, status: &Status| {
+            budget.steps.note(Stage::Validation, || format!("{at}: {status}"));
+        };
+        let status = match self.known_at(anchor) {
+            Some(status @ (Status::Zone(Zone::Secure(_)) | Status::Bogus(_))) => status,
+            _ => self.settle(anchor, self.keys(anchor, &|key| is_trusted(key, trusted), budget)).await?,
+        };
+        step(anchor, &status);
+        let mut zone = match status {
+            Status::Zone(Zone::Secure(zone)) => zone,
+            Status::Bogus(unproven) => return Err(unproven),
+            _ => return Ok(Zone::Insecure),
         };
         for count in labels(anchor) + 1..=labels(name) {
             let at = name.trim_to(count);
@@ -138,6 +160,7 @@ impl<S: Source> Chain<S> {
                 Some(status) => status,
                 None => self.settle(&at, self.delegation(&at, &zone, budget)).await?,
             };
+            step(&at, &status);
             match status {
                 Status::Zone(Zone::Secure(next)) => zone = next,
                 Status::Zone(Zone::Insecure) => return Ok(Zone::Insecure),
