@@ -164,11 +164,10 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             self.trace.next_name();
             self.link = link;
             owners[link] = self.name_at;
-            let prefix = self.dns64;
-            let (decision, kind) = match prefix {
-                _ if self.blocks_name() => (Decision::Blocked, AnswerKind::Firewall),
-                Some(prefix) => self.decide_dns64(prefix),
-                None => self.decide(),
+            let (decision, kind) = match (self.blocks_name(), self.dns64) {
+                (true, _) => (Decision::Blocked, AnswerKind::Firewall),
+                (false, Some(prefix)) => self.decide_dns64(prefix),
+                (false, None) => self.decide(),
             };
             self.summary.authentic &= kind == AnswerKind::Forward;
             if kind == AnswerKind::Firewall {
