@@ -77,7 +77,7 @@ impl Text {
     }
 
     fn read(&self, visit: &mut dyn FnMut(&domain_lists::Entry)) -> Result<Content, String> {
-        let read = |input: &mut BufReader<File>| domain_lists::read(input, self.format, self.zone.as_ref(), visit);
+        let mut read = |input: &mut BufReader<File>| domain_lists::read(input, self.format, self.zone.as_ref(), visit);
         self.open().and_then(|mut input| read(&mut input)).map_err(|error| format!("{}: {error}", self.path.display()))
     }
 }
