@@ -6,7 +6,7 @@
 use crate::{
     explain::{Question, Request, of_manifest},
     manifest::{
-        CidrCollection, Direction, Id, Manifest, PrivateHostedZone, Resource, ResourceChange, VpcEndpoint,
+        CidrCollection, Direction, Id, Manifest, PrivateHostedZone, Profile, Resource, ResourceChange, VpcEndpoint,
         connectivity::{Connectivity, Network},
     },
     snapshot::{Snapshot, zone::Zone},
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 /// The largest number of questions. Beyond it, [`Answers::is_cut`] is set.
@@ -148,9 +149,29 @@ fn ask_for(difference: &ResourceChange, old: &Snapshot, new: &Snapshot, question
             Resource::ResolverRule(rule) => {
                 questions.extend([(rule.domain_name.to_string(), "A".into())]);
             }
+            Resource::Profile(profile) => {
+                let both = [&difference.old, &difference.new];
+                let other = both.into_iter().flatten().find_map(|other| match other {
+                    Resource::Profile(other) if !Arc::ptr_eq(other, profile) => Some(&**other),
+                    _ => None,
+                });
+                ask_for_members(profile, other, old, new, manifest, questions);
+                if other.is_none_or(|other| other.autodefined_reverse != profile.autodefined_reverse) {
+                    let vpcs = manifest.vpcs.values().filter(|vpc| vpc.profile_ids().any(|own| own == id));
+                    let blocks = vpcs.filter_map(|vpc| vpc.cidr_blocks.first());
+                    questions.extend(blocks.map(|block| (reverse_name(host(block)), "PTR".into())));
+                }
+            }
             Resource::Vpc(vpc) => {
                 ask_for_private_names(manifest, &["A"], questions);
                 let both = difference.old.as_ref().zip(difference.new.as_ref());
+                let has_same_profiles = both.is_none_or(|pair| match pair {
+                    (Resource::Vpc(old), Resource::Vpc(new)) => old.profile_ids().eq(new.profile_ids()),
+                    _ => true,
+                });
+                for (_, profile) in manifest.profiles_of(vpc).filter(|_| !has_same_profiles) {
+                    ask_for_members(profile, None, old, new, manifest, questions);
+                }
                 let has_other_reverse = both.is_some_and(|pair| match pair {
                     (Resource::Vpc(old), Resource::Vpc(new)) => old.autodefined_reverse != new.autodefined_reverse,
                     _ => false,
@@ -217,6 +238,33 @@ fn ask_for_zone(
         }
     }
     questions.insert((zone.name.to_string(), "SOA".into()));
+}
+
+/// Adds the questions for the members of a Profile that another version of it does not have.
+fn ask_for_members(
+    profile: &Profile,
+    other: Option<&Profile>,
+    old: &Snapshot,
+    new: &Snapshot,
+    manifest: &Manifest,
+    questions: &mut Questions,
+) {
+    let is_new = |members: fn(&Profile) -> &Vec<Id>| {
+        let known: BTreeSet<&Id> = other.into_iter().flat_map(members).collect();
+        members(profile).iter().filter(move |id| !known.contains(id))
+    };
+    for id in is_new(|profile| &profile.private_hosted_zones) {
+        if let Some(zone) = manifest.private_hosted_zones.get(id) {
+            ask_for_zone(id, zone, old, new, false, questions);
+        }
+    }
+    let rules = is_new(|profile| &profile.resolver_rules).filter_map(|id| manifest.resolver_rules.get(id));
+    questions.extend(rules.map(|rule| (rule.domain_name.to_string(), "A".into())));
+    for id in is_new(|profile| &profile.vpc_endpoints) {
+        if let Some(endpoint) = manifest.vpc_endpoints.get(id) {
+            ask_for_endpoint(id, endpoint, manifest, questions);
+        }
+    }
 }
 
 /// Adds the questions for the record sets that route by a CIDR collection.
@@ -427,6 +475,13 @@ mod tests {
         });
         let expected = "vpc-a in 10.1.1.0/24: near.one.example. A: near.one.example. 300 A 10.1.0.12 -> near.one.example. 300 A 10.1.0.11";
         assert_eq!(collection, [expected]);
+
+        let profile = changes(|manifest| {
+            manifest["profiles"]["p"]["private_hosted_zones"] = json!(["Z1"]);
+            manifest["vpcs"]["vpc-b"]["profiles"] = json!([{"profile_id": "p"}]);
+        });
+        assert!(profile.iter().all(|line| line.starts_with("vpc-b: ")), "{profile:?}");
+        assert!(profile.iter().any(|line| line.contains("www.one.example. A: REFUSED -> ")), "{profile:?}");
 
         let peering = changes(|manifest| manifest["vpc_peering_connections"] = json!({}));
         assert_eq!(peering.len(), 2, "{peering:?}");

@@ -215,7 +215,9 @@ pub fn explain(
         authority: Vec::new(),
         additional: Vec::new(),
     };
-    if let Outcome::Reply(answered) = outcome {
+    if let Outcome::Reply(answered) = outcome
+        && answered.len > 0
+    {
         explanation.add_reply(&reply[..answered.len]);
     }
     explanation
@@ -276,13 +278,19 @@ impl Explanation {
     }
 
     /// The explanation after other servers were asked. `after` is the explanation with their answers in the cache, `elapsed` is
-    /// the time until the reply, and `reply` is the message.
-    pub fn resolved(self, after: Explanation, elapsed: Duration, reply: Option<&[u8]>) -> Explanation {
+    /// the time until the reply, `recursion` has the steps of recursion, and `reply` is the message.
+    pub fn resolved(
+        self,
+        after: Explanation,
+        elapsed: Duration,
+        recursion: Vec<Step>,
+        reply: Option<&[u8]>,
+    ) -> Explanation {
         let text = format!("the servers were asked; the answer took {:.1} ms", elapsed.as_secs_f64() * 1000.0);
         // An answer that the cache does not keep is missing the second time: its steps are those from before.
         let mut steps = if after.is_forwarded() { self.steps } else { after.steps };
         let at = steps.iter().position(|step| step.stage == Stage::Cache).unwrap_or(steps.len());
-        steps.insert(at, Step { stage: Stage::Resolve, text });
+        steps.splice(at..at, std::iter::once(Step { stage: Stage::Resolve, text }).chain(recursion));
         let mut explanation = Explanation { steps, forward: None, servers: after.servers, ..self };
         if let Some(reply) = reply {
             explanation.add_reply(reply);

@@ -16,8 +16,8 @@ mod takeover;
 
 use crate::{
     admin::{self, Admin},
-    config::{Config, LogFormat},
-    control_plane::{Message, counters::Counters, status::Status},
+    config::{Config, LogFormat, Source},
+    control_plane::{Message, counters::Counters, health_keys, status::Status},
     health::{self, Health},
     listen::Core,
     log,
@@ -34,7 +34,7 @@ use rustls::server::ResolvesServerCert;
 use socket2::{Socket, Type};
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed, mpsc::Sender},
@@ -89,9 +89,19 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     for bound in bound {
         listeners.start(bound)?;
     }
-    let health = Health::start(health_settings(config), &core.forwarding, generations.clone(), runtime.handle())?;
+    let addresses = listeners.addresses().iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
+    let settings = health_settings(config, addresses);
+    let health = Health::start(settings, &core.forwarding, generations.clone(), runtime.handle())?;
+    if let Source::Etcd(etcd) = config.control_plane.source() {
+        let name = String::from_utf8_lossy(&core.snapshot.load().node.nsid).into_owned();
+        let node = config.health.share.then(|| health_keys::node_name(&name));
+        runtime.spawn(health_keys::follow(etcd.clone(), health.clone(), node));
+    }
     let metrics = metrics(&core, prepared.publisher.counters(), &status, &certificates);
     health.counters.register(&metrics.registry, &core.snapshot);
+    let firewall_lists = prepared.firewall_lists.clone();
+    firewall_lists.register(&metrics.registry);
+    firewall_lists.start(messages.clone(), generations.clone())?;
     let admin = Arc::new(prepared.admin(config, access, metrics, health));
     let (admin_stop, admin_is_stopped) = watch::channel(false);
     admin::start(admin_listener, admin.clone(), admin_tls, admin_is_stopped)?;
@@ -168,12 +178,15 @@ fn metrics(core: &Core, counters: &Counters, status: &Arc<Status>, certificates:
 }
 
 /// How this node runs health checks.
-fn health_settings(config: &Config) -> health::Settings {
+fn health_settings(config: &Config, addresses: Vec<IpAddr>) -> health::Settings {
     health::Settings {
         max_in_flight: config.health.max_in_flight as usize,
         freeze_for: Duration::from_secs(config.health.freeze_for.into()),
         authorities: config.certificate_authority.clone(),
         state_directory: config.state_directory.clone(),
+        quorum: config.health.quorum,
+        availability_zone_id: config.health.availability_zone_id.clone(),
+        addresses,
     }
 }
 

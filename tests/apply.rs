@@ -121,6 +121,21 @@ fn applies_and_reverts(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn
     let (code, told) = run(&["apply", "--directory", &directory, "--yes", "--force"]);
     assert!(code == Some(0) && told.contains("8 to delete"), "{told}");
 
+    // A protected record set changes after a change of its own has removed the protection.
+    let plain = std::fs::read_to_string(scratch.path().join("in/all.yaml")).unwrap();
+    let protected = plain.replacen("127.0.0.1]}", "127.0.0.1], protected: true, protection_comment: ask Ann}", 1);
+    for (text, refusal) in [
+        (&protected, None),
+        (&protected.replacen("127.0.0.1]", "127.0.0.9]", 1), Some("www.z0.example. A is protected (ask Ann)")),
+        (&plain.replacen("127.0.0.1]", "127.0.0.9]", 1), Some("remove `protected` in a change of its own first")),
+        (&plain, None),
+    ] {
+        scratch.write("in/all.yaml", text);
+        let (code, told) = run(&["apply", "--directory", &directory, "--yes", "--force"]);
+        assert_eq!(code, Some(i32::from(refusal.is_some())), "{told}");
+        assert!(told.contains(refusal.unwrap_or("Applied: ")), "{told}");
+    }
+
     // The diff contains a change of another writer.
     other_writer();
     let (code, told) = run(&["diff", "--directory", &directory]);

@@ -651,3 +651,40 @@ fn serves_the_former_version_of_a_resource_with_several_problems() {
     assert_eq!(push.send("PUT", "/v1/manifest", &good(generation)).status, 200);
     assert_eq!(push.0.status()["set_aside"], json!([]));
 }
+
+#[test]
+fn refuses_changes_of_protected_record_sets() {
+    if !can_run_here() {
+        return;
+    }
+    let push = Push::start("");
+    let zone = |text: &str, protected: bool| {
+        let mut zone = zone("one.example", text);
+        if protected {
+            zone["records"][0]["protected"] = json!(true);
+            zone["records"][0]["protection_comment"] = json!("ask the web team");
+        }
+        zone
+    };
+    let manifest = |generation: u64, zone: Value| json!({"generation": generation, "vpcs": {"vpc": vpc()}, "private_hosted_zones": {"Z1": zone}});
+    let path = "/v1/private_hosted_zones/Z1";
+    assert_eq!(push.send("PUT", "/v1/manifest", &manifest(1, zone("first", true))).status, 200);
+    let refuses = |answer: Answer| {
+        assert_eq!(answer.status, 409, "{answer:?}");
+        let text = "private_hosted_zones/Z1: one.example. TXT is protected (ask the web team): remove `protected`";
+        assert!(answer.body.contains(text), "{answer:?}");
+        assert_eq!(push.text("one.example"), ["one.example. 0 TXT \"first\""]);
+    };
+    refuses(push.send("PUT", path, &zone("second", true)));
+    refuses(push.send("PUT", &format!("{path}?dry_run=true"), &zone("second", true)));
+    refuses(push.send("PUT", path, &zone("second", false)));
+    refuses(push.ask("PATCH", path, &["Content-Type: application/merge-patch+json"], "{\"records\": []}"));
+    refuses(push.ask("DELETE", path, &["Content-Type:"], ""));
+    refuses(push.send("PUT", "/v1/manifest", &manifest(2, zone("second", true))));
+    let gone = json!({"generation": 2, "vpcs": {"vpc": vpc()}});
+    refuses(push.send("PUT", "/v1/manifest", &gone));
+    // The protection is removed by a change of its own.
+    assert_eq!(push.send("PUT", path, &zone("first", false)).status, 200);
+    assert_eq!(push.send("PUT", path, &zone("second", false)).status, 200);
+    assert_eq!(push.text("one.example"), ["one.example. 0 TXT \"second\""]);
+}

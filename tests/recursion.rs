@@ -2,6 +2,7 @@
 //! `resolv.conf`.
 
 mod answers;
+mod explained;
 mod forwarded;
 mod large;
 mod negative_trust_anchors;

@@ -45,10 +45,10 @@ async fn explain_here(forwarding: &Arc<Forwarding>, question: &Question, resolve
     }
     let (start, client) = (Instant::now(), question.client());
     let packet = question.packet(&forwarding.snapshot.load());
-    let response = forward::respond(forwarding, &client, &packet, None, None).await;
+    let (response, recursion) = forward::respond_explained(forwarding, &client, &packet).await;
     let (after, elapsed) = (explain_now(), start.elapsed());
     let reply = response.as_ref().map(|response| &response.reply[..response.answered.len]);
-    before.resolved(after, elapsed, reply)
+    before.resolved(after, elapsed, recursion, reply)
 }
 
 /// An upstream server with its state.

@@ -49,8 +49,23 @@ pub struct TargetReport {
     pub held_until: Option<i64>,
     /// Whether the verdict is frozen because the node is isolated.
     pub frozen: bool,
+    /// Time at which the verified certificate of the target expires, in seconds since 1970.
+    #[serde(default)]
+    pub certificate_expiry: Option<i64>,
+    /// Verdicts of all nodes, if they decide together.
+    #[serde(default)]
+    pub fleet: Option<FleetReport>,
     /// Last attempts, newest first.
     pub attempts: Vec<AttemptReport>,
+}
+
+/// Verdicts of all nodes that share them.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FleetReport {
+    /// Number of nodes that have a verdict, with this one.
+    pub reporters: u16,
+    /// Number of nodes whose verdict is healthy.
+    pub healthy: u16,
 }
 
 /// A forced verdict.
@@ -74,7 +89,8 @@ pub struct AttemptReport {
 }
 
 fn report(target: &Target) -> TargetReport {
-    let Report { state, since, attempts, forced, held_until, is_frozen } = target.verdict.report().clone();
+    let Report { state, since, attempts, forced, held_until, is_frozen, certificate_expiry, fleet } =
+        target.verdict.report().clone();
     let check_type = match &target.work {
         Work::Probe(probe) => probe.question.probe_type.word(),
         Work::Calculated { .. } => "CALCULATED",
@@ -89,6 +105,8 @@ fn report(target: &Target) -> TargetReport {
         forced: forced.map(|forced| ForcedReport { healthy: forced.is_healthy, until: forced.until }),
         held_until,
         frozen: is_frozen,
+        certificate_expiry,
+        fleet: fleet.map(|fleet| FleetReport { reporters: fleet.reporters, healthy: fleet.healthy }),
         attempts: attempts
             .iter()
             .map(|attempt| AttemptReport {

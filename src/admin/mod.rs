@@ -8,6 +8,7 @@ mod admission;
 mod aws;
 mod events;
 mod explain;
+pub mod firewall;
 pub mod health;
 mod journal;
 pub mod negative_trust_anchors;
@@ -30,6 +31,7 @@ use crate::{
     clock::now,
     control_plane::counters::Counters,
     control_plane::{Message, status::Status},
+    firewall_lists::FirewallLists,
     forward::cache::Scope,
     health::Health,
     instruments::{Family, register_read},
@@ -103,6 +105,8 @@ pub struct Admin {
     pub status: Arc<Status>,
     /// The health checks.
     pub health: Arc<Health>,
+    /// The DNS Firewall lists that have a source.
+    pub firewall_lists: Arc<FirewallLists>,
     /// Whether all sockets are bound.
     pub bound: AtomicBool,
     /// Whether a node is ready while it serves the saved manifest of an earlier run.
@@ -232,6 +236,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/events", get(events::follow))
         .route("/v1/health", get(health::list))
         .route("/v1/health/{*id}", get(health::show).put(health::set).delete(health::clear))
+        .route("/v1/firewall/lists", get(firewall::lists))
         .route("/v1/negative_trust_anchors", get(negative_trust_anchors::list))
         .route(
             "/v1/negative_trust_anchors/{id}",
@@ -399,8 +404,10 @@ mod tests {
         counters.register(&metrics.registry, &core.snapshot, &status);
         let settings = crate::health::Settings::default();
         let health = Health::start(settings, &core.forwarding, watch::channel(0).1, &core.runtime).unwrap();
+        let firewall_lists = FirewallLists::new(crate::firewall_lists::Settings::default(), core.snapshot.clone());
         Admin {
             health,
+            firewall_lists,
             metrics,
             counters,
             core,

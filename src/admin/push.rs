@@ -16,6 +16,7 @@ use crate::{
         KINDS, Problem, ResourceChange,
         collection::{self, Collection, Edit, Key, MASTER_FILES},
         document::{self, Node},
+        protection,
     },
 };
 use axum::{
@@ -130,6 +131,14 @@ impl Operation {
     }
 }
 
+/// Refuses a change of protected record sets.
+fn check_protection(collection: &Collection, edits: &[Edit]) -> Result<(), ChangeError> {
+    match protection::violations(collection, edits).into_iter().next() {
+        Some((key, refusal)) => Err(ChangeError::Conflict(format!("{}/{}: {refusal}", key.kind, key.id))),
+        None => Ok(()),
+    }
+}
+
 /// Prepares changes, which are made in order, all or none. With `if_revision`, the manifest must have that revision.
 fn prepare(operations: Vec<Operation>, if_revision: Option<u64>) -> Prepare {
     Box::new(move |collection: &Collection, position: &Position| {
@@ -139,13 +148,14 @@ fn prepare(operations: Vec<Operation>, if_revision: Option<u64>) -> Prepare {
                 "the revision is {found}; expected {expected}: another client has changed the manifest"
             )));
         }
-        let mut collection = collection.clone();
+        let mut changed = collection.clone();
         let mut edits = Vec::with_capacity(operations.len());
         for operation in &operations {
-            let edit = operation.edit(&collection)?;
-            collection.apply(std::slice::from_ref(&edit));
+            let edit = operation.edit(&changed)?;
+            changed.apply(std::slice::from_ref(&edit));
             edits.push(edit);
         }
+        check_protection(collection, &edits)?;
         let position = Position { revision: position.revision + 1, ..position.clone() };
         Ok(PreparedChange { edits, position, deletions: None, is_whole: false })
     })
@@ -165,6 +175,7 @@ fn prepare_whole(wanted: Collection, generation: u64) -> Prepare {
                 false => conflict("already served with different content: use a higher generation"),
             };
         }
+        check_protection(collection, &edits)?;
         Ok(PreparedChange {
             edits,
             position: Position { revision: position.revision + 1, whole: generation, ..position.clone() },

@@ -27,6 +27,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             self.trace.note(Stage::Cache, || "the query has RD clear: the cache is not read".into());
             return Decision::NotOurs("not a name of this network, and the query does not desire recursion");
         }
+        self.answered_by_others = Some(route.rule.is_empty());
         self.has_recursed |= matches!(route.servers, Servers::Recursion);
         let Context { snapshot, view, moment, .. } = self.context;
         let question = self.flags_by(route).question(self.name, self.qtype);

@@ -2,6 +2,7 @@
 
 use super::{
     AnswerKind, Client, Locality, Moment,
+    firewall::FirewallMatches,
     known::{Question, RoutedQuestion},
 };
 use crate::{
@@ -77,6 +78,8 @@ pub struct Summary {
     pub refresh: bool,
     /// The farthest address of an endpoint; none while there is none.
     pub locality: Option<Locality>,
+    /// The DNS Firewall rules that matched.
+    pub firewall: FirewallMatches,
     /// Every client gets these records. False where [`Context::needs_scope`] is.
     pub same_for_all: bool,
     /// The length of the shortest prefix around the client in which CIDR routing chooses the same records.
@@ -95,6 +98,8 @@ pub struct Resolved<'r, 's> {
     pub error: ExtendedError<'s>,
     /// The question to other servers; there is no answer then.
     pub forward: Option<RoutedQuestion<'s>>,
+    /// The query gets no reply: a DNS Firewall rule drops it.
+    pub is_dropped: bool,
     /// Facts about the records.
     pub summary: Summary,
 }

@@ -7,7 +7,7 @@ use crate::{
     snapshot::{
         Snapshot,
         autodefined::{Autodefined, ReverseZones, SPECIAL_USE, locally_served},
-        endpoints::EndpointName,
+        endpoints::{EndpointName, PrivateName},
         networks::ClientPath,
         routes::Rule,
         views::View,
@@ -35,13 +35,15 @@ pub enum Cut<'s> {
     Autodefined(&'s Autodefined),
 }
 
-/// The order of the cuts at one name.
+/// The order of the cuts at one name: those of the VPC itself, those of each of its Profiles, and then those of all VPCs.
 mod rank {
-    pub const RULE: u8 = 0;
-    pub const ZONE: u8 = 1;
-    pub const PRIVATE_NAME: u8 = 2;
-    pub const PUBLIC_NAME: u8 = 3;
-    pub const AUTODEFINED: u8 = 4;
+    pub const RULE: u32 = 0;
+    pub const ZONE: u32 = 1;
+    pub const PRIVATE_NAME: u32 = 2;
+    /// The number of ranks of a VPC itself, and of each Profile.
+    pub const OF_LAYER: u32 = 3;
+    pub const PUBLIC_NAME: u32 = u32::MAX - 2;
+    pub const AUTODEFINED: u32 = u32::MAX - 1;
 }
 
 /// The position of a cut in the order of all cuts of a name.
@@ -50,7 +52,7 @@ pub struct CutPosition {
     /// The number of labels by which the name is longer than the cut's.
     pub skip: usize,
     /// The cut's [`rank`].
-    pub rank: u8,
+    pub rank: u32,
 }
 
 impl CutPosition {
@@ -60,6 +62,12 @@ impl CutPosition {
     /// The first position above a name that is `skip` labels shorter.
     pub fn above(skip: usize) -> CutPosition {
         CutPosition { skip: skip + 1, rank: rank::RULE }
+    }
+
+    /// The position of the Profile that the cut came by, in the order of the view; none for any other cut.
+    pub fn profile(self) -> Option<usize> {
+        let layer = (self.rank / rank::OF_LAYER) as usize;
+        (self.rank < rank::PUBLIC_NAME).then(|| layer.checked_sub(1)).flatten()
     }
 
     /// The position after this one.
@@ -116,16 +124,22 @@ pub fn next_cut<'s>(
                 return found(Cut::Zone(zone), rank::ZONE);
             }
         }
-        if view.path != ClientPath::InboundDelegation {
-            if rank <= rank::PRIVATE_NAME {
-                let (own, shared) = (view.own.find(name, skip), shared.and_then(|shared| shared.find(name, skip)));
-                if own.is_some() || shared.is_some() {
-                    let both = || own.into_iter().chain(shared);
-                    let exact = both().find_map(|name| name.exact.as_ref());
-                    let wildcard = both().find_map(|name| name.wildcard.as_ref());
-                    return found(Cut::PrivateName { exact, wildcard }, rank::PRIVATE_NAME);
-                }
+        if view.path != ClientPath::InboundDelegation && rank <= rank::PRIVATE_NAME {
+            let (own, shared) = (view.own.find(name, skip), shared.and_then(|shared| shared.find(name, skip)));
+            if own.is_some() || shared.is_some() {
+                let all = || own.into_iter().chain(shared).chain(private_names(snapshot, view, name, skip, 0));
+                let exact = all().find_map(|name| name.exact.as_ref());
+                let wildcard = all().find_map(|name| name.wildcard.as_ref());
+                return found(Cut::PrivateName { exact, wildcard }, rank::PRIVATE_NAME);
             }
+        }
+        if view.has_profiles()
+            && rank < rank::PUBLIC_NAME
+            && let Some((cut, rank)) = cut_of_profiles(snapshot, view, name, skip, rank)
+        {
+            return found(cut, rank);
+        }
+        if view.path != ClientPath::InboundDelegation {
             if rank <= rank::PUBLIC_NAME
                 && let Some(name) = snapshot.endpoints.public.find(name, skip)
             {
@@ -147,16 +161,70 @@ pub fn next_cut<'s>(
     None
 }
 
+/// The first cut of a view's Profiles at the suffix that is left when `skip` labels are taken from a name, and its rank. It is
+/// at least `from`.
+fn cut_of_profiles<'s>(
+    snapshot: &'s Snapshot,
+    view: &'s View,
+    name: &LookupName,
+    skip: usize,
+    from: u32,
+) -> Option<(Cut<'s>, u32)> {
+    let is_full = view.path != ClientPath::InboundDelegation;
+    let first = (from / rank::OF_LAYER).saturating_sub(1);
+    for (at, layer) in (first..).map_while(|at| Some((at, snapshot.views.layer(view, at as usize)?))) {
+        let rank_of = |rank: u32| Some(rank + rank::OF_LAYER * (at + 1)).filter(|rank| *rank >= from);
+        if let Some(policy) = layer.profile.policies.names.find(name, skip) {
+            if let (true, Some(rule), Some(rank)) = (is_full, &policy.rule, rank_of(rank::RULE)) {
+                return Some((Cut::Rule(rule), rank));
+            }
+            let zone = policy.zone.and_then(|zone| snapshot.zones.get(zone));
+            if let (Some(zone), Some(rank)) = (zone, rank_of(rank::ZONE)) {
+                return Some((Cut::Zone(zone), rank));
+            }
+        }
+        if let (true, Some(rank)) = (is_full, rank_of(rank::PRIVATE_NAME))
+            && let Some(own) = layer.names.and_then(|names| names.find(name, skip))
+        {
+            let all = || [own].into_iter().chain(private_names(snapshot, view, name, skip, at as usize + 1));
+            let exact = all().find_map(|name| name.exact.as_ref());
+            let wildcard = all().find_map(|name| name.wildcard.as_ref());
+            return Some((Cut::PrivateName { exact, wildcard }, rank));
+        }
+    }
+    None
+}
+
+/// The private names that the Profiles of a view have at a suffix of a name, from the Profile at a position on, up to one with a
+/// rule or zone there. A name and its wildcard can be of different Profiles.
+fn private_names<'s>(
+    snapshot: &'s Snapshot,
+    view: &'s View,
+    name: &LookupName,
+    skip: usize,
+    from: usize,
+) -> impl Iterator<Item = &'s PrivateName> {
+    let layers = snapshot.views.layers(view).skip(from);
+    let layers = layers.take_while(move |layer| layer.profile.policies.names.find(name, skip).is_none());
+    layers.filter_map(move |layer| layer.names?.find(name, skip))
+}
+
 /// Whether a view has a zone, a forwarding rule, a name of an endpoint or an autodefined zone below the suffix that is left
 /// when `skip` labels are taken from a name. The suffix exists then.
 #[cold]
 pub fn has_below(snapshot: &Snapshot, view: &View, name: &LookupName, skip: usize) -> bool {
     let is_full = view.path != ClientPath::InboundDelegation;
-    let above_policies = snapshot.views.policies(view).is_some_and(|policies| {
-        policies.above_zones.has(name, skip) || is_full && policies.above_rules.has(name, skip)
-    });
+    let of_profiles = snapshot.views.layers(view).map(|layer| &layer.profile.policies);
+    let above_policies = snapshot
+        .views
+        .policies(view)
+        .into_iter()
+        .chain(of_profiles)
+        .any(|policies| policies.above_zones.has(name, skip) || is_full && policies.above_rules.has(name, skip));
     let above_endpoints = || {
-        view.own.above().has(name, skip)
+        let mut of_profiles = snapshot.views.layers(view).filter_map(|layer| layer.names);
+        of_profiles.any(|names| names.above().has(name, skip))
+            || view.own.above().has(name, skip)
             || snapshot.views.shared(view).is_some_and(|shared| shared.above().has(name, skip))
             || snapshot.endpoints.above_public.has(name, skip)
     };

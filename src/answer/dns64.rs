@@ -81,8 +81,11 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             _ => DEFAULT_TTL,
         };
         self.reply.back_to(mark);
+        if self.blocks_name_for(rtype::A) {
+            return (Decision::Blocked, AnswerKind::Firewall);
+        }
         self.qtype = rtype::A;
-        let (of_a, _) = self.decide();
+        let (of_a, of_a_kind) = self.decide();
         self.qtype = rtype::AAAA;
         match of_a {
             Decision::Answered(rcode::NOERROR) if !self.reply.is_truncated() => {}
@@ -91,6 +94,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
                 self.qtype = rtype::A;
                 return (Decision::Forward(route), kind);
             }
+            Decision::Blocked => return (of_a, of_a_kind),
             _ => return self.decide_again(mark),
         }
         let mut made = [([0; 16], 0); MAX_RECORDS];
@@ -161,7 +165,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
 }
 
 /// Type and TTL of the record at an offset, and the range of its data; none if there is no record.
-fn record_at(message: &[u8], at: usize) -> Option<(u16, u32, Range<usize>)> {
+pub fn record_at(message: &[u8], at: usize) -> Option<(u16, u32, Range<usize>)> {
     let fixed = skip_name(message, at)?;
     let &[t1, t2, _, _, ttl @ .., l1, l2] = message.get(fixed..)?.first_chunk::<10>()?;
     let data = fixed + 10..fixed + 10 + usize::from(u16::from_be_bytes([l1, l2]));

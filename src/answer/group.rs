@@ -2,6 +2,7 @@
 //! (docs/concepts/which-answer.md, "Routing policies").
 
 use super::{
+    context::Context,
     known::KnownAnswers,
     resolve::{Decision, Resolver},
     trace::{Stage, Trace},
@@ -10,8 +11,7 @@ use crate::{
     snapshot::{
         Snapshot,
         aliases::MAX_ALIASES,
-        endpoints::Family,
-        health::Verdict,
+        endpoints::{Az, Family},
         zone::{
             Search, Set, Zone,
             groups::{Choice, ClientPlace, Content, Group, Member},
@@ -34,6 +34,8 @@ const MAX_LOOKS: u32 = 1000;
 /// Health of members and alias targets, for one query.
 struct Health<'s> {
     snapshot: &'s Snapshot,
+    /// The client's AZ.
+    client: Option<Az>,
     looks: Cell<u32>,
 }
 
@@ -41,7 +43,7 @@ impl<'s> Health<'s> {
     fn of_member(&self, zone: &'s Zone, member: &'s Member, rtype: u16, depth: usize) -> bool {
         self.looks.set(self.looks.get() + 1);
         let follows = self.looks.get() <= MAX_LOOKS && depth <= MAX_ALIASES;
-        member.verdict.as_ref().is_none_or(Verdict::is_healthy)
+        member.verdict.as_ref().is_none_or(|verdict| verdict.is_healthy_for(self.client))
             && match &member.content {
                 Content::Alias { target, evaluate_target_health: true } if follows => {
                     self.of_target(zone, target, rtype, depth + 1)
@@ -59,7 +61,7 @@ impl<'s> Health<'s> {
             return endpoint
                 .interfaces
                 .iter()
-                .any(|interface| interface.address(family).is_some() && interface.is_healthy(family));
+                .any(|interface| interface.address(family).is_some() && interface.is_healthy(family, self.client));
         }
         let is_ours =
             name.labels() >= zone.apex_labels() && *name.suffix(name.labels() - zone.apex_labels()) == *zone.apex;
@@ -81,7 +83,8 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             return self.no_data(zone, apex);
         };
         let rtype = set.rtype();
-        let health = Health { snapshot: self.context.snapshot, looks: Cell::new(0) };
+        let Context { snapshot, matched, .. } = self.context;
+        let health = Health { snapshot, client: matched.az, looks: Cell::new(0) };
         let is_healthy = |at: usize| health.of_member(zone, &group.members[at], rtype, 0);
         let place = self.client_place();
         self.summary.scope = self.summary.scope.max(group.scope(&place));

@@ -15,9 +15,12 @@ mod cut;
 mod dns64;
 mod endpoint;
 mod explanation;
+pub mod firewall;
 mod group;
 pub mod identify;
 pub mod known;
+#[cfg(test)]
+mod profile_tests;
 #[cfg(test)]
 mod public_zone_tests;
 pub mod query_log_trace;
@@ -46,6 +49,7 @@ use crate::{
     },
 };
 use context::Context;
+use firewall::FirewallMatches;
 use identify::{Sender, read_sender};
 use known::{KnownAnswers, RoutedQuestion};
 pub use query_log_trace::QueryLogTrace;
@@ -148,7 +152,7 @@ pub enum Outcome<'s> {
 /// The properties of a reply, for counters and limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Answered {
-    /// The length of the reply, in octets.
+    /// The length of the reply, in octets; 0 if a DNS Firewall rule drops the query.
     pub len: usize,
     /// The client's view: an index into [`Snapshot::view_labels`]; none for a client without a view.
     pub view: Option<u32>,
@@ -165,6 +169,8 @@ pub struct Answered {
     pub locality: Option<Locality>,
     /// The state of the query's cookie.
     pub cookie: Cookie,
+    /// The DNS Firewall rules that matched.
+    pub firewall: FirewallMatches,
     /// A cache entry in it is in demand and expires soon: the caller has it refreshed.
     pub refresh: bool,
 }
@@ -180,6 +186,8 @@ pub enum AnswerKind {
     Autodefined,
     /// `whoami.zonal.`
     Whoami,
+    /// A DNS Firewall rule, which replaced the answer.
+    Firewall,
     /// Other servers, or nobody, if the name is not forwarded.
     Forward,
     /// Nobody: the client has no view, or zonal does not support the query.
@@ -406,6 +414,7 @@ impl<'a> Frame<'a> {
             entry_point: self.entry_point,
             locality: None,
             cookie: self.cookie,
+            firewall: FirewallMatches::default(),
             refresh: false,
         })
     }
@@ -494,7 +503,10 @@ fn answer_query<'s, K: KnownAnswers, T: Trace>(
         frame.set_subnet(identified.subnet.map(|(option, of_view)| (option, scope(of_view))));
     }
     let rcode = if resolved.rcode == rcode::REFUSED { refusal_rcode } else { resolved.rcode };
-    let len = resolved.reply.finish(rcode, frame.opt.as_ref(), resolved.error.ede());
+    let len = match resolved.is_dropped {
+        true => 0,
+        false => resolved.reply.finish(rcode, frame.opt.as_ref(), resolved.error.ede()),
+    };
     Outcome::Reply(Answered {
         len,
         view: Some(view.slot),
@@ -503,6 +515,7 @@ fn answer_query<'s, K: KnownAnswers, T: Trace>(
         entry_point: frame.entry_point,
         locality: summary.locality,
         cookie: frame.cookie,
+        firewall: summary.firewall,
         refresh: summary.refresh,
     })
 }

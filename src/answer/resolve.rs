@@ -22,6 +22,7 @@ use super::{
     context::{Context, ExtendedError, QueryFlags, Resolved, Summary},
     cut::{Cut, CutPosition, endpoint_for, has_below, next_cut, public_zone},
     dns64, explanation,
+    firewall::{FirewallMatches, Inspection, Replaced},
     known::{KnownAnswers, RoutedQuestion},
     scope,
     trace::{AnsweredBy, Stage, Trace},
@@ -30,6 +31,7 @@ use super::{
 use crate::{
     manifest::RuleType,
     snapshot::{
+        firewall::rules::Rule as FirewallRule,
         networks::ClientPath,
         routes::{Route, Rule, Servers},
         zone::{Search, Zone},
@@ -62,6 +64,8 @@ pub enum Decision<'s> {
     Failed(Option<(u16, Arc<str>)>),
     /// Other servers have to be asked, by this route.
     Forward(&'s Arc<Route>),
+    /// A DNS Firewall rule blocks the name or its addresses.
+    Blocked,
     /// zonal has no answer and forwards the name to nobody; with the text of the extended error.
     NotOurs(&'static str),
 }
@@ -83,7 +87,13 @@ pub struct Resolver<'r, 's, 'q, K, T> {
     /// The offset of the current name in the reply.
     pub name_at: usize,
     /// The number of links that lead to the current name: 0 for the query's own name.
-    link: usize,
+    pub link: usize,
+    /// The inspection by DNS Firewall. `None` if the view has no rules, or if a rule has replaced the answer.
+    pub firewall: Option<Inspection<'s>>,
+    /// The DNS Firewall rule that replaced the answer.
+    pub blocked_by: Option<&'s FirewallRule>,
+    /// Whether other servers answered for the current name; true if it was the internet resolver.
+    pub answered_by_others: Option<bool>,
     /// Whether recursion answered for a name of the chain.
     pub has_recursed: bool,
     /// The reply with the records so far.
@@ -114,6 +124,12 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
         name: query.name,
         name_at: HEADER,
         link: 0,
+        firewall: match context.snapshot.firewall.of(context.view.slot) {
+            None => None,
+            Some(rules) => Some(Inspection::new(rules, &context.snapshot.firewall_lists)),
+        },
+        blocked_by: None,
+        answered_by_others: None,
         has_recursed: false,
         reply,
         summary: Summary {
@@ -121,6 +137,7 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
             stale: false,
             refresh: false,
             locality: None,
+            firewall: FirewallMatches::default(),
             same_for_all: context.needs_scope,
             scope: 0,
         },
@@ -142,20 +159,41 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
         let mut owners = [HEADER; MAX_LINKS + 1];
         let question = self.reply.mark();
         let mut first_kind = None;
-        for link in 0..=MAX_LINKS {
+        let mut link = 0;
+        while link <= MAX_LINKS {
             self.trace.next_name();
             self.link = link;
             owners[link] = self.name_at;
-            let (decision, kind) = match self.dns64 {
-                Some(prefix) => self.decide_dns64(prefix),
-                None => self.decide(),
+            let (decision, kind) = match (self.blocks_name(), self.dns64) {
+                (true, _) => (Decision::Blocked, AnswerKind::Firewall),
+                (false, Some(prefix)) => self.decide_dns64(prefix),
+                (false, None) => self.decide(),
             };
             self.summary.authentic &= kind == AnswerKind::Forward;
+            if kind == AnswerKind::Firewall {
+                first_kind = Some(kind);
+            }
             let kind = *first_kind.get_or_insert(kind);
             let target = match decision {
                 Decision::Answered(rcode) => return self.finish(rcode, kind, ExtendedError::None),
                 Decision::Target(target) => target,
                 Decision::Forward(route) => return self.finish_with_forward(route, kind),
+                Decision::Blocked => {
+                    self.reply.back_to(question);
+                    match self.replace() {
+                        Replaced::Ended(rcode, error) => return self.finish(rcode, kind, error),
+                        Replaced::Dropped => {
+                            let dropped = self.finish(rcode::NOERROR, kind, ExtendedError::None);
+                            return Resolved { is_dropped: true, ..dropped };
+                        }
+                        Replaced::Target(target) => {
+                            // The chain begins anew: the CNAME record belongs to the query name.
+                            link = 0;
+                            owners[0] = HEADER;
+                            target
+                        }
+                    }
+                }
                 Decision::Failed(error) => {
                     self.reply.back_to(question);
                     self.reply.clear(flag::AA);
@@ -175,6 +213,7 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             if owners[..=link].iter().any(|owner| self.is_name_at(*owner)) {
                 return self.finish_loop(question, kind);
             }
+            link += 1;
         }
         self.trace.note(Stage::Answer, || format!("the chain has more than {MAX_LINKS} CNAME or DNAME records"));
         self.reply.back_to(question);
@@ -226,10 +265,15 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
         self.trace.notes(Stage::Cut, || explanation::cuts(context, name));
         self.trace.notes(Stage::Endpoint, || explanation::other_endpoints(context, name));
         self.summary.same_for_all = self.summary.same_for_all && scope::is_same_for_all(context, name, self.qtype);
+        let start = self.reply.position();
+        self.answered_by_others = None;
         let (decision, kind) = match self.qtype {
             rtype::DS => self.decide_ds(),
             _ => self.decide_from(CutPosition::START, usize::MAX),
         };
+        if self.blocks_addresses(start) {
+            return (Decision::Blocked, AnswerKind::Firewall);
+        }
         match decision {
             Decision::Answered(rcode::NXDOMAIN)
                 if has_below(self.context.snapshot, self.context.view, self.name, 0) =>
@@ -279,13 +323,18 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
     /// Whether a cut at the current name itself answers for it.
     fn has_cut_at_name(&self) -> bool {
         let mut position = CutPosition::START;
+        let mut ignores_forward_rules = false;
         while let Some((cut, found @ CutPosition { skip: 0, .. })) = self.next_cut(position) {
             match cut {
-                Cut::Rule(rule) if matches!(rule.resource.rule_type, RuleType::System | RuleType::Delegate) => {
-                    position = found.next();
-                }
+                Cut::Rule(rule) => match rule.resource.rule_type {
+                    RuleType::System => ignores_forward_rules = true,
+                    RuleType::Delegate => {}
+                    RuleType::Forward if ignores_forward_rules => {}
+                    RuleType::Forward | RuleType::Recursive => return true,
+                },
                 _ => return true,
             }
+            position = found.next();
         }
         false
     }
@@ -484,6 +533,12 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
         if self.summary.authentic && self.flags.understands_ad && kind == AnswerKind::Forward && !has_error {
             self.reply.set(flag::AD);
         }
+        let error = match (error, self.blocked_by) {
+            (ExtendedError::None, Some(rule)) => {
+                ExtendedError::Own(Ede { code: ede::BLOCKED, text: [&rule.text, "", ""] })
+            }
+            (error, _) => error,
+        };
         let error = match error {
             ExtendedError::None if self.summary.stale => ExtendedError::Own(Ede {
                 code: ede::STALE_ANSWER,
@@ -491,6 +546,6 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             }),
             error => error,
         };
-        Resolved { reply: self.reply, rcode, kind, error, forward: None, summary: self.summary }
+        Resolved { reply: self.reply, rcode, kind, error, forward: None, is_dropped: false, summary: self.summary }
     }
 }

@@ -20,6 +20,9 @@ use crate::{
 pub fn is_same_for_all(context: &Context, name: &LookupName, qtype: u16) -> bool {
     let Context { snapshot, view, .. } = *context;
     let Some(differences) = &snapshot.views.differences else { return false };
+    if !snapshot.firewall.is_empty() {
+        return false; // the views have different rules
+    }
     let is_synthesised = matches!(qtype, rtype::AAAA | rtype::PTR | rtype::ANY) || is_reverse(name);
     let is_from_dns64 = differences.dns64 && is_synthesised;
     if view.path == ClientPath::InboundDelegation || qtype == rtype::DS || is_from_dns64 {
@@ -36,6 +39,7 @@ pub fn is_same_for_all(context: &Context, name: &LookupName, qtype: u16) -> bool
                 let endpoint = snapshot.endpoints.get(public.slot);
                 endpoint.is_none_or(|endpoint| {
                     endpoint.source.client_routing_policy != ClientRoutingPolicy::AnyAvailabilityZone
+                        || !endpoint.interfaces.iter().all(|interface| interface.is_same_for_all())
                 })
             };
             if !matches!(public.kind, NameKind::Zonal(_)) && has_affinity() {

@@ -4,7 +4,7 @@
 //! the calls, or a [`QueryLogTrace`](super::QueryLogTrace). `zonal explain` passes an [`ExplainTrace`]. The texts of the steps
 //! are in `explanation`.
 
-use super::Client;
+use super::{Client, firewall::FirewallHit};
 use crate::snapshot::{networks::MatchedClient, routes::Route, views::View};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub enum Stage {
     /// The client, its network and its view.
     Client,
+    /// The DNS Firewall rules, each with the reason why it matches or not.
+    Firewall,
     /// The rules, zones, endpoint names and autodefined names that match the name.
     Cut,
     /// The zone's data.
@@ -27,6 +29,10 @@ pub enum Stage {
     Cache,
     /// The queries to other servers.
     Resolve,
+    /// The queries to authoritative servers, and what these say.
+    Recursion,
+    /// The DNSSEC validation of what authoritative servers say.
+    Validation,
     /// The records of the answer.
     Answer,
 }
@@ -66,6 +72,10 @@ pub trait Trace {
     /// Takes what answers for the current name. Of several calls for one name, the last one counts.
     #[inline]
     fn answered_by<'a>(&mut self, _: impl FnOnce() -> AnsweredBy<'a>) {}
+
+    /// Takes the match of a DNS Firewall rule.
+    #[inline]
+    fn firewall(&mut self, _: &FirewallHit) {}
 
     /// Takes the state of the current name in the cache.
     #[inline]

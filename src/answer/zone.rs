@@ -3,6 +3,7 @@
 //! The search in the zone's memory is [`Zone::search`]. This module turns its result into records.
 
 use super::{
+    context::Context,
     cut::{has_below, zone_of},
     known::KnownAnswers,
     resolve::{Decision, Resolver},
@@ -59,7 +60,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
                 self.trace.note(Stage::Zone, || format!("the wildcard {} matches the name", node.name()));
                 self.node(zone, node, apex)
             }
-            Search::Cut(node) if let Some(route) = self.route_below(node) => {
+            Search::Cut(node) if let Some(route) = self.route_below(zone, node) => {
                 self.trace.note(Stage::Zone, || {
                     let (name, rule, servers) = (node.name(), &route.rule, &route.servers);
                     format!("{name} is delegated, and DELEGATE rule {rule} follows the referral to {servers}")
@@ -112,11 +113,12 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         });
     }
 
-    /// The route below a zone cut, if a DELEGATE rule follows the referral.
-    fn route_below(&self, cut: Node) -> Option<&'s Arc<Route>> {
+    /// The route below a zone cut of a zone, if a DELEGATE rule follows the referral.
+    fn route_below(&self, zone: &Zone, cut: Node) -> Option<&'s Arc<Route>> {
         let is_followed = self.flags.recursion_desired && self.context.view.path != ClientPath::InboundDelegation;
-        let policies = self.context.snapshot.views.policies(self.context.view).filter(|_| is_followed)?;
-        policies.delegations.find(self.name, self.name.labels() - cut.labels())
+        let Context { snapshot, view, .. } = self.context;
+        let skip = self.name.labels().checked_sub(cut.labels()).filter(|_| is_followed)?;
+        snapshot.views.route_below(&snapshot.zones, view, zone, self.name, skip)
     }
 
     /// Whether a wildcard below a name of `encloser` labels does not match the current name, because the view has something

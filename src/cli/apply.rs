@@ -13,6 +13,7 @@ use crate::{
         collection::{Collection, Key, Replacement, Replacements, Served},
         presets,
         problem::printable,
+        protection,
     },
     snapshot::{self, Node, Snapshot},
 };
@@ -77,8 +78,16 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
     let (all, gone) = (plan.state.collection.len(), plan.edits.iter().filter(|edit| edit.value.is_none()).count());
     let steps = target.steps(&plan.edits);
     let deletes_too_much = all >= MIN_JUDGED && gone * 100 > all * MAX_DELETED_PERCENT && !arguments.force;
+    let protected = protection::violations(&plan.state.collection, &plan.edits);
     // The reason of a refusal comes first: the plan may be long.
     let refusal = match plan.edits.is_empty() {
+        false if !protected.is_empty() => Some(
+            protected
+                .iter()
+                .map(|(key, refusal)| format!("{}/{}: {}", key.kind, key.id, printable(refusal)))
+                .collect::<Vec<_>>()
+                .join("\n"),
+        ),
         false if deletes_too_much => Some(format!(
             "{gone} of {all} resources would be deleted, more than {MAX_DELETED_PERCENT} %: if this is intended, use --force"
         )),

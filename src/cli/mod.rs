@@ -6,8 +6,10 @@ mod changes;
 mod check;
 mod client;
 mod explain;
+mod firewall;
 mod forwarders;
 mod health;
+mod import;
 mod init;
 mod journal;
 mod man;
@@ -203,6 +205,19 @@ enum Command {
         )
     )]
     Health(health::HealthArguments),
+    /// Show the DNS Firewall lists of a running server
+    ///
+    /// The exit status is 1 if a list is missing or has expired, or if the last reading of a list failed.
+    #[command(
+        subcommand,
+        after_help = documentation!("docs/guides/filtering-names.md", "zonal-firewall"),
+        after_long_help = examples!(
+            "  zonal firewall lists\n  zonal firewall lists --format json",
+            "docs/guides/filtering-names.md",
+            "zonal-firewall"
+        )
+    )]
+    Firewall(firewall::FirewallCommand),
     /// List, add or remove negative trust anchors
     ///
     /// Answers at and below a negative trust anchor count as unsigned until its end, although validation fails (RFC 7646). Use it
@@ -241,6 +256,9 @@ enum Command {
     /// `export` leaves out resources that it cannot read. It names each of them and exits with status 1.
     #[command(after_help = documentation!("docs/guides/control-plane-author.md", "zonal-export"))]
     Export(ExportArguments),
+    /// Make a manifest of an AWS account
+    #[command(subcommand, after_help = documentation!("docs/guides/bring-an-aws-account.md", "zonal-import"))]
+    Import(import::ImportCommand),
     /// Print the configuration that makes an on-premises DNS server forward to zonal
     ///
     /// The configuration forwards the names that the manifest's inbound endpoints answer: private names of services, of
@@ -545,11 +563,13 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Cache(command) => cache::run(&command),
         Command::Health(arguments) => health::run(&arguments),
+        Command::Firewall(command) => firewall::run(&command),
         Command::Nta(command) => nta::run(&command),
         Command::Journal(command) => journal::run(&command),
         Command::Apply(arguments) => apply::apply(&arguments),
         Command::Diff(arguments) => apply::diff(&arguments),
         Command::Export(arguments) => apply::export(&arguments),
+        Command::Import(import::ImportCommand::Aws(arguments)) => import::run(&arguments),
         Command::Forwarders(arguments) => forwarders::run(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Wait(arguments) => status::wait(&arguments),
@@ -658,6 +678,9 @@ mod tests {
             ("zonal apply --directory zones --etcd http://a:1 --server b:2", false),
             ("zonal diff --directory zones --server 127.0.0.1:9153 --token-file t --format json", true),
             ("zonal export --config z.yaml --directory out", true),
+            ("zonal import aws account vpcs.json --out zones --region us-east-1 --format json", true),
+            ("zonal import aws", false),
+            ("zonal import", false),
             ("zonal status", true),
             ("zonal status --all a:1 b:2 --format json", true),
             ("zonal wait --revision 7 --timeout 5 a:1 b:2", true),

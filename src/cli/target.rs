@@ -29,10 +29,12 @@ use std::{
 const PAGE_KEYS: i64 = 1000;
 /// The maximum number of operations in a transaction of etcd: the default of its `--max-txn-ops`.
 const MAX_OPERATIONS: usize = 128;
-/// The maximum number of edits in a transaction, beside the count of keys and the key that allows its deletions.
-const MAX_EDITS: usize = MAX_OPERATIONS - 2;
-/// The maximum number of keys that a transaction compares, beside the check of the last change.
-const MAX_COMPARED: usize = MAX_OPERATIONS - 1;
+/// The number of ranges that have the keys of resources.
+const RANGES: usize = 3;
+/// The maximum number of edits in a transaction, beside the counts of keys and the key that allows its deletions.
+const MAX_EDITS: usize = MAX_OPERATIONS - RANGES - 1;
+/// The maximum number of keys that a transaction compares, beside the checks of the last change.
+const MAX_COMPARED: usize = MAX_OPERATIONS - RANGES;
 /// The error when the target changed after the plan was made.
 const CHANGED: &str = "another client has changed the target meanwhile: run the command again and review the new plan";
 
@@ -178,6 +180,8 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
     let (mut from, end) = (config.prefix.clone().into_bytes(), etcd::end_of(config.prefix.as_bytes()));
     let (mut edits, mut revisions, mut revision, mut keys) = (Vec::new(), BTreeMap::new(), 0, 0);
     let (allow_deletion, mut allowed) = (allow_deletion(config), None);
+    let health = [etcd::HEALTH, etcd::HEALTH_REPORTS].map(|part| format!("{}{part}", config.prefix).into_bytes());
+    let is_of_health = |key: &[u8]| health.iter().any(|part| key.starts_with(part));
     loop {
         let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE_KEYS);
         if revision > 0 {
@@ -186,8 +190,11 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
         let response = client.get(from.clone(), Some(options)).await.map_err(etcd::error_of);
         let response = response.with_context(|| format!("etcd at {} cannot be read", config.endpoints.join(", ")))?;
         revision = response.header().map_or(revision, |header| if revision > 0 { revision } else { header.revision() });
-        keys += response.kvs().len() as i64;
         for pair in response.kvs() {
+            if is_of_health(pair.key()) {
+                continue;
+            }
+            keys += 1;
             if pair.key() == allow_deletion.as_bytes() {
                 allowed = Some(etcd::allowed_until(pair));
                 continue;
@@ -237,12 +244,17 @@ fn ordered(edits: &[Edit]) -> Vec<&Edit> {
 /// - The number of keys is as expected, before the first transaction and in each. This shows other deleted keys.
 async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], force: bool, step: impl Fn()) -> anyhow::Result<u64> {
     let mut client = connect(config).await?;
-    let (prefix, end) = (config.prefix.as_str(), etcd::end_of(config.prefix.as_bytes()));
+    let prefix = config.prefix.as_str();
+    let ranges: [_; RANGES] = etcd::ranges_of_resources(prefix);
     let name = |key: &Key| format!("{prefix}{}/{}", key.kind, key.id);
-    let count = || GetOptions::new().with_range(end.clone()).with_count_only();
+    let count = |end: &Vec<u8>| GetOptions::new().with_range(end.clone()).with_count_only();
     let (mut revision, mut known, mut keys) = (state.revision, state.revisions.clone(), state.keys);
-    let found = client.get(prefix, Some(count())).await.map_err(etcd::error_of).context("etcd cannot be read")?;
-    if found.count() != keys {
+    let mut found = 0;
+    for (start, end) in &ranges {
+        let part = client.get(start.clone(), Some(count(end))).await.map_err(etcd::error_of);
+        found += part.context("etcd cannot be read")?.count();
+    }
+    if found != keys {
         bail!(CHANGED);
     }
     let ordered = ordered(edits);
@@ -257,9 +269,10 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], force: bool, s
             .chain(others)
             .take(MAX_COMPARED)
             .map(|key| Compare::mod_revision(name(key), CompareOp::Equal, known.get(key).copied().unwrap_or(0)));
-        let has_no_later_revision =
-            Compare::mod_revision(prefix, CompareOp::Less, revision + 1).with_range(end.clone());
-        let unchanged: Vec<Compare> = [has_no_later_revision].into_iter().chain(has_known_revisions).collect();
+        let has_no_later_revision = ranges.iter().map(|(start, end)| {
+            Compare::mod_revision(start.clone(), CompareOp::Less, revision + 1).with_range(end.clone())
+        });
+        let unchanged: Vec<Compare> = has_no_later_revision.chain(has_known_revisions).collect();
         let changes = some.iter().map(|Edit { key, value }| match value {
             Some(text) => TxnOp::put(name(key), text.to_vec(), None),
             None => TxnOp::delete(name(key), None),
@@ -267,19 +280,19 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], force: bool, s
         // The user has confirmed the whole plan, so that nodes do not hold the deletions of its parts.
         let deletes = force || some.iter().any(|edit| edit.value.is_none());
         let allow = deletes.then(|| TxnOp::put(allow_deletion(config), allowed.to_string(), None));
-        let count = TxnOp::get(prefix, Some(count()));
-        let operations: Vec<TxnOp> = [count].into_iter().chain(changes).chain(allow).collect();
+        let counts = ranges.iter().map(|(start, end)| TxnOp::get(start.clone(), Some(count(end))));
+        let operations: Vec<TxnOp> = counts.chain(changes).chain(allow).collect();
         let response = client.txn(Txn::new().when(unchanged).and_then(operations)).await;
         let response = response.map_err(etcd::error_of).context("etcd did not accept the change")?;
         if !response.succeeded() {
             let done = if at > 0 { format!("; {at} transactions were made before") } else { String::new() };
             bail!("{CHANGED}{done}");
         }
-        let found = response.op_responses().into_iter().find_map(|response| match response {
+        let found = response.op_responses().into_iter().filter_map(|response| match response {
             TxnOpResponse::Get(found) => Some(found.count()),
             _ => None,
         });
-        if found != Some(keys) {
+        if found.sum::<i64>() != keys {
             bail!("{CHANGED}; {} transactions were made", at + 1);
         }
         revision = response.header().map_or(revision, |header| header.revision());

@@ -9,11 +9,25 @@ use crate::{
         overlay::EditedSet,
         transferred::ZoneCopy,
     },
-    snapshot::zone::Zone,
+    snapshot::{firewall::table::Lists, zone::Zone},
 };
 use serde::{Deserialize, Serialize};
-use std::{fmt, io, time::Instant};
+use std::{
+    fmt, io,
+    sync::{Arc, mpsc::SyncSender},
+    time::Instant,
+};
 use tokio::sync::oneshot;
+
+/// Other names in DNS Firewall lists.
+pub struct ListsUpdate {
+    /// The lists that the update was made from.
+    pub base: Arc<Lists>,
+    /// The lists with the other names.
+    pub lists: Arc<Lists>,
+    /// Receives whether the lists are served. False: others came first.
+    pub reply: SyncSender<bool>,
+}
 
 /// The position of a source: which of its changes were delivered. It is written together with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,6 +209,8 @@ pub enum UpdateError {
     Rcode(u16),
     /// The zone does not allow the change, for this reason.
     Refused(String),
+    /// A record set is protected, with this reason for the client.
+    Protected(String),
     /// The change cannot be written, for this reason.
     Failed(String),
 }

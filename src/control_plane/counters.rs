@@ -150,9 +150,9 @@ fn interface_gauges(snapshot: &Snapshot, now: i64) -> [MetricFamily; 3] {
         let mut of_azs: BTreeMap<&str, bool> = BTreeMap::new();
         for interface in &endpoint.interfaces {
             let az = snapshot.azs.id(interface.az);
-            let is_usable = [AddressFamily::V4, AddressFamily::V6]
-                .into_iter()
-                .any(|family| interface.address(family).is_some() && interface.is_usable(family, now));
+            let is_usable = [AddressFamily::V4, AddressFamily::V6].into_iter().any(|family| {
+                interface.address(family).is_some() && interface.is_usable(family, Some(interface.az), now)
+            });
             let is_shifted = interface.shifted_until > now && interface.source.health == Health::Healthy;
             let state = match (is_usable, is_shifted) {
                 (true, _) => 0,

@@ -5,7 +5,7 @@
 //! last revision. If etcd has compacted that revision, zonal lists all keys and delivers the
 //! difference. A change in etcd is a fact: the publisher decides what is served if it has errors.
 //!
-//! Invariant: the position moves on only with what was delivered.
+//! Invariant: the position moves on only with what was delivered, and with keys of health, which are never delivered.
 
 use super::{
     Message,
@@ -52,6 +52,18 @@ pub const MAX_RESPONSE_OCTETS: usize = 1 << 30;
 /// The key, after the prefix, that lets deletions pass the guard: those up to the revision in its
 /// value, and those of the transaction that puts the key.
 pub const ALLOW_DELETION: &str = "allow_deletion";
+
+/// The reports of EXTERNAL health checks, after the prefix. They are no resources.
+pub const HEALTH: &str = "health/";
+/// The verdicts that nodes share, after the prefix. They are no resources.
+pub const HEALTH_REPORTS: &str = "health_reports/";
+
+/// The ranges of the keys of resources: all keys with the prefix but those of health. Each has a start and an end.
+pub fn ranges_of_resources(prefix: &str) -> [(Vec<u8>, Vec<u8>); 3] {
+    let [health, reports] = [HEALTH, HEALTH_REPORTS].map(|part| format!("{prefix}{part}").into_bytes());
+    let (after_health, after_reports) = (end_of(&health), end_of(&reports));
+    [(prefix.into(), health), (after_health, reports), (after_reports, end_of(prefix.as_bytes()))]
+}
 
 /// Follows etcd from a position until the publisher is gone. It asks one member after the other.
 pub async fn follow(config: Etcd, changes: Sender<Message>, status: Arc<Status>, position: Position) {
@@ -180,9 +192,11 @@ impl EtcdSource {
                     ..Position::default()
                 };
             }
-            position.mark = latest(position.mark.take(), response.kvs());
+            let resources = response.kvs().iter().filter(|pair| !self.is_of_health(pair.key()));
+            position.mark = latest(position.mark.take(), resources);
             for pair in response.kvs() {
                 match self.key(pair.key()) {
+                    _ if self.is_of_health(pair.key()) => {}
                     _ if pair.key() == self.allow_deletion().as_bytes() => {
                         (allowed, allowed_at) = (allowed_until(pair), pair.mod_revision() as u64);
                     }
@@ -276,8 +290,12 @@ impl EtcdSource {
             self.status.update_source(|state| state.connected());
             let (mut edits, mut revisions) = (Vec::new(), BTreeMap::new());
             self.allowance.transactions.clear();
+            // Health is not a change of the manifest. The position moves on, so that a new watch does not repeat it.
+            let is_of_health = |pair: &&KeyValue| self.is_of_health(pair.key());
+            let last_of_health = response.events().iter().filter_map(|event| event.kv()).filter(is_of_health);
+            let last_of_health = last_of_health.map(KeyValue::mod_revision).max();
             for event in response.events() {
-                let Some(pair) = event.kv() else { continue };
+                let Some(pair) = event.kv().filter(|pair| !self.is_of_health(pair.key())) else { continue };
                 let is_put = event.event_type() == EventType::Put;
                 match self.key(pair.key()) {
                     _ if pair.key() == self.allow_deletion().as_bytes() => {
@@ -294,10 +312,18 @@ impl EtcdSource {
                     Err(key) => drop(self.status.state().unknown_keys.remove(&key)),
                 }
             }
-            let last = response.events().iter().filter_map(|event| event.kv()).map(KeyValue::mod_revision).max();
-            let put = response.events().iter().filter(|event| event.event_type() == EventType::Put);
-            self.position.mark = latest(self.position.mark.take(), put.filter_map(|event| event.kv()));
+            let resources = || {
+                response.events().iter().filter(|event| event.kv().is_some_and(|pair| !self.is_of_health(pair.key())))
+            };
+            let last = resources().filter_map(|event| event.kv()).map(KeyValue::mod_revision).max();
+            let put = resources().filter(|event| event.event_type() == EventType::Put);
+            let mark = latest(self.position.mark.clone(), put.filter_map(|event| event.kv()));
+            self.position.mark = mark;
+            if let Some(last) = last_of_health {
+                self.position.revision = self.position.revision.max(last as u64);
+            }
             match last {
+                None if last_of_health.is_some() => continue,
                 Some(last) => self.position.revision = self.position.revision.max(last as u64),
                 // An empty change tells the publisher that this is the present state, which ends
                 // staleness.
@@ -318,7 +344,8 @@ impl EtcdSource {
     /// Reads the unknown keys: they sort before, between and after the keys of the kinds.
     async fn find_unknown_keys(&mut self, kv: &mut KvClient) -> anyhow::Result<()> {
         let prefix = &self.config.prefix;
-        let mut kinds: Vec<&str> = KINDS.iter().copied().chain([MASTER_FILES]).collect();
+        let health = [HEALTH, HEALTH_REPORTS].map(|part| part.trim_end_matches('/'));
+        let mut kinds: Vec<&str> = KINDS.iter().copied().chain([MASTER_FILES]).chain(health).collect();
         kinds.sort_unstable();
         let firsts = kinds.iter().map(|kind| format!("{prefix}{kind}/\0").into_bytes());
         let ends = firsts.chain([end_of(prefix.as_bytes())]);
@@ -335,6 +362,12 @@ impl EtcdSource {
         self.status.set_unknown_keys(unknown_keys);
         self.has_unknown_keys = true;
         Ok(())
+    }
+
+    /// Whether a key is about health, which `health_keys` follows.
+    fn is_of_health(&self, key: &[u8]) -> bool {
+        let name = key.strip_prefix(self.config.prefix.as_bytes()).unwrap_or(key);
+        name.starts_with(HEALTH.as_bytes()) || name.starts_with(HEALTH_REPORTS.as_bytes())
     }
 
     /// The key that lets deletions pass the guard.

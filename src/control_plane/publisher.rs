@@ -9,7 +9,7 @@
 //! Every new generation goes through `Publisher::publish`. Bad input never removes served data.
 
 use super::{
-    change::{AcceptedChange, Change, ChangeError, Position, PreparedChange, ZoneTransfer},
+    change::{AcceptedChange, Change, ChangeError, ListsUpdate, Position, PreparedChange, ZoneTransfer},
     counters::Counters,
     current::Current,
     freeze::{Decision, FreezeRequest, Frozen, RESUME_INTERVAL},
@@ -33,6 +33,7 @@ use crate::{
     },
     snapshot::{
         Node, Snapshot,
+        firewall::table::Lists,
         published::Published,
         routes::{Route, Servers},
     },
@@ -400,6 +401,32 @@ impl Publisher {
             }
         }
         changes.into_iter().for_each(|change| answer(change, Ok(accepted.clone())));
+    }
+
+    // DNS Firewall lists
+
+    /// The names of the lists that are served.
+    pub fn firewall_lists(&self) -> Arc<Lists> {
+        self.current.snapshot.load().firewall_lists.clone()
+    }
+
+    /// Serves other names in lists, in the same generation. Returns false, and serves nothing else, if `base` is not served
+    /// any more.
+    pub fn set_firewall_lists(&mut self, base: &Arc<Lists>, lists: Arc<Lists>) -> bool {
+        let previous = self.current.snapshot.load_full();
+        if !Arc::ptr_eq(&previous.firewall_lists, base) {
+            return false;
+        }
+        self.swap(previous.with_firewall_lists(lists));
+        retire(previous);
+        true
+    }
+
+    /// Makes an update of lists, and answers its sender.
+    pub fn update_lists(&mut self, update: ListsUpdate) {
+        let ListsUpdate { base, lists, reply } = update;
+        // A sender that no longer waits has ended.
+        let _ = reply.send(self.set_firewall_lists(&base, lists));
     }
 
     // Zones that are transferred

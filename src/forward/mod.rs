@@ -30,7 +30,7 @@ pub mod upstream;
 
 use crate::{
     answer::{
-        Answered, Client, Moment, Outcome, QueryLogTrace, answer,
+        Answered, Client, Moment, Outcome, QueryLogTrace, Step, answer,
         known::{Entry, Key, KnownAnswer, KnownAnswers, OwnedRoutedQuestion, Question, RoutedQuestion},
     },
     snapshot::{Snapshot, published::Published, routes::RouteId},
@@ -40,7 +40,7 @@ pub use admission::AdmissionPermit;
 use admission::{Admission, AdmissionRequest};
 use cache::{Cache, Lifetimes};
 use prometheus::Registry;
-use recursion::Recursion;
+use recursion::{Budget, Recursion};
 use request::ClientRequest;
 use single_flight::SingleFlight;
 use std::{
@@ -187,6 +187,17 @@ pub async fn respond(
         refresh(forwarding, client, query);
     }
     response
+}
+
+/// Answers a query like [`respond`], and returns the steps of recursion too.
+pub async fn respond_explained(
+    forwarding: &Arc<Forwarding>,
+    client: &Client,
+    query: &[u8],
+) -> (Option<CompletedReply>, Vec<Step>) {
+    let budget = Arc::new(Budget::explained());
+    let request = ClientRequest::new(forwarding, client, query).explained(&budget);
+    (request.respond(query, None, false).await, budget.steps.take())
 }
 
 /// Refreshes the cache entries that a query was answered from and that expire soon, in its own

@@ -124,6 +124,11 @@ impl ClientRequest {
         }
     }
 
+    /// The same request, whose steps of recursion are recorded in a budget.
+    pub fn explained(self, budget: &Arc<Budget>) -> ClientRequest {
+        ClientRequest { recursion_budget: budget.clone(), ..self }
+    }
+
     /// Answers the query. `asked` is the first question to other servers, if it is known already.
     /// With `renew`, cache entries that expire soon are asked for again.
     pub async fn respond(
@@ -421,7 +426,7 @@ impl ClientRequest {
     /// The route for a referral, if a DELEGATE rule of the client's view matches it.
     fn below(&self, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
         let view = self.snapshot.views.get(self.query_template.view?)?;
-        self.snapshot.views.policies(view)?.delegates.route(domain, name_servers)
+        self.snapshot.views.delegates(view)?.route(domain, name_servers)
     }
 
     /// The addresses of up to [`MAX_NAME_SERVERS`] name servers: those in the referral; without

@@ -18,6 +18,8 @@ pub struct Counters {
     targets: IntGauge,
     /// Whether the node is isolated.
     pub isolated: IntGauge,
+    /// Number of other nodes whose verdicts count.
+    pub reporters: IntGauge,
 }
 
 impl Default for Counters {
@@ -37,6 +39,10 @@ impl Default for Counters {
             isolated: instruments::gauge(
                 "zonal_health_isolated",
                 "1 while the node is isolated: nearly all of its targets failed at once, so that it keeps their verdicts",
+            ),
+            reporters: instruments::gauge(
+                "zonal_health_reporters",
+                "Other nodes that share their verdicts with this node; 0 if this node decides alone",
             ),
         }
     }
@@ -59,6 +65,23 @@ impl Counters {
         instruments::register(registry, self.results.clone());
         instruments::register(registry, self.targets.clone());
         instruments::register(registry, self.isolated.clone());
+        instruments::register(registry, self.reporters.clone());
+        let (of_certificates, name) = (snapshot.clone(), "zonal_health_certificate_expiry_timestamp_seconds");
+        let read = move || {
+            let mut family = Family::gauge(
+                name,
+                "Expiry of the certificate of each target of a health check with verify_certificate. health_check: the check, or \
+                 the endpoint. address: the address of an endpoint's interface",
+            );
+            let is_verified = |work: &Work| matches!(work, Work::Probe(probe) if probe.question.verify_certificate);
+            for target in of_certificates.load().health_targets.iter().filter(|target| is_verified(&target.work)) {
+                let Some(expiry) = target.verdict.report().certificate_expiry else { continue };
+                let (check, address) = labels(&target.id);
+                family.set(&[("address", &address), ("health_check", check)], expiry as f64);
+            }
+            vec![family.done()]
+        };
+        instruments::register_read(registry, name, read);
         let (snapshot, name) = (snapshot.clone(), "zonal_health_unhealthy");
         let read = move || {
             let mut family = Family::gauge(
@@ -67,10 +90,7 @@ impl Counters {
                  the address of an endpoint's interface. kind: probe, calculated, external",
             );
             for target in snapshot.load().health_targets.iter().filter(|target| !target.verdict.is_healthy()) {
-                let (check, address) = match &target.id {
-                    TargetId::Check(id) => (id, String::new()),
-                    TargetId::Interface { endpoint, address } => (endpoint, address.to_string()),
-                };
+                let (check, address) = labels(&target.id);
                 let kind = match target.work {
                     Work::Probe(_) => "probe",
                     Work::Calculated { .. } => "calculated",
@@ -81,5 +101,13 @@ impl Counters {
             vec![family.done()]
         };
         instruments::register_read(registry, name, read);
+    }
+}
+
+/// The check or endpoint of a target, and its address, as labels.
+fn labels(id: &TargetId) -> (&str, String) {
+    match id {
+        TargetId::Check(id) => (id, String::new()),
+        TargetId::Interface { endpoint, address } => (endpoint, address.to_string()),
     }
 }

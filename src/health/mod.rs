@@ -12,13 +12,17 @@
 //! ```
 //!
 //! - `schedule` decides when to check each target, and how many at once.
+//! - `check` finds the address of a target for an attempt.
 //! - `probe` makes one attempt: TCP, HTTP or HTTPS.
 //! - `history` derives a state from the attempts at one target: thresholds, flapping.
 //! - `isolation` distinguishes an isolated node from unhealthy targets.
+//! - `fleet` has the verdicts of other nodes, if nodes share them.
 //! - `store` keeps states and forced verdicts over a restart.
 //! - `counters` holds the metrics.
 
+mod check;
 pub mod counters;
+pub mod fleet;
 mod history;
 mod isolation;
 pub mod probe;
@@ -28,9 +32,11 @@ mod store;
 use crate::{forward::Forwarding, snapshot::health::TargetId};
 use anyhow::Context;
 use counters::Counters;
+use fleet::FleetMessage;
 use probe::LazyTls;
 use schedule::Schedule;
 use std::{
+    net::IpAddr,
     path::PathBuf,
     sync::{
         Arc,
@@ -59,11 +65,25 @@ pub struct Settings {
     pub authorities: Option<PathBuf>,
     /// Directory for states and forced verdicts. Without it, a restart loses them.
     pub state_directory: Option<PathBuf>,
+    /// Share of the nodes that must see a target healthy, if nodes share their verdicts.
+    pub quorum: f64,
+    /// AZ ID of this node. Without it, the AZ of the subnet with one of `addresses`.
+    pub availability_zone_id: Option<String>,
+    /// Addresses of this node.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { max_in_flight: 256, freeze_for: Duration::from_secs(600), authorities: None, state_directory: None }
+        Settings {
+            max_in_flight: 256,
+            freeze_for: Duration::from_secs(600),
+            authorities: None,
+            state_directory: None,
+            quorum: 0.18,
+            availability_zone_id: None,
+            addresses: Vec::new(),
+        }
     }
 }
 
@@ -73,6 +93,8 @@ pub struct Health {
     commands: mpsc::UnboundedSender<Command>,
     /// Start of the isolation, in seconds since 1970; 0 if the node is not isolated.
     isolated_since: AtomicI64,
+    /// Number that rises with each change of this node's own verdicts.
+    own_changes: watch::Sender<u64>,
     /// Metrics of the health checks.
     pub counters: Counters,
 }
@@ -84,10 +106,34 @@ enum Command {
     Force { id: TargetId, forced: Option<(bool, i64)>, reply: oneshot::Sender<Result<(), Refused>> },
     /// Report the health of an EXTERNAL check.
     Report { id: TargetId, is_healthy: bool, reply: oneshot::Sender<Result<(), Refused>> },
+    /// Reports of EXTERNAL checks from the source of the manifest.
+    Keys(Vec<(TargetId, Option<KeyReport>)>),
+    /// Apply messages about nodes that share their verdicts.
+    Fleet(Vec<FleetMessage>),
+    /// Return this node's own verdicts.
+    Own(oneshot::Sender<OwnVerdicts>),
     /// Write all states to the state directory, so that another process can read them.
     Save(oneshot::Sender<()>),
     /// End the thread without writing. Another process may have written the file since `Save`.
     Stop,
+}
+
+/// Report of an EXTERNAL check in the source of the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyReport {
+    /// Whether the check is healthy.
+    pub is_healthy: bool,
+    /// Whether the report does not age, because it ends with the lease of its author.
+    pub is_leased: bool,
+}
+
+/// This node's own verdicts, for other nodes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OwnVerdicts {
+    /// AZ ID of the node.
+    pub availability_zone_id: Option<String>,
+    /// Verdicts of the targets that the node checks. An isolated node has none.
+    pub verdicts: Vec<(TargetId, bool)>,
 }
 
 /// Reason why a command fails.
@@ -117,7 +163,12 @@ impl Health {
         runtime: &Handle,
     ) -> anyhow::Result<Arc<Health>> {
         let (commands, received) = mpsc::unbounded_channel();
-        let health = Arc::new(Health { commands, isolated_since: AtomicI64::new(0), counters: Counters::default() });
+        let health = Arc::new(Health {
+            commands,
+            isolated_since: AtomicI64::new(0),
+            own_changes: watch::channel(0).0,
+            counters: Counters::default(),
+        });
         let store = settings.state_directory.as_deref().map(Store::open);
         let context = schedule::Context {
             health: health.clone(),
@@ -154,6 +205,29 @@ impl Health {
         self.ask(|reply| Command::Report { id, is_healthy, reply }).await
     }
 
+    /// Reports EXTERNAL checks from the source of the manifest. `None` withdraws a report. The checks may be unknown yet.
+    pub fn report_keys(&self, reports: Vec<(TargetId, Option<KeyReport>)>) {
+        // Sending fails if the thread has already ended.
+        let _ = self.commands.send(Command::Keys(reports));
+    }
+
+    /// Applies messages about nodes that share their verdicts.
+    pub fn apply_fleet(&self, messages: Vec<FleetMessage>) {
+        let _ = self.commands.send(Command::Fleet(messages));
+    }
+
+    /// Announces changes of this node's own verdicts.
+    pub fn own_changes(&self) -> watch::Receiver<u64> {
+        self.own_changes.subscribe()
+    }
+
+    /// Returns this node's own verdicts. `None` if the server is shutting down.
+    pub async fn own_verdicts(&self) -> Option<OwnVerdicts> {
+        let (reply, verdicts) = oneshot::channel();
+        self.commands.send(Command::Own(reply)).ok()?;
+        verdicts.await.ok()
+    }
+
     /// Writes all states to the state directory, for a process that takes over.
     pub async fn save(&self) {
         let (reply, done) = oneshot::channel();
@@ -166,6 +240,8 @@ impl Health {
     pub fn stop(&self) {
         // Sending fails if the thread has already ended.
         let _ = self.commands.send(Command::Stop);
+        // The task that shares the verdicts of this node finds that they have ended.
+        self.own_changes.send_modify(|number| *number += 1);
     }
 
     /// Start of the isolation, in seconds since 1970. `None` if the node is not isolated.

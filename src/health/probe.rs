@@ -4,6 +4,7 @@
 //! or sends without end costs no more than any other.
 
 use crate::{
+    forward::upstream::tls::not_after,
     manifest::ProbeType,
     snapshot::health::{Probe, ProbeQuestion},
 };
@@ -51,21 +52,23 @@ pub struct Outcome {
     pub result: Box<str>,
     /// Whether the attempt ended with a time-out.
     pub is_slow: bool,
+    /// Time at which the target's certificate expires, in seconds since 1970. `None` without a verified certificate.
+    pub certificate_expiry: Option<i64>,
 }
 
 impl Outcome {
     fn success(result: impl Into<Box<str>>) -> Outcome {
-        Outcome { is_success: true, result: result.into(), is_slow: false }
+        Outcome { is_success: true, result: result.into(), is_slow: false, certificate_expiry: None }
     }
 
     /// Creates the outcome of a failed attempt that did not time out.
     pub fn failure(result: impl Into<Box<str>>) -> Outcome {
-        Outcome { is_success: false, result: result.into(), is_slow: false }
+        Outcome { is_success: false, result: result.into(), is_slow: false, certificate_expiry: None }
     }
 
     fn timed_out(what: &str, limit: Duration) -> Outcome {
         let result = format!("{what}: time-out after {} s", limit.as_secs_f32()).into();
-        Outcome { is_success: false, result, is_slow: true }
+        Outcome { is_success: false, result, is_slow: true, certificate_expiry: None }
     }
 }
 
@@ -189,7 +192,11 @@ async fn ask(probe: &Probe, address: IpAddr, sources: &[IpAddr], tls: &LazyTls) 
             let name = name.unwrap_or_else(|| ServerName::from(address));
             let connector = TlsConnector::from(config.clone());
             match timeout(probe.timeout, connector.connect(name, stream)).await {
-                Ok(Ok(stream)) => request(question, address, stream).await,
+                Ok(Ok(stream)) => {
+                    let chain = stream.get_ref().1.peer_certificates().filter(|_| question.verify_certificate);
+                    let certificate_expiry = chain.and_then(|chain| not_after(chain.first()?));
+                    Outcome { certificate_expiry, ..request(question, address, stream).await }
+                }
                 Ok(Err(error)) => Outcome::failure(format!("TLS: {error}")),
                 Err(_) => Outcome::timed_out("TLS", probe.timeout),
             }

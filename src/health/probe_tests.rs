@@ -174,5 +174,9 @@ fn https_takes_any_certificate_unless_it_must_be_valid() {
             attempt(&probe, Ipv4Addr::LOCALHOST.into(), &[], &tls).await
         });
         assert_eq!(outcome.is_success, is_success, "{name:?}, {verify}: {outcome:?}");
+        // A certificate of rcgen ends in the year 4096.
+        let expiry =
+            (verify && is_success).then(|| "4096-01-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap().as_second());
+        assert_eq!(outcome.certificate_expiry, expiry, "{name:?}, {verify}");
     }
 }

@@ -8,24 +8,28 @@
 //! - At most half of `max_in_flight` are attempts at targets whose last attempt timed out. So
 //!   targets that never answer do not delay the others.
 
+mod verdicts;
+
 use super::{
-    Command, Health, Refused, Settings,
+    Command, Health, KeyReport, OwnVerdicts, Refused, Settings,
+    check::check,
+    fleet::{Fleet, FleetMessage},
     history::{Change, History},
     isolation::Isolation,
-    probe::{LazyTls, Outcome, attempt},
+    probe::{LazyTls, Outcome},
     store::{Kept, Store},
 };
 use crate::{
-    answer::{Client, Transport},
     clock::now,
-    forward::{Forwarding, lookup},
-    manifest::{Direction, Manifest, WhenStale},
+    forward::Forwarding,
+    manifest::WhenStale,
     snapshot::{
-        Snapshot,
-        health::{Attempt, Forced, Probe, REMEMBERED_ATTEMPTS, State, Target, TargetId, Targets, Work},
+        endpoints::Az,
+        health::{
+            Attempt, FleetReport, Forced, Probe, REMEMBERED_ATTEMPTS, State, Target, TargetId, Targets, Work, clients,
+        },
         published::Published,
     },
-    wire::Name,
 };
 use std::{
     cmp::Reverse,
@@ -37,7 +41,7 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
-    time::{sleep_until, timeout},
+    time::sleep_until,
 };
 
 /// Shortest time between two writes of the file in the state directory.
@@ -45,8 +49,6 @@ const MIN_STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Longest time between two writes. It must be well below
 /// [`store::MAX_AGE`](super::store::MAX_AGE).
 const MAX_STORE_PAUSE: Duration = Duration::from_secs(60);
-/// Time-out for resolving the name of a target.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Random variation of each delay between attempts, in percent.
 const JITTER_PERCENT: u32 = 10;
 /// Lateness of a timer that isolates the node, if it is also longer than the target's interval.
@@ -69,12 +71,22 @@ pub(super) struct Context {
 struct Tracked {
     target: Arc<Target>,
     history: History,
-    /// Last report for an EXTERNAL check: the health, and the time of the report.
-    reported: Option<(bool, Instant)>,
+    /// Last report for an EXTERNAL check.
+    reported: Option<Reported>,
     /// Address of the last attempt.
     address: Option<IpAddr>,
     is_running: bool,
     is_slow: bool,
+}
+
+/// A report for an EXTERNAL check.
+#[derive(Clone, Copy, Debug)]
+struct Reported {
+    is_healthy: bool,
+    /// The time of the report. `None` if the report was withdrawn: it is stale.
+    at: Option<Instant>,
+    /// Whether the report does not age.
+    is_leased: bool,
 }
 
 /// An action that is due at a time.
@@ -108,6 +120,12 @@ pub(super) struct Schedule {
     waiting: [VecDeque<TargetId>; 2],
     in_flight: [usize; 2],
     isolation: Isolation,
+    /// Other nodes that share their verdicts. `None` if their verdicts are not known.
+    fleet: Option<Fleet>,
+    /// AZ ID of this node, and its number.
+    own_az: (Option<String>, Option<Az>),
+    /// Reports of EXTERNAL checks in the source of the manifest. A check can come after its report.
+    keys: HashMap<TargetId, Reported>,
     is_changed: bool,
     stored: Option<Instant>,
     ended: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
@@ -127,6 +145,9 @@ impl Schedule {
             waiting: Default::default(),
             in_flight: [0; 2],
             isolation: Isolation::default(),
+            fleet: None,
+            own_az: (None, None),
+            keys: HashMap::new(),
             is_changed: false,
             stored: None,
             ended: mpsc::unbounded_channel(),
@@ -163,6 +184,7 @@ impl Schedule {
     /// Applies the targets of the published snapshot.
     pub(super) fn follow(&mut self) {
         let snapshot = self.context.snapshot.load_full();
+        self.find_azs(&snapshot);
         let targets = snapshot.health_targets.clone();
         if targets.is_same(&self.targets) {
             return;
@@ -200,6 +222,7 @@ impl Schedule {
         all.iter().for_each(|id| self.publish(id));
         self.settle(all);
         self.context.health.counters.set_targets(self.tracked.len());
+        self.announce();
     }
 
     /// Starts to track a target, with the state that an earlier process stored.
@@ -213,7 +236,11 @@ impl Schedule {
         let tracked = Tracked {
             target: target.clone(),
             history: History::restored(state),
-            reported: known.map(|state| (state == State::Healthy, instant)),
+            reported: self.keys.get(&target.id).copied().filter(|_| is_external).or(known.map(|state| Reported {
+                is_healthy: state == State::Healthy,
+                at: Some(instant),
+                is_leased: false,
+            })),
             address: None,
             is_running: false,
             is_slow: false,
@@ -228,6 +255,11 @@ impl Schedule {
             if let Some(forced) = report.forced {
                 self.timers.push(Reverse((after(instant, forced.until - time), Due::Review(target.id.clone()))));
             }
+        }
+        if let (Work::External { stale_after: Some(age), .. }, Some(at)) =
+            (&target.work, tracked.reported.and_then(|reported| reported.at))
+        {
+            self.timers.push(Reverse((at + *age, Due::Review(target.id.clone()))));
         }
         self.tracked.insert(target.id.clone(), tracked);
     }
@@ -347,6 +379,8 @@ impl Schedule {
             report.attempts.insert(0, Attempt { at: time, is_success, result: done.outcome.result });
             report.attempts.truncate(REMEMBERED_ATTEMPTS);
             report.state = state;
+            // An expired certificate ends the attempt before it is known.
+            report.certificate_expiry = done.outcome.certificate_expiry.or(report.certificate_expiry);
             report.held_until = held.map(|until| time + until.saturating_duration_since(instant).as_secs() as i64);
             if before != state {
                 report.since = time;
@@ -373,6 +407,7 @@ impl Schedule {
         if change != Change::None {
             self.is_changed = true;
             self.store_soon(instant);
+            self.announce();
         }
         if self.isolation.thaw() {
             self.thaw();
@@ -402,6 +437,7 @@ impl Schedule {
         tracing::warn!(reason, "node isolated");
         self.context.health.isolated_since.store(now(), Relaxed);
         self.context.health.counters.isolated.set(1);
+        self.announce();
         let ends = Instant::now() + self.context.settings.freeze_for;
         let time = now();
         for (id, tracked) in &self.tracked {
@@ -423,86 +459,13 @@ impl Schedule {
         tracing::info!("node no longer isolated");
         self.context.health.isolated_since.store(0, Relaxed);
         self.context.health.counters.isolated.set(0);
+        self.announce();
         let all: Vec<TargetId> = self.tracked.keys().cloned().collect();
         for tracked in self.tracked.values() {
             tracked.target.verdict.report().is_frozen = false;
         }
         all.iter().for_each(|id| self.publish(id));
         self.settle(all);
-    }
-
-    /// Computes the verdict of a target, and writes it for answers.
-    fn publish(&mut self, id: &TargetId) {
-        let Some(tracked) = self.tracked.get(id) else { return };
-        let (instant, time) = (Instant::now(), now());
-        let target = &tracked.target;
-        let own = match &target.work {
-            Work::Probe(_) => Some(tracked.history.state()),
-            Work::Calculated { children, threshold } => {
-                let healthy = children.iter().filter(|child| {
-                    let child = self.tracked.get(&TargetId::Check((*child).clone()));
-                    child.is_some_and(|child| child.target.verdict.is_healthy())
-                });
-                Some(state_of((healthy.count() >= usize::from(*threshold)) != target.inverted))
-            }
-            Work::External { stale_after, when_stale } => {
-                let fresh = tracked.reported.filter(|(_, at)| stale_after.is_none_or(|age| instant < *at + age));
-                let known = match (fresh, when_stale) {
-                    (Some((is_healthy, _)), _) => Some(is_healthy),
-                    (None, WhenStale::LastKnown) => tracked.reported.map(|(is_healthy, _)| is_healthy),
-                    (None, WhenStale::Healthy) => Some(true),
-                    (None, WhenStale::Unhealthy) => Some(false),
-                };
-                known.map(|is_healthy| state_of(is_healthy != target.inverted))
-            }
-        };
-        let state = own.unwrap_or_default();
-        let mut report = target.verdict.report();
-        if !matches!(target.work, Work::Probe(_)) && report.state != state {
-            (report.state, report.since) = (state, time);
-        }
-        if report.forced.is_some_and(|forced| time >= forced.until) {
-            report.forced = None;
-        }
-        let forced = report.forced.map(|forced| forced.is_healthy);
-        drop(report);
-        let is_probe = matches!(target.work, Work::Probe(_));
-        let is_healthy = match forced {
-            Some(is_healthy) => is_healthy,
-            None if target.disabled => true,
-            None if is_probe && self.isolation.is_frozen() => {
-                let since = self.isolation.since();
-                if since.is_none_or(|since| instant < since + self.context.settings.freeze_for) {
-                    return;
-                }
-                true
-            }
-            None => state.counts_as_healthy(),
-        };
-        target.verdict.set(is_healthy);
-    }
-
-    /// Updates the CALCULATED checks that depend on the changed checks, directly or indirectly.
-    ///
-    /// The manifest check refuses cycles. A budget bounds the work if a cycle occurs nevertheless.
-    fn settle(&mut self, changed: Vec<TargetId>) {
-        if self.parents.is_empty() {
-            return;
-        }
-        let mut changed: VecDeque<TargetId> = changed.into();
-        let mut budget = self.tracked.len() * 2;
-        while let Some(id) = changed.pop_front() {
-            for parent in self.parents.get(&id).cloned().unwrap_or_default() {
-                let Some(tracked) = self.tracked.get(&parent) else { continue };
-                let before = tracked.target.verdict.is_healthy();
-                self.publish(&parent);
-                let Some(tracked) = self.tracked.get(&parent) else { continue };
-                if tracked.target.verdict.is_healthy() != before && budget > 0 {
-                    budget -= 1;
-                    changed.push_back(parent);
-                }
-            }
-        }
     }
 
     fn obey(&mut self, command: Command) {
@@ -513,6 +476,9 @@ impl Schedule {
             Command::Report { id, is_healthy, reply } => {
                 let _ = reply.send(self.report(&id, is_healthy));
             }
+            Command::Keys(reports) => reports.into_iter().for_each(|(id, report)| self.take_key(id, report)),
+            Command::Fleet(messages) => messages.into_iter().for_each(|message| self.take_message(message)),
+            Command::Own(reply) => drop(reply.send(self.own_verdicts())),
             Command::Save(done) => {
                 if let Err(error) = self.write() {
                     tracing::error!(%error, "health states not written");
@@ -547,22 +513,9 @@ impl Schedule {
 
     fn report(&mut self, id: &TargetId, is_healthy: bool) -> Result<(), Refused> {
         let instant = Instant::now();
-        let tracked = self.tracked.get_mut(id).ok_or(Refused::Unknown)?;
-        let Work::External { stale_after, .. } = &tracked.target.work else { return Err(Refused::NotExternal) };
-        tracked.reported = Some((is_healthy, instant));
-        {
-            let mut report = tracked.target.verdict.report();
-            let result = format!("reported {}", state_of(is_healthy).word()).into();
-            report.attempts.insert(0, Attempt { at: now(), is_success: is_healthy != tracked.target.inverted, result });
-            report.attempts.truncate(REMEMBERED_ATTEMPTS);
-        }
-        if let Some(age) = stale_after {
-            self.timers.push(Reverse((instant + *age, Due::Review(id.clone()))));
-        }
-        self.publish(id);
-        self.settle(vec![id.clone()]);
-        self.is_changed = true;
-        self.store_soon(instant);
+        let tracked = self.tracked.get(id).ok_or(Refused::Unknown)?;
+        let Work::External { .. } = &tracked.target.work else { return Err(Refused::NotExternal) };
+        self.take_report(id, Reported { is_healthy, at: Some(instant), is_leased: false }, "reported");
         Ok(())
     }
 
@@ -596,7 +549,7 @@ impl Schedule {
         for (id, tracked) in &self.tracked {
             let report = tracked.target.verdict.report();
             let state = match (&tracked.target.work, tracked.reported) {
-                (Work::External { .. }, reported) => reported.map(|(is_healthy, _)| state_of(is_healthy)),
+                (Work::External { .. }, reported) => reported.map(|reported| state_of(reported.is_healthy)),
                 _ => Some(report.state),
             };
             let kept = Kept {
@@ -620,60 +573,4 @@ fn state_of(is_healthy: bool) -> State {
 /// Returns the time `seconds` after `instant`.
 fn after(instant: Instant, seconds: i64) -> Instant {
     instant + Duration::from_secs(seconds.clamp(0, NEVER.as_secs() as i64) as u64)
-}
-
-/// Makes one attempt. Resolves the name of the target first if the target has no address.
-async fn check(
-    snapshot: &Arc<Snapshot>,
-    probe: &Probe,
-    forwarding: &Arc<Forwarding>,
-    resolving: &Handle,
-    tls: &LazyTls,
-) -> (Option<IpAddr>, Outcome) {
-    let question = &probe.question;
-    let address = match (question.address, &question.name) {
-        (Some(address), _) => address,
-        (None, Some(name)) => match resolve(snapshot, question.vpc.as_deref(), name, forwarding, resolving).await {
-            Ok(address) => address,
-            Err(error) => return (None, Outcome::failure(format!("resolve {name}: {error}"))),
-        },
-        (None, None) => return (None, Outcome::failure("the check has no address")),
-    };
-    if !snapshot.may_check(address) {
-        let refused = format!("{address} is in no network of the manifest, nor in `health.allow`");
-        return (Some(address), Outcome::failure(refused));
-    }
-    let sources = question.vpc.as_deref().map_or(Vec::new(), |vpc| outbound_addresses(&snapshot.manifest, vpc));
-    (Some(address), attempt(probe, address, &sources, tls).await)
-}
-
-/// Returns the addresses of the outbound Resolver endpoints of a VPC.
-fn outbound_addresses(manifest: &Manifest, vpc: &str) -> Vec<IpAddr> {
-    let outbound = manifest.resolver_endpoints.values().filter(|endpoint| endpoint.direction == Direction::Outbound);
-    let own = outbound.filter(|endpoint| endpoint.vpc_id == vpc);
-    own.flat_map(|endpoint| endpoint.ip_addresses.iter().map(|address| address.ip)).collect()
-}
-
-/// Resolves a name as a client in the VPC does, and returns the first address.
-async fn resolve(
-    snapshot: &Snapshot,
-    vpc: Option<&str>,
-    name: &Name,
-    forwarding: &Arc<Forwarding>,
-    resolving: &Handle,
-) -> Result<IpAddr, String> {
-    let vpc =
-        vpc.and_then(|vpc| snapshot.manifest.vpcs.get(vpc)).ok_or("the check has no `vpc_id` to resolve it in")?;
-    let source = vpc.cidr_blocks.first().map(|block| block.network()).ok_or("the VPC has no addresses")?;
-    let unspecified = if source.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
-    let local = vpc.resolver_addresses.first().copied().unwrap_or(unspecified);
-    let client = Client { source, port: 0, local, transport: Transport::Tcp };
-    let (forwarding, name) = (forwarding.clone(), name.clone());
-    let task = resolving.spawn(async move { lookup::addresses(&forwarding, &client, &name).await });
-    match timeout(RESOLVE_TIMEOUT, task).await {
-        Ok(Ok(Ok(addresses))) => addresses.first().copied().ok_or_else(|| "no address".into()),
-        Ok(Ok(Err(error))) => Err(error),
-        Ok(Err(_)) => Err("the server is about to end".into()),
-        Err(_) => Err(format!("time-out after {} s", RESOLVE_TIMEOUT.as_secs())),
-    }
 }

@@ -107,6 +107,12 @@ impl ReplyRecorder {
             self.counters.dropped(DropReason::Silent);
             return None;
         };
+        if answered.len == 0 {
+            // A DNS Firewall rule drops the query.
+            self.counters.filtered(&answered);
+            self.counters.dropped(DropReason::Silent);
+            return None;
+        }
         if client.transport == Transport::Udp
             && answered.cookie != Cookie::Valid
             && !apply_limits(core, &mut self.counters, arrival, &mut answered, reply)

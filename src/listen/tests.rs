@@ -154,7 +154,17 @@ pub fn core_with(snapshot: Snapshot, limits: &Limits, waiting: &forward::Limits)
 /// An answer from a zone, of a client in no view.
 pub fn answered(len: usize, rcode: u16) -> Answered {
     let (kind, cookie) = (AnswerKind::Zone, Cookie::Absent);
-    Answered { len, view: None, rcode, kind, entry_point: None, locality: None, cookie, refresh: false }
+    Answered {
+        len,
+        view: None,
+        rcode,
+        kind,
+        entry_point: None,
+        locality: None,
+        cookie,
+        firewall: Default::default(),
+        refresh: false,
+    }
 }
 
 /// The metrics page of what all listeners share.

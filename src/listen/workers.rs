@@ -3,7 +3,7 @@
 
 use super::udp;
 use crate::{
-    answer::{AnswerKind, Answered, Locality, Transport},
+    answer::{AnswerKind, Answered, Locality, Transport, firewall::FirewallOutcome},
     instruments::{Family, desc},
     snapshot::Snapshot,
     snapshot::published::Published,
@@ -22,11 +22,12 @@ use std::{
     },
 };
 
-const KINDS: [(AnswerKind, &str); 7] = [
+const KINDS: [(AnswerKind, &str); 8] = [
     (AnswerKind::Zone, "zone"),
     (AnswerKind::Endpoint, "endpoint"),
     (AnswerKind::Autodefined, "autodefined"),
     (AnswerKind::Whoami, "whoami"),
+    (AnswerKind::Firewall, "firewall"),
     (AnswerKind::Forward, "forward"),
     (AnswerKind::Refused, "refused"),
     (AnswerKind::Malformed, "malformed"),
@@ -39,6 +40,8 @@ const LOCALITIES: [(Locality, &str); 3] =
 const RCODES: usize = MNEMONICS.len() + 1;
 /// The number of counters of a view: by kind of answer and RCODE, and then by locality of endpoint addresses.
 const COUNTERS_PER_VIEW: usize = COUNTERS_BY_KIND + LOCALITIES.len();
+/// The number of counters of a DNS Firewall rule.
+const OUTCOMES: usize = FirewallOutcome::LABELS.len();
 const COUNTERS_BY_KIND: usize = KINDS.len() * RCODES;
 /// The number of rows of counters that are allocated together.
 const ROWS_PER_CHUNK: usize = 64;
@@ -125,6 +128,8 @@ struct SharedCounters {
     views: Mutex<Rows>,
     /// By address of an inbound endpoint.
     entry_points: Mutex<Rows>,
+    /// By DNS Firewall rule.
+    rules: Mutex<Rows>,
     dropped: [AtomicU64; DROPPED.len()],
     limited: [AtomicU64; LIMITED.len()],
     large: AtomicU64,
@@ -148,12 +153,15 @@ pub struct WorkerCounters {
     /// The same rows as in `shared`, without a lock.
     views: Rows,
     entry_points: Rows,
+    rules: Rows,
 }
 
 impl WorkerCounters {
-    /// Adds rows for the views and entry points of a snapshot. Call this for each snapshot, not for each query.
+    /// Adds rows for the views, entry points and firewall rules of a snapshot. Call this for each snapshot, not for each
+    /// query.
     pub fn prepare(&mut self, snapshot: &Snapshot) {
         self.grow(snapshot.view_labels().len(), snapshot.networks.entry_point_labels.len());
+        self.rules.grow(&self.shared.rules, snapshot.firewall.labels.len(), OUTCOMES);
     }
 
     fn grow(&mut self, views: usize, entry_points: usize) {
@@ -163,6 +171,9 @@ impl WorkerCounters {
 
     /// Counts an answer. An answer of a view without a row counts as an answer without a view.
     pub fn answered(&mut self, answered: &Answered) {
+        if !answered.firewall.is_empty() {
+            self.filtered(answered);
+        }
         let row = answered.view.map_or(0, |view| view as usize + 1);
         if let Some(row) = self.views.row(row, COUNTERS_PER_VIEW).or_else(|| self.views.row(0, COUNTERS_PER_VIEW)) {
             increase(&row[counter_index(answered.kind, answered.rcode)]);
@@ -174,6 +185,15 @@ impl WorkerCounters {
             answered.entry_point.and_then(|entry_point| self.entry_points.row(entry_point as usize, RCODES))
         {
             increase(&row[rcode_index(answered.rcode)]);
+        }
+    }
+
+    /// Counts the DNS Firewall rules that matched.
+    pub fn filtered(&mut self, answered: &Answered) {
+        for (slot, outcome) in answered.firewall.iter() {
+            if let Some(counter) = self.rules.row(slot as usize, OUTCOMES).and_then(|row| row.get(outcome)) {
+                increase(counter);
+            }
         }
     }
 
@@ -225,6 +245,7 @@ pub struct Workers {
 struct Totals {
     views: Vec<u64>,
     entry_points: Vec<u64>,
+    rules: Vec<u64>,
     dropped: [u64; DROPPED.len()],
     limited: [u64; LIMITED.len()],
     large: u64,
@@ -234,8 +255,10 @@ impl Totals {
     fn add(&mut self, block: &SharedCounters) {
         // The locks are released at once, so that a worker that adds rows does not wait for the sums.
         let (views, entry_points) = (lock(&block.views).clone(), lock(&block.entry_points).clone());
+        let rules = lock(&block.rules).clone();
         views.add_to(&mut self.views);
         entry_points.add_to(&mut self.entry_points);
+        rules.add_to(&mut self.rules);
         for (total, counter) in self.dropped.iter_mut().zip(&block.dropped) {
             *total += counter.load(Relaxed);
         }
@@ -270,13 +293,15 @@ impl Workers {
             transport,
             views: Mutex::default(),
             entry_points: Mutex::default(),
+            rules: Mutex::default(),
             dropped: Default::default(),
             limited: Default::default(),
             large: AtomicU64::new(0),
             thread,
         });
         lock(&self.blocks).push(block.clone());
-        let mut writer = WorkerCounters { shared: block, views: Rows::default(), entry_points: Rows::default() };
+        let (views, entry_points, rules) = Default::default();
+        let mut writer = WorkerCounters { shared: block, views, entry_points, rules };
         writer.grow(0, 0);
         writer
     }
@@ -339,6 +364,7 @@ impl Collector for Workers {
         let (snapshot, totals) = (self.snapshot.load_full(), self.totals());
         let mut all = view_families(&snapshot, &totals).to_vec();
         all.push(entry_point_family(&snapshot, &totals));
+        all.push(firewall_family(&snapshot, &totals));
         all.extend(refusal_families(&totals));
         all.extend(self.threads());
         all
@@ -355,7 +381,7 @@ fn view_families(snapshot: &Snapshot, totals: &[Totals]) -> [MetricFamily; 2] {
     let mut answers = Family::counter(
         "zonal_answers_total",
         "Answers sent. view: the VPC, at an inbound endpoint VPC/network of the client, or none for clients without a view. \
-         outcome: the source of the answer: zone, endpoint, autodefined, whoami, forward, refused, malformed",
+         outcome: the source of the answer: zone, endpoint, autodefined, whoami, firewall, forward, refused, malformed",
     );
     let mut localities = Family::counter(
         "zonal_endpoint_answers_total",
@@ -409,6 +435,30 @@ fn entry_point_family(snapshot: &Snapshot, totals: &[Totals]) -> MetricFamily {
                     ("rcode", rcode::label_at(rcode)),
                     ("resolver_endpoint", &*entry_point.id),
                 ];
+                family.set(&labels, sum as f64);
+            }
+        }
+    }
+    family.done()
+}
+
+/// Queries by DNS Firewall rule. Rules that are not in use any more are left out.
+fn firewall_family(snapshot: &Snapshot, totals: &[Totals]) -> MetricFamily {
+    let mut family = Family::counter(
+        "zonal_firewall_matches_total",
+        "Queries that a DNS Firewall rule matched, each query once per rule. outcome: allow, alert, block, shadow (a rule with \
+         `shadow: true`), fail_closed (SERVFAIL, because the list is not loaded or has expired), fail_open (answered for the \
+         same reason). list: empty for a rule without a list. CloudWatch: FirewallRuleQueryVolume",
+    );
+    for rule in snapshot.firewall.rules() {
+        for (number, (_, outcome)) in FirewallOutcome::LABELS.iter().enumerate() {
+            let count =
+                |totals: &Totals| totals.rules.get(rule.slot as usize * OUTCOMES + number).copied().unwrap_or(0);
+            let sum: u64 = totals.iter().map(count).sum();
+            if sum > 0 {
+                let label = &rule.label;
+                let labels =
+                    [("group", &*label.group), ("list", &*label.list), ("outcome", *outcome), ("rule", &*label.rule)];
                 family.set(&labels, sum as f64);
             }
         }

@@ -234,6 +234,7 @@ with_metadata! {
     QueryLogConfig, name;
     HealthCheck, name;
     CidrCollection, name;
+    Profile, name;
     FirewallDomainList, name;
     FirewallRuleGroup, name;
 }

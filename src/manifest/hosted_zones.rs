@@ -162,6 +162,13 @@ pub struct ResourceRecordSet {
     /// The health check of the record set. Without one, the record set is healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check_id: Option<Id>,
+    /// Whether record sets with this name and type are protected: zonal refuses dynamic updates, pushed changes and
+    /// `zonal apply` that would change them, until a change of its own removes the protection.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub protected: bool,
+    /// The reason for the protection. zonal gives it with each refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protection_comment: Option<String>,
 }
 
 /// The target of an alias: a name of an endpoint, or a name of the same zone.

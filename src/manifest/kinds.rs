@@ -13,6 +13,8 @@ macro_rules! with_kinds {
     ($macro:ident) => {
         $macro! {
             dhcp_options: DhcpOptions,
+            cidr_collections: CidrCollection,
+            profiles: Profile,
             vpcs: Vpc,
             vpc_peering_connections: VpcPeeringConnection,
             transit_gateways: TransitGateway,
@@ -26,7 +28,6 @@ macro_rules! with_kinds {
             forwarders: Forwarder,
             query_log_configs: QueryLogConfig,
             health_checks: HealthCheck,
-            cidr_collections: CidrCollection,
             firewall_domain_lists: FirewallDomainList,
             firewall_rule_groups: FirewallRuleGroup,
             security_groups: SecurityGroup,

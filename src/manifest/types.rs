@@ -11,6 +11,7 @@ use super::{
     health_checks::{HealthCheck, InterfaceHealthCheck},
     hosted_zones::PrivateHostedZone,
     presets,
+    profiles::{Profile, ProfileAssociation},
     query_log::QueryLogConfig,
     routing_policies::Coordinates,
     schema_patterns::{Address, Cidr, DomainName, Ipv4, Ipv6, PlainName, Time},
@@ -32,6 +33,10 @@ pub type Id = String;
 pub struct Manifest {
     /// DHCP option sets, by ID.
     pub dhcp_options: Resources<DhcpOptions>,
+    /// CIDR collections for routing by the client's address, by collection ID.
+    pub cidr_collections: Resources<CidrCollection>,
+    /// Profiles: zones, rules, endpoints and settings that VPCs share, by Profile ID.
+    pub profiles: Resources<Profile>,
     /// Virtual private clouds, by VPC ID.
     pub vpcs: Resources<Vpc>,
     /// Peering connections between two VPCs, by connection ID.
@@ -58,8 +63,6 @@ pub struct Manifest {
     pub query_log_configs: Resources<QueryLogConfig>,
     /// Health checks, by health check ID.
     pub health_checks: Resources<HealthCheck>,
-    /// CIDR collections for routing by the client's address, by collection ID.
-    pub cidr_collections: Resources<CidrCollection>,
     /// Lists of domain names for DNS Firewall, by list ID.
     pub firewall_domain_lists: Resources<FirewallDomainList>,
     /// Groups of DNS Firewall rules, by group ID.
@@ -93,11 +96,12 @@ pub struct Vpc {
     #[serde(default = "yes")]
     pub enable_dns_hostnames: bool,
     /// Whether the VPC has autodefined reverse zones: those of its addresses, of VPCs connected to it, and of RFC 6303. If
-    /// false, rules, private hosted zones and the internet resolver answer for reverse names. Default: true.
+    /// false, rules, private hosted zones and the internet resolver answer for reverse names. Default: that of the VPC's
+    /// Profiles, and else true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autodefined_reverse: Option<bool>,
-    /// Whether zonal validates the answers for the VPC that come from its own recursion (DNSSEC). Default: `dnssec` of the
-    /// node's `internet_resolver`.
+    /// Whether zonal validates the answers for the VPC that come from its own recursion (DNSSEC). Default: that of the
+    /// VPC's Profiles, and else `dnssec` of the node's `internet_resolver`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dnssec_validation: Option<bool>,
     /// The AZ names of the account, with the AZ IDs that they stand for.
@@ -106,13 +110,16 @@ pub struct Vpc {
     /// Its subnets, by subnet ID.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub subnets: BTreeMap<Id, Subnet>,
-    /// The Route 53 Profile that is associated with it.
+    /// The Profiles of the VPC. Its own zones, rules, endpoints and settings come before those of its Profiles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<ProfileAssociation>,
+    /// Deprecated: a Profile with priority 100. Use `profiles`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile_id: Option<Id>,
     /// Whether zonal answers a query that DNS Firewall cannot judge, because a list is missing or has expired. If false, the
-    /// answer is SERVFAIL.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub firewall_fail_open: bool,
+    /// answer is SERVFAIL. Default: that of the VPC's Profiles, and else false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall_fail_open: Option<bool>,
     /// The DHCP options of its clients. zonal sends none; it warns if their name servers are not its entry points.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp_options_id: Option<Id>,

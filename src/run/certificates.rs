@@ -3,6 +3,7 @@
 use crate::{
     clock::now,
     config::{Tls, remedy::explain_read_error},
+    forward::upstream::tls::not_after,
     instruments::{gauges, register},
 };
 use anyhow::{Context, ensure};
@@ -226,45 +227,6 @@ fn read_key(private_key: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
         }
         error => anyhow::anyhow!("private key {}: not valid PEM: {error}", private_key.display()),
     })
-}
-
-/// The time of expiry of a certificate, in seconds since 1970 (RFC 5280, 4.1). None if it is not an X.509 certificate.
-fn not_after(certificate: &[u8]) -> Option<i64> {
-    let (_, whole, _) = element(certificate)?;
-    let (_, mut fields, _) = element(whole)?;
-    if let (0xa0, _, rest) = element(fields)? {
-        fields = rest; // the version
-    }
-    for _ in ["serial number", "signature", "issuer"] {
-        fields = element(fields)?.2;
-    }
-    let (_, validity, _) = element(fields)?;
-    let (_, _, validity) = element(validity)?;
-    let (tag, time, _) = element(validity)?;
-    let text = std::str::from_utf8(time).ok()?;
-    let text = match tag {
-        0x17 if text.get(..2)? < "50" => format!("20{text}"),
-        0x17 => format!("19{text}"),
-        _ => text.into(),
-    };
-    let time = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?;
-    Some(jiff::tz::Offset::UTC.to_timestamp(time).ok()?.as_second())
-}
-
-/// The first element of DER: its tag, its content, and the octets after it.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, length], rest) = der.split_first_chunk()?;
-    let (length, rest) = match length {
-        0..=0x7f => (length.into(), rest),
-        0x81..=0x83 => {
-            // the number of octets of the length
-            let (length, rest) = rest.split_at_checked((length & 0x7f).into())?;
-            (length.iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
 }
 
 /// All certificates of the server.

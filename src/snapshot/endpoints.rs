@@ -41,6 +41,11 @@ impl Azs {
         number
     }
 
+    /// The number of a known AZ ID.
+    pub fn find(&self, id: &str) -> Option<Az> {
+        self.numbers.get(id).copied()
+    }
+
     /// The AZ ID.
     pub fn id(&self, az: Az) -> &str {
         self.ids.get(az as usize).map_or("-", |id| id)
@@ -74,16 +79,23 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Whether its address of a family is healthy and not shifted away at this time, in seconds since 1970.
+    /// Whether its address of a family is healthy for clients in an AZ, and not shifted away at this time, in seconds since
+    /// 1970.
     #[inline]
-    pub fn is_usable(&self, family: Family, now: i64) -> bool {
-        now >= self.shifted_until && self.is_healthy(family)
+    pub fn is_usable(&self, family: Family, client: Option<Az>, now: i64) -> bool {
+        now >= self.shifted_until && self.is_healthy(family, client)
     }
 
-    /// Whether its address of a family is healthy.
+    /// Whether its address of a family is healthy for clients in an AZ.
     #[inline]
-    pub fn is_healthy(&self, family: Family) -> bool {
-        self.source.health == Health::Healthy && self.verdict(family).is_none_or(Verdict::is_healthy)
+    pub fn is_healthy(&self, family: Family, client: Option<Az>) -> bool {
+        self.source.health == Health::Healthy
+            && self.verdict(family).is_none_or(|verdict| verdict.is_healthy_for(client))
+    }
+
+    /// Whether its health is the same for all clients.
+    pub fn is_same_for_all(&self) -> bool {
+        self.verdicts.iter().flatten().all(Verdict::is_same_for_all)
     }
 
     /// The verdict of its address of a family; none without a health check.
@@ -195,7 +207,7 @@ impl Endpoint {
     /// 2. the usable interfaces, or all of them if none is usable;
     /// 3. of these, the ones in the client's AZ, if the routing policy has affinity and there are any.
     pub fn choose(&self, family: Family, kind: NameKind, client: Option<Az>, now: i64, draw: u32) -> Choice<'_> {
-        let mut choice = Choice { endpoint: self, family, az: None, usable_only: None };
+        let mut choice = Choice { endpoint: self, family, client, az: None, usable_only: None };
         if let NameKind::Zonal(az) = kind {
             choice.az = Some(az);
             return choice;
@@ -233,6 +245,8 @@ fn percentile(draw: u32) -> u32 {
 pub struct Choice<'e> {
     endpoint: &'e Endpoint,
     family: Family,
+    /// The client's AZ.
+    client: Option<Az>,
     /// The only AZ of the interfaces; none: all AZs.
     pub az: Option<Az>,
     /// Only the interfaces that are usable at this time; none: all interfaces.
@@ -245,7 +259,7 @@ impl<'e> Choice<'e> {
         self.endpoint.interfaces.iter().filter(move |interface| {
             interface.address(self.family).is_some()
                 && self.az.is_none_or(|az| az == interface.az)
-                && self.usable_only.is_none_or(|now| interface.is_usable(self.family, now))
+                && self.usable_only.is_none_or(|now| interface.is_usable(self.family, self.client, now))
         })
     }
 

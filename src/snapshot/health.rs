@@ -15,7 +15,10 @@ use crate::{
         Change, HealthCheck, HealthCheckType, Id, InterfaceHealthCheck, Manifest, ProbeType, Problem, VpcEndpoint,
         VpcEndpointService, VpcEndpointType, WhenStale, changes,
     },
-    snapshot::{endpoints::has_names, networks::Networks},
+    snapshot::{
+        endpoints::{Az, has_names},
+        networks::Networks,
+    },
     wire::Name,
 };
 use imbl::OrdMap;
@@ -26,7 +29,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -154,8 +157,29 @@ pub struct Verdict(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    is_unhealthy: AtomicBool,
+    unhealthy_for: AtomicU64,
     report: Mutex<Report>,
+}
+
+/// The clients for which a target is unhealthy: one bit for each AZ, by its number, and one for all other clients. Nodes that
+/// share their verdicts can disagree about a target: then the nodes in the client's AZ decide.
+pub mod clients {
+    use crate::snapshot::endpoints::Az;
+
+    /// No clients.
+    pub const NONE: u64 = 0;
+    /// All clients.
+    pub const ALL: u64 = u64::MAX;
+    /// Clients without a known AZ, or in an AZ without a bit of its own.
+    pub const OTHERS: u64 = 1 << LAST;
+    /// The number of the bit for all other clients, and of AZs with a bit of their own.
+    const LAST: u32 = 63;
+
+    /// The bit of the clients in an AZ.
+    #[inline]
+    pub fn in_az(az: Option<Az>) -> u64 {
+        1 << az.map_or(LAST, |az| az.min(LAST))
+    }
 }
 
 impl PartialEq for Verdict {
@@ -165,15 +189,37 @@ impl PartialEq for Verdict {
 }
 
 impl Verdict {
-    /// Whether answers use the target. A target with unknown health is used.
+    /// Whether answers to clients without a known AZ use the target. A target with unknown health is used.
     #[inline]
     pub fn is_healthy(&self) -> bool {
-        !self.0.is_unhealthy.load(Relaxed)
+        self.is_healthy_for(None)
+    }
+
+    /// Whether answers to clients in an AZ use the target.
+    #[inline]
+    pub fn is_healthy_for(&self, az: Option<Az>) -> bool {
+        self.0.unhealthy_for.load(Relaxed) & clients::in_az(az) == 0
+    }
+
+    /// Whether the verdict is the same for all clients.
+    #[inline]
+    pub fn is_same_for_all(&self) -> bool {
+        matches!(self.unhealthy_for(), clients::NONE | clients::ALL)
+    }
+
+    /// The [clients] whose answers do not use the target.
+    pub fn unhealthy_for(&self) -> u64 {
+        self.0.unhealthy_for.load(Relaxed)
     }
 
     /// Sets whether answers use the target.
     pub fn set(&self, is_healthy: bool) {
-        self.0.is_unhealthy.store(!is_healthy, Relaxed);
+        self.set_unhealthy_for(if is_healthy { clients::NONE } else { clients::ALL });
+    }
+
+    /// Sets the [clients] whose answers do not use the target.
+    pub fn set_unhealthy_for(&self, clients: u64) {
+        self.0.unhealthy_for.store(clients, Relaxed);
     }
 
     /// Locks the report behind the verdict. Answers do not read the report.
@@ -231,6 +277,19 @@ pub struct Report {
     pub held_until: Option<i64>,
     /// Whether the node is isolated, so that the verdict does not follow the attempts.
     pub is_frozen: bool,
+    /// Time at which the verified certificate of the target expires, in seconds since 1970.
+    pub certificate_expiry: Option<i64>,
+    /// The verdicts of all nodes, if they decide together.
+    pub fleet: Option<FleetReport>,
+}
+
+/// The verdicts of all nodes that share them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FleetReport {
+    /// Number of nodes that have a verdict, with this one.
+    pub reporters: u16,
+    /// Number of nodes whose verdict is healthy.
+    pub healthy: u16,
 }
 
 /// Result of one attempt or report.

@@ -35,7 +35,7 @@ use crate::manifest::{
 use aliases::Aliases;
 use cidrs::CidrTables;
 use endpoints::{Azs, Endpoints, Renamed};
-use firewall::table::Lists;
+use firewall::{rules::Firewall, table::Lists};
 use health::Targets;
 use ipnet::IpNet;
 use networks::Networks;
@@ -101,6 +101,8 @@ pub struct Snapshot {
     pub health_targets: Targets,
     /// The names of all DNS Firewall lists.
     pub firewall_lists: Arc<Lists>,
+    /// The DNS Firewall rules of each view.
+    pub firewall: Arc<Firewall>,
     /// The CIDR collections.
     cidr_tables: CidrTables,
     aliases: Aliases,
@@ -151,6 +153,7 @@ impl Snapshot {
             query_logs: self.query_logs.clone(),
             health_targets: self.health_targets.clone(),
             firewall_lists: self.firewall_lists.clone(),
+            firewall: self.firewall.clone(),
             cidr_tables: self.cidr_tables.clone(),
             aliases: self.aliases.clone(),
             serials: self.serials.clone(),
@@ -159,7 +162,15 @@ impl Snapshot {
 
     /// The same generation with other names in its DNS Firewall lists.
     pub fn with_firewall_lists(&self, firewall_lists: Arc<Lists>) -> Snapshot {
-        Snapshot { firewall_lists, ..self.with_stale(self.is_stale) }
+        let compile = || {
+            let labels = &self.firewall.labels;
+            Firewall::compile(&self.served, &self.networks, &self.views, &firewall_lists, labels)
+        };
+        let firewall = match firewall_lists.has_states_of(&self.firewall_lists) {
+            true => self.firewall.clone(),
+            false => Arc::new(compile()),
+        };
+        Snapshot { firewall_lists, firewall, ..self.with_stale(self.is_stale) }
     }
 
     /// A private hosted zone.
@@ -249,6 +260,7 @@ fn compile_views(
     if changed_zones.is_empty()
         && renamed.private().next().is_none()
         && same_resources(&same.served.resolver_rules, &input.manifest.resolver_rules)
+        && same_resources(&same.served.profiles, &input.manifest.profiles)
     {
         return same.views.clone();
     }
@@ -326,7 +338,8 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     problems.extend(without_recursion(manifest, node));
     problems.extend(node.query_logs.iter().flat_map(|allowed| query_logs::warnings(manifest, allowed)));
     let same_logs = same_networks
-        .filter(|previous| same_resources(&previous.served.query_log_configs, &manifest.query_log_configs));
+        .filter(|previous| same_resources(&previous.served.query_log_configs, &manifest.query_log_configs))
+        .filter(|previous| same_resources(&previous.served.profiles, &manifest.profiles));
     let query_logs = match same_logs {
         Some(previous) => previous.query_logs.clone(),
         None => Arc::new(QueryLogs::compile(manifest, &networks, &views, node.query_logs.as_ref(), previous)),
@@ -334,6 +347,21 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     let firewall_lists = match previous {
         Some(previous) => firewall::inline::recompile(&previous.firewall_lists, &previous.served, manifest),
         None => firewall::inline::recompile(&Arc::default(), &Manifest::default(), manifest),
+    };
+    let rule_labels = previous.map(|previous| previous.firewall.labels.clone()).unwrap_or_default();
+    let is_same_firewall = |previous: &&Snapshot| {
+        Arc::ptr_eq(&previous.firewall_lists, &firewall_lists)
+            && Arc::ptr_eq(&previous.networks, &networks)
+            && Arc::ptr_eq(&previous.views.labels, &views.labels)
+            && same_resources(&previous.served.vpcs, &manifest.vpcs)
+            && same_resources(&previous.served.profiles, &manifest.profiles)
+            && same_resources(&previous.served.firewall_domain_lists, &manifest.firewall_domain_lists)
+            && same_resources(&previous.served.firewall_rule_groups, &manifest.firewall_rule_groups)
+            && same_resources(&previous.served.profiles, &manifest.profiles)
+    };
+    let firewall = match previous.filter(is_same_firewall) {
+        Some(previous) => previous.firewall.clone(),
+        None => Arc::new(Firewall::compile(manifest, &networks, &views, &firewall_lists, &rule_labels)),
     };
     let snapshot = Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),
@@ -351,6 +379,8 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         zones,
         query_logs,
         health_targets,
+        firewall_lists,
+        firewall,
         cidr_tables,
         aliases,
         serials,

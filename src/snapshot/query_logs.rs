@@ -10,7 +10,12 @@ use super::{
     views::Views,
 };
 use crate::manifest::{Id, LogDestination, Manifest, Problem, QueryLogConfig, connectivity::Network};
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 /// The number of slots. An entry has 64 bits for them, and the last bit is for dnstap.
 pub const SLOTS: usize = 63;
@@ -137,8 +142,13 @@ impl QueryLogs {
                 *free = Some(make(id, resource, generation));
             }
         }
-        let logged_networks =
-            this.slots.iter().map(|slot| slot.as_ref().map(|slot| LoggedNetworks::of(&slot.resource, networks)));
+        let mut of_profiles = vpcs_of_profiles(manifest, networks);
+        let logged_networks = this.slots.iter().map(|slot| {
+            let Configured { id, resource, .. } = slot.as_ref()?;
+            let mut logged = LoggedNetworks::of(resource, networks);
+            logged.vpcs.append(&mut of_profiles.remove(id).unwrap_or_default());
+            Some(logged)
+        });
         let logged_networks: Vec<Option<LoggedNetworks>> = logged_networks.collect();
         for view in views.iter() {
             let is_here = |logged: &LoggedNetworks| {
@@ -177,6 +187,18 @@ pub(super) fn warnings(manifest: &Manifest, allowed: &Allowed) -> Vec<Problem> {
         Some(Problem::warning("query_log_configs", id, "destination", format!("the log is not written: {message}")))
     });
     warnings.collect()
+}
+
+/// The VPCs that have a configuration by a Profile, for each configuration.
+fn vpcs_of_profiles<'m>(manifest: &'m Manifest, networks: &Networks) -> BTreeMap<&'m Id, BTreeSet<NetworkAt>> {
+    let mut vpcs: BTreeMap<&Id, BTreeSet<NetworkAt>> = BTreeMap::new();
+    for (id, vpc) in &manifest.vpcs {
+        let Some(at) = networks.vpc_at(id) else { continue };
+        for config in manifest.profiles_of(vpc).flat_map(|(_, profile)| &profile.query_log_configs) {
+            vpcs.entry(config).or_default().insert(at);
+        }
+    }
+    vpcs
 }
 
 /// The networks of a configuration.

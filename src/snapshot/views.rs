@@ -6,6 +6,7 @@
 //! View -> policies     zones and rules of its VPC
 //!      -> own          private names of endpoints in the client's VPC or in its own, and of endpoints that list its VPC
 //!      -> shared       private names of endpoints in all connected VPCs
+//!      -> layers       members of the Profiles of its VPC
 //!      -> autodefined  domains of the Regions that it has address names of
 //! ```
 //!
@@ -16,9 +17,11 @@
 
 mod compile;
 mod policies;
+mod profiles;
 
 pub use compile::{Input, Previous, check_size, compile};
-pub use policies::{DelegateRules, Policies, Policy};
+pub use policies::{DelegateRules, Delegating, Policies, Policy};
+pub use profiles::{CompiledProfile, ProfileLayer};
 
 use super::{
     autodefined::Autodefined,
@@ -26,12 +29,18 @@ use super::{
     names::NameMap,
     networks::{ClientPath, NetworkAt, ViewKey},
     routes::{Route, RouteId},
-    slots::Slots,
+    slots::{Numbers, Slots},
+    zone::Zone,
+    zones::Zones,
 };
-use crate::manifest::{
-    PrivateDnsScope,
-    connectivity::{Connectivity, Network},
+use crate::{
+    manifest::{
+        PrivateDnsScope,
+        connectivity::{Connectivity, Network},
+    },
+    wire::query::LookupName,
 };
+use profiles::{Layer, ProfileNames};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -55,6 +64,8 @@ pub struct View {
     pub own: Arc<NameMap<PrivateName>>,
     /// The slot of the private names of connected VPCs.
     shared: u32,
+    /// The Profiles of its VPC, in the order of their priorities.
+    layers: Arc<[Layer]>,
     /// Autodefined zones beside the locally served ones; none if the VPC has disabled all of them.
     pub autodefined: Option<Arc<NameMap<Autodefined>>>,
     /// It has autodefined reverse zones, unless its VPC has disabled all autodefined names.
@@ -66,6 +77,12 @@ pub struct View {
 }
 
 impl View {
+    /// Whether its VPC has Profiles.
+    #[inline]
+    pub fn has_profiles(&self) -> bool {
+        !self.layers.is_empty()
+    }
+
     /// The clients' network, if it is known.
     pub fn client(&self) -> Option<NetworkAt> {
         self.client
@@ -111,6 +128,13 @@ pub struct Views {
     /// The rules and zones of each VPC, by the index of the VPC.
     policies: Slots<Arc<Policies>>,
     shared: Slots<Arc<Shared>>,
+    /// The Profiles, by their numbers.
+    profiles: Slots<Arc<CompiledProfile>>,
+    profile_numbers: Numbers,
+    /// The private names that views have of Profiles.
+    profile_names: Slots<Arc<ProfileNames>>,
+    /// The DELEGATE rules of VPCs with Profiles, by the index of the VPC.
+    delegating: Slots<Arc<Delegating>>,
     /// The numbers of the public hosted zones, by name.
     public: Arc<NameMap<u32>>,
     /// The differences between them; none if no forwarder names its clients by a prefix.
@@ -157,7 +181,45 @@ impl Views {
     /// different numbers: the rules decide which referrals are followed, and so the answers.
     #[inline]
     pub fn route_id(&self, view: &View, route: &Route) -> RouteId {
-        RouteId(route.id.0 ^ self.policies(view).map_or(0, |policies| policies.salt))
+        let salt = match self.delegating.get(view.vpc) {
+            Some(delegating) => delegating.salt,
+            None => self.policies(view).map_or(0, |policies| policies.salt),
+        };
+        RouteId(route.id.0 ^ salt)
+    }
+
+    /// The DELEGATE rules of a view's VPC, if it has any.
+    pub fn delegates(&self, view: &View) -> Option<&DelegateRules> {
+        match self.delegating.get(view.vpc) {
+            Some(delegating) => Some(&delegating.rules),
+            None => self.policies(view).map(|policies| &policies.delegates),
+        }
+    }
+
+    /// The route below a zone cut of a zone, `skip` labels above a name, if a DELEGATE rule follows the referral.
+    pub fn route_below<'v>(
+        &'v self,
+        zones: &Zones,
+        view: &'v View,
+        zone: &Zone,
+        name: &LookupName,
+        skip: usize,
+    ) -> Option<&'v Arc<Route>> {
+        let own = self.policies(view);
+        match self.delegating.get(view.vpc) {
+            Some(delegating) => {
+                let of_profiles = self.layers(view).map(|layer| &layer.profile.policies);
+                delegating.route_below(zones, (own, of_profiles), zone, name, skip)
+            }
+            None => own?.delegations.find(name, skip),
+        }
+    }
+
+    /// The number of the zone with a name that a view has, of its VPC or of a Profile.
+    pub fn zone_named(&self, view: &View, name: &LookupName) -> Option<u32> {
+        let of_profiles = self.layers(view).map(|layer| &layer.profile.policies);
+        let mut all = self.policies(view).into_iter().chain(of_profiles);
+        all.find_map(|policies| policies.names.find(name, 0)?.zone)
     }
 }
 
@@ -173,13 +235,14 @@ pub enum Hidden {
 }
 
 /// The reason why a view and its client do not have an endpoint's private names (docs/concepts/which-answer.md); none if they
-/// have them. `viewing` is the VPC of the view.
+/// have them. `viewing` is the VPC of the view, and `is_member` tells whether the endpoint is in a Profile of this VPC.
 pub fn hidden(
     connectivity: &Connectivity,
     viewing: &Network,
     client: Option<&Network>,
     path: ClientPath,
     endpoint: &Endpoint,
+    is_member: bool,
 ) -> Option<Hidden> {
     let home = Network::Vpc(endpoint.names.vpc.clone());
     let in_scope = match &endpoint.names.scope {
@@ -187,6 +250,8 @@ pub fn hidden(
         PrivateDnsScope::Connected => connectivity.reaches(viewing, &home),
         PrivateDnsScope::Vpcs(ids) => ids.binary_search_by(|id| (**id).cmp(viewing.id())).is_ok(),
     };
+    // A Profile's endpoint gives its names to each VPC that reaches it.
+    let in_scope = in_scope || is_member && connectivity.reaches(viewing, &home);
     // A client in no known network reaches at least the VPC of its view.
     let is_reached = client.map_or(home == *viewing, |client| connectivity.reaches(client, &home));
     match (in_scope, is_reached) {

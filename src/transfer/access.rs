@@ -11,7 +11,7 @@ use crate::{
     snapshot::{Snapshot, zone::Zone},
     wire::{Name, codes::rcode, query::LookupName},
 };
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 /// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Refused {
     /// The RCODE.
     pub rcode: u16,
     /// The text of the extended error for the client. It does not reveal which zones exist.
-    pub client_text: &'static str,
+    pub client_text: Cow<'static, str>,
     /// The reason for the log.
     pub reason: String,
 }
@@ -78,7 +78,9 @@ pub fn zone<'s>(
     key: Option<&Name>,
 ) -> Result<&'s Arc<Zone>, Refused> {
     let name = request.zone.to_lowercase();
-    let refused = |rcode: u16, client_text: &'static str, reason: String| Err(Refused { rcode, client_text, reason });
+    let refused = |rcode: u16, client_text: &'static str, reason: String| {
+        Err(Refused { rcode, client_text: client_text.into(), reason })
+    };
     let mut open =
         snapshot.zones().filter(|zone| *zone.apex == *name.as_wire() && allows(&zone.source, purpose, client, key));
     let (Some(first), second) = (open.next(), open.next()) else {
@@ -105,7 +107,7 @@ pub fn zone<'s>(
     }
     let own = LookupName::new(name.as_wire()).and_then(|lookup| {
         let view = snapshot.views.get(client.identify(snapshot).ok()?.view())?;
-        snapshot.zones.get(snapshot.views.policies(view)?.names.find(&lookup, 0)?.zone?)
+        snapshot.zones.get(snapshot.views.zone_named(view, &lookup)?)
     });
     match own.filter(|zone| allows(&zone.source, purpose, client, key)) {
         Some(own) => transferable(own),

@@ -171,8 +171,9 @@ impl Part {
             _ => AnswerKind::Zone,
         };
         let (len, cookie) = (reply.len(), Cookie::Absent);
-        let answered =
-            Answered { len, view: None, rcode: code, kind, entry_point: None, locality: None, cookie, refresh: false };
+        let (view, entry_point, locality, firewall) = Default::default();
+        let refresh = false;
+        let answered = Answered { len, view, rcode: code, kind, entry_point, locality, cookie, firewall, refresh };
         Part { answered: Some(answered), reply, rest }
     }
 }
@@ -233,7 +234,7 @@ pub async fn respond(transfers: &Arc<Transfers>, client: &Client, packet: &[u8])
         // A client without access gets the same answer as to any other query.
         return ask(transfers, client, packet, &request, None).await;
     }
-    signed(request.error(refused.rcode, Some(refused.client_text)), session)
+    signed(request.error(refused.rcode, Some(&refused.client_text)), session)
 }
 
 /// Answers a query: of a secondary for the SOA record, or any query that is signed.

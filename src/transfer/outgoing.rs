@@ -52,7 +52,7 @@ pub async fn start(
 ) -> Result<Start, Refused> {
     let refused = |rcode: u16, client_text: &'static str| {
         let reason = format!("{} asks for {}: {client_text}", client.source, request.zone);
-        Refused { rcode, client_text, reason }
+        Refused { rcode, client_text: client_text.into(), reason }
     };
     if request.qclass != class::IN {
         return Err(refused(rcode::REFUSED, "only class IN is served"));
@@ -106,7 +106,7 @@ async fn latest(
     };
     if let Some(missing) = &zone.missing {
         let reason = format!("{} asks for {}: {missing}", client.source, request.zone);
-        return Err(Refused { rcode: rcode::SERVFAIL, client_text: "the zone is not there", reason });
+        return Err(Refused { rcode: rcode::SERVFAIL, client_text: "the zone is not there".into(), reason });
     }
     wait_for_history(transfers, generation).await;
     Ok(transfers.history.latest(&zone.id).filter(|latest| latest.apex == zone.apex).unwrap_or(zone))

@@ -161,6 +161,8 @@ pub mod ede {
     pub const NSEC_MISSING: u16 = 12;
     /// Not Ready: zonal is not able to resolve the name at this time.
     pub const NOT_READY: u16 = 14;
+    /// Blocked: a rule of the operator blocks the name.
+    pub const BLOCKED: u16 = 15;
     /// Prohibited: the client may not ask this.
     pub const PROHIBITED: u16 = 18;
     /// Not Authoritative: no zone, endpoint or forwarding rule is responsible for the name.

@@ -66,6 +66,13 @@ impl Dns64Prefix {
         octets
     }
 
+    /// The IPv4 address in an IPv6 address of the prefix. `None` for any other address.
+    pub fn extract(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
+        let octets = address.octets();
+        let address = Ipv4Addr::from(self.places().map(|place| octets[place]));
+        (self.embed(address) == octets).then_some(address)
+    }
+
     /// The number of labels between a name and the reverse name of the prefix. None if the name is not at or below the
     /// reverse name.
     #[inline]

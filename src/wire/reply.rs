@@ -147,6 +147,11 @@ impl<'a> Reply<'a> {
         self.truncated = true;
     }
 
+    /// Removes the mark of [`truncate`](Reply::truncate), for a reply that is written anew.
+    pub fn untruncate(&mut self) {
+        self.truncated = false;
+    }
+
     /// Whether the reply is marked as truncated.
     pub fn is_truncated(&self) -> bool {
         self.truncated

@@ -251,6 +251,19 @@ fn through_a_root_of_our_own() {
     }
     assert!(wrong.is_empty(), "{wrong}\n{}", zonal.log());
 
+    // A validated denial answers for another name, although the server of the zone does not.
+    let leaf = Pid::from_raw(servers[2].id() as i32).unwrap();
+    let mut count = 0;
+    wait_until("a known denial answers for another name", || {
+        count += 1;
+        let known = lab.dig("app", &format!("@10.1.0.2 none{count}.signed.test A"));
+        assert_eq!(known.status, "NXDOMAIN", "{known}");
+        kill_process(leaf, Signal::STOP).unwrap();
+        let made = lab.dig("app", &format!("@10.1.0.2 none{count}x.signed.test A +dnssec"));
+        kill_process(leaf, Signal::CONT).unwrap();
+        (made.status == "NXDOMAIN" && made.flags.split(' ').any(|flag| flag == "ad")).then_some(())
+    });
+
     // An administrator who has repaired a zone can flush the cache instead of waiting for the TTL.
     let file = lab.scratch.path().join("plain.test.zone");
     let text = fs::read_to_string(&file).unwrap();

@@ -10,7 +10,7 @@ use crate::{
         endpoints::{Choice, Endpoint, EndpointName, Family, Interface, NameKind, has_names},
         health::{State, Verdict},
         networks::ClientPath,
-        views::{Hidden, hidden},
+        views::{Hidden, View, hidden},
     },
     wire::{Name, query::LookupName},
 };
@@ -27,14 +27,27 @@ struct Viewer<'s> {
     /// The client's own network, if it is known.
     client: Option<&'s Network>,
     path: ClientPath,
+    view: &'s View,
 }
 
 impl<'s> Viewer<'s> {
     fn new(context: &Context<'s>) -> Viewer<'s> {
-        let Context { snapshot, matched, .. } = *context;
+        let Context { snapshot, matched, view, .. } = *context;
         let network = |at| &snapshot.networks.info(at).network;
         let client = matched.network.map(network);
-        Viewer { snapshot, viewing: network(matched.vpc), client, path: matched.path }
+        Viewer { snapshot, viewing: network(matched.vpc), client, path: matched.path, view }
+    }
+
+    fn hidden(&self, endpoint: &Endpoint, is_member: bool) -> Option<Hidden> {
+        let connectivity = &self.snapshot.networks.connectivity;
+        hidden(connectivity, self.viewing, self.client, self.path, endpoint, is_member)
+    }
+
+    /// The position of the first Profile of the view that has an endpoint, and its identifier.
+    fn profile_of(&self, endpoint: &Endpoint) -> Option<(usize, &'s str)> {
+        let slot = self.snapshot.endpoints.slot_of(&endpoint.id)?;
+        let mut layers = self.snapshot.views.layers(self.view).enumerate();
+        layers.find(|(_, layer)| layer.profile.has_endpoint(slot)).map(|(at, layer)| (at, layer.profile.id.as_str()))
     }
 
     /// The reason why the view does not have the private names of an endpoint; none if it has them.
@@ -43,7 +56,8 @@ impl<'s> Viewer<'s> {
         let vpc = self.snapshot.manifest.vpcs.get(home);
         let is_false = |option: &str| format!("`{option}` of its VPC {home} is false");
         let (viewing, client) = (self.viewing.id(), self.client.map_or("(unknown)", Network::id));
-        Some(match hidden(&self.snapshot.networks.connectivity, self.viewing, self.client, self.path, endpoint) {
+        let is_member = self.profile_of(endpoint).is_some();
+        Some(match self.hidden(endpoint, is_member) {
             _ if source.vpc_endpoint_type != VpcEndpointType::Interface => {
                 format!("a {} endpoint has no names", source.vpc_endpoint_type)
             }
@@ -56,6 +70,9 @@ impl<'s> Viewer<'s> {
             }
             _ if self.path == ClientPath::InboundDelegation => {
                 "this entry point answers from private hosted zones only".into()
+            }
+            Some(Hidden::OutOfScope) if is_member => {
+                format!("it is in a Profile of {viewing}, but its VPC {home} is not connected to {viewing}")
             }
             Some(Hidden::OutOfScope) => match &source.private_dns_scope {
                 PrivateDnsScope::Vpc => format!("its `private_dns_scope` is its own VPC {home}, and not {viewing}"),
@@ -86,7 +103,21 @@ impl<'s> Viewer<'s> {
 
     /// The reason why the chosen endpoint takes precedence over another one.
     fn precedence(&self, chosen: &Endpoint, other: &Endpoint) -> String {
-        let pairs = self.criteria(chosen).into_iter().zip(self.criteria(other));
+        // Without a Profile, the view may have the endpoint all the same.
+        let [own, others] = [chosen, other]
+            .map(|endpoint| self.profile_of(endpoint).filter(|_| self.hidden(endpoint, false).is_some()));
+        match (own, others) {
+            (None, Some((_, profile))) => {
+                return format!("{} takes precedence: the view has {} by Profile {profile} only", chosen.id, other.id);
+            }
+            (Some((at, profile)), Some((other_at, _))) if at != other_at => {
+                return format!("{} takes precedence: Profile {profile} comes first", chosen.id);
+            }
+            _ => {}
+        }
+        // Between endpoints of one Profile, only the Region and the identifier decide.
+        let skipped = if own.is_some() && others.is_some() { 3 } else { 0 };
+        let pairs = self.criteria(chosen).into_iter().zip(self.criteria(other)).skip(skipped);
         let decisive = pairs.into_iter().find(|((own, _), (others, _))| own != others).map(|((_, why), _)| why);
         format!("{} takes precedence: it {}", chosen.id, decisive.unwrap_or("has the smaller identifier"))
     }
@@ -220,7 +251,7 @@ pub fn interface(context: &Context, interface: &Interface, family: Family, choic
     }
     if let Some(verdict) = interface.verdict(family) {
         let checked = checked(verdict, now);
-        match verdict.is_healthy() {
+        match verdict.is_healthy_for(context.matched.az) {
             true if state.is_empty() => state.push(format!("usable ({checked})")),
             true => {}
             false => state.push(format!("unhealthy ({checked})")),
@@ -257,6 +288,9 @@ fn checked(verdict: &Verdict, now: i64) -> String {
     }
     if report.held_until.is_some_and(|until| until > now) {
         text += "; held unhealthy, because it changes too often";
+    }
+    if let Some(fleet) = report.fleet {
+        text += &format!("; healthy for {} of {} nodes that share verdicts", fleet.healthy, fleet.reporters);
     }
     if report.is_frozen {
         text += "; frozen, because this node is isolated";

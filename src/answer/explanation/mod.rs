@@ -5,6 +5,7 @@
 
 pub mod client;
 mod endpoint;
+pub mod firewall;
 
 pub use endpoint::{interface, interfaces, other_endpoints, reach};
 
@@ -16,6 +17,7 @@ use super::{
     trace::CacheState,
 };
 use crate::{
+    manifest::{Profile, ProfileSetting, Vpc},
     snapshot::{Snapshot, endpoints::EndpointName, views::View, zone::Zone},
     wire::{name::name_text, query::LookupName},
 };
@@ -36,14 +38,18 @@ pub fn cuts(context: &Context, name: &LookupName) -> Vec<String> {
             Cut::PublicName(name) => format!("public name of endpoint {}", endpoint_id(snapshot, Some(name))),
             Cut::Autodefined(_) => "autodefined names".into(),
         };
-        found.push((at.skip, format!("{what} ({})", name_text(name.suffix(at.skip)))));
+        let profile = at.profile().and_then(|profile| snapshot.views.layer(view, profile));
+        let profile = profile.map_or(String::new(), |layer| format!(" of Profile {}", layer.profile.id));
+        found.push((at.skip, format!("{what}{profile} ({})", name_text(name.suffix(at.skip)))));
         position = at.next();
     }
     let is_reverse =
         [&b"\x07in-addr\x04arpa\0"[..], b"\x03ip6\x04arpa\0"].iter().any(|tree| name.wire().ends_with(tree));
     let reverse = (is_reverse && !view.has_reverse && view.autodefined.is_some()).then(|| {
         let vpc = snapshot.networks.info(view.vpc).network.id();
-        format!("VPC {vpc} has no autodefined reverse zones: its `autodefined_reverse` is false")
+        let own = |vpc: &Vpc| vpc.autodefined_reverse;
+        let why = setting(snapshot, view, "autodefined_reverse", own, |profile| profile.autodefined_reverse);
+        format!("VPC {vpc} has no autodefined reverse zones: {why}")
     });
     let name = name_text(name.wire());
     let Some((skip, first)) = found.first() else {
@@ -54,7 +60,7 @@ pub fn cuts(context: &Context, name: &LookupName) -> Vec<String> {
     let why = match found.get(1) {
         None => "nothing else of the view matches",
         Some((other, _)) if other == skip => {
-            "at the same name, the order is rule, zone, endpoint name, autodefined name"
+            "at the same name, the order is rule, zone, endpoint name, Profiles, autodefined name"
         }
         Some(_) => "the longest match wins",
     };
@@ -72,11 +78,31 @@ pub fn zone(zone: &Zone) -> String {
     format!("{kind} hosted zone {} ({}) is searched", zone.id, name_text(&zone.apex))
 }
 
+/// The origin of a setting that is off for a VPC: the VPC itself, or one of its Profiles.
+fn setting(
+    snapshot: &Snapshot,
+    view: &View,
+    name: &str,
+    own: impl Fn(&Vpc) -> Option<bool>,
+    of_profile: impl Fn(&Profile) -> ProfileSetting,
+) -> String {
+    let vpc = snapshot.networks.vpc(view.vpc).filter(|vpc| own(vpc).is_none());
+    let mut profiles = vpc.into_iter().flat_map(|vpc| snapshot.manifest.profiles_of(vpc));
+    match profiles.find(|(_, profile)| of_profile(profile).value().is_some()) {
+        Some((id, _)) => format!("`{name}` of its Profile {id} is disabled"),
+        None => format!("its `{name}` is false"),
+    }
+}
+
 /// The reason why answers of the node's own recursion are not validated for a view.
 pub fn unvalidated(snapshot: &Snapshot, view: &View) -> String {
     let vpc = snapshot.networks.info(view.vpc).network.id();
     match view.dnssec_validation {
-        Some(_) => format!("`dnssec_validation` of VPC {vpc} is false: the answer is not validated"),
+        Some(_) => {
+            let own = |vpc: &Vpc| vpc.dnssec_validation;
+            let why = setting(snapshot, view, "dnssec_validation", own, |profile| profile.dnssec_validation);
+            format!("the answer is not validated for VPC {vpc}: {why}")
+        }
         None => "`dnssec` of the internet resolver is off: the answer is not validated".into(),
     }
 }

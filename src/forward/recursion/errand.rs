@@ -1,14 +1,18 @@
 //! The budget of a client query, and the state of one question to the recursor.
 //!
 //! ```text
-//! Budget   one client query: all its queries and checks, over all links of a chain and all keys
+//! Budget   one client query: all its queries and checks, over all links of a chain and all keys;
+//!          and its steps, if they are explained
 //! Work     the part of the budget for validation
 //! Errand   one question to the recursor: servers to avoid, and the response
 //! ```
 //! hickory's recursor passes no caller data to its connections. So the errand is in a task-local
 //! variable while the recursor is polled, and the connections read it there.
 
-use super::validation::proven::{Reason, Unproven};
+use super::{
+    steps::Steps,
+    validation::proven::{Reason, Unproven},
+};
 use hickory_server::proto::{
     op::{Message, Query},
     rr::{Name, RecordType},
@@ -49,6 +53,8 @@ pub struct Budget {
     links: AtomicU32,
     /// Budget for validation.
     pub work: Work,
+    /// The steps of the client query.
+    pub steps: Steps,
 }
 
 /// Counts the validation work of one client query.
@@ -65,6 +71,11 @@ fn take(count: &AtomicU32, most: u32) -> bool {
 }
 
 impl Budget {
+    /// Creates a budget whose steps are recorded.
+    pub fn explained() -> Budget {
+        Budget { steps: Steps::recorded(), ..Budget::default() }
+    }
+
     /// Takes one query to a server; returns false if none is left.
     pub fn take_query(&self) -> bool {
         take(&self.sent, MAX_SENT)

@@ -16,6 +16,7 @@
 //! addresses         addresses of name servers that referrals leave out
 //! validation        DNSSEC validation of responses
 //! negative_anchors  names whose answers count as insecure until a time
+//! steps             the steps of a client query, for `zonal explain`
 //! hints             the root servers and the root keys
 //! ```
 
@@ -28,6 +29,7 @@ pub mod negative_anchors;
 mod provider;
 mod resolver;
 mod servers;
+mod steps;
 mod validation;
 
 use super::{
@@ -36,7 +38,10 @@ use super::{
     upstream::Failure,
 };
 use crate::{
-    answer::known::{Entry, Key, Question},
+    answer::{
+        Stage,
+        known::{Entry, Key, Question},
+    },
     clock::now,
     config,
     snapshot::routes::RouteId,
@@ -94,9 +99,17 @@ impl Seeker {
         if !budget.take_link() {
             return Err(failure(ede::NO_REACHABLE_AUTHORITY, &"the name leads to too many other names"));
         }
+        let step = |text: &dyn Fn() -> String| {
+            budget.steps.note(Stage::Validation, || format!("{} {}: {}", query.name, query.query_type, text()));
+        };
         if is_unchecked {
             let said = self.resolver.ask(&query.name, query.query_type, &[], budget).await?;
+            step(&|| "not validated".into());
             return Ok((Message::clone(&said.message), false));
+        }
+        if let Some(message) = self.validator.deny(query, budget) {
+            step(&|| format!("{}, secure: validated denials in the cache prove it", message.response_code));
+            return Ok((message, true));
         }
         let mut avoided: Vec<IpAddr> = Vec::new();
         let mut unproven: Option<Unproven> = None;
@@ -107,15 +120,24 @@ impl Seeker {
             };
             let mut message = Message::clone(&said.message);
             match self.validator.validate(query, &mut message, budget).await {
-                Ok(proof) => return Ok((message, proof == Proof::Secure)),
+                Ok(proof) => {
+                    step(&|| match proof {
+                        Proof::Secure => "secure".into(),
+                        Proof::Insecure => "insecure: no signature is needed".into(),
+                    });
+                    return Ok((message, proof == Proof::Secure));
+                }
                 // Another server of the zone may have the missing or correct records.
-                Err(error) => match said.server {
-                    Some(server) if error.reason != Reason::TooMuchWork && avoided.len() + 1 < MAX_SERVERS => {
-                        avoided.push(server);
-                        unproven.get_or_insert(error);
+                Err(error) => {
+                    step(&|| format!("not proven: {}", error.text));
+                    match said.server {
+                        Some(server) if error.reason != Reason::TooMuchWork && avoided.len() + 1 < MAX_SERVERS => {
+                            avoided.push(server);
+                            unproven.get_or_insert(error);
+                        }
+                        _ => return Err(error.into()),
                     }
-                    _ => return Err(error.into()),
-                },
+                }
             }
         }
     }
@@ -175,6 +197,9 @@ impl Recursion {
         let (seeker, budget) = (self.seeker.load_full(), budget.clone());
         let insecure_until = self.negative_anchors.end(&query.name, query.query_type, now());
         let is_unchecked = question.checking_disabled || insecure_until.is_some();
+        if insecure_until.is_some() {
+            budget.steps.note(Stage::Validation, || format!("a negative trust anchor covers {}", query.name));
+        }
         let job = async move {
             let (message, authentic) = seeker.seek(&query, is_unchecked, &budget).await?;
             Ok::<_, Failure>((message.to_vec().map_err(|error| failure(ede::OTHER, &error))?, authentic))

@@ -18,6 +18,7 @@ use super::{
     servers::Servers,
     validation::labels,
 };
+use crate::answer::Stage;
 use futures_util::{
     FutureExt,
     future::BoxFuture,
@@ -52,6 +53,8 @@ use std::{
 const CONNECTION_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Shortest time-out for an answer over TCP.
 const TCP_TIMEOUT: Duration = Duration::from_millis(1000);
+/// Maximum number of servers of a referral that an explanation names.
+const MAX_SHOWN: usize = 4;
 /// Offset of the question in a message, in octets: the length of the header.
 const QUESTION: usize = 12;
 /// Retry interval for hickory, longer than any time-out. It keeps hickory from sending a packet
@@ -167,11 +170,22 @@ impl Connection {
         if is_asked {
             errand.begin();
         }
-        let response = self.exchange(request, &query, errand).await?;
+        let started = Instant::now();
+        let response = self.exchange(request, &query, errand).await;
+        let step = |text: &dyn Fn() -> String| {
+            errand.budget.steps.note(Stage::Recursion, || {
+                let elapsed = started.elapsed().as_secs_f64() * 1000.0;
+                let Query { name, query_type, .. } = &query;
+                format!("{}: {name} {query_type}: {}; {elapsed:.1} ms", self.ip, text())
+            });
+        };
+        let response = response.inspect_err(|error| step(&|| error.to_string()))?;
         if response.truncation {
+            step(&|| "answers with a truncated message".into());
             return Ok(response);
         }
         let code = response.response_code;
+        step(&|| said(&response, &query));
         if !matches!(code, ResponseCode::NoError | ResponseCode::NXDomain | ResponseCode::YXDomain) {
             return Err(next(format!("the server answers {code}")));
         }
@@ -278,6 +292,31 @@ impl Connection {
                 }
                 restore(response, query)
             }
+        }
+    }
+}
+
+/// What a response says, in a few words.
+fn said(message: &Message, query: &Query) -> String {
+    let code = message.response_code;
+    if !matches!(code, ResponseCode::NoError | ResponseCode::NXDomain | ResponseCode::YXDomain) {
+        return format!("answers {code}");
+    }
+    match filter::kind(message, query) {
+        Kind::Answer => format!("answers {code} with {} records", message.answers.len()),
+        Kind::Doubtful => "answers, but may not have the zone".into(),
+        Kind::Lame => "does not have the zone".into(),
+        Kind::Referral(cut) => {
+            let servers: Vec<String> = message
+                .authorities
+                .iter()
+                .filter_map(|record| match &record.data {
+                    RData::NS(server) => Some(server.0.to_string()),
+                    _ => None,
+                })
+                .take(MAX_SHOWN)
+                .collect();
+            format!("refers to {}, servers {}", query.name.trim_to(cut), servers.join(", "))
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     servers::Servers,
     validation::{Source, labels},
 };
-use crate::{forward::upstream::Failure, wire::codes::ede};
+use crate::{answer::Stage, forward::upstream::Failure, wire::codes::ede};
 use hickory_server::{
     net::NetError,
     proto::{
@@ -243,6 +243,9 @@ impl Resolver {
                 return Err(error);
             }
             // The servers may have changed, or may have been down for a moment.
+            errand.budget.steps.note(Stage::Recursion, || {
+                format!("{name} {rtype}: {}; zonal looks for other servers, from the root on", error.text)
+            });
             is_fresh = true;
             next.is_second = true;
             errand = Arc::new(next);
@@ -261,6 +264,10 @@ impl Source for Arc<Resolver> {
     ) -> Result<Said, Failure> {
         let key = (name.to_lowercase(), rtype);
         if let Some(said) = self.known(&key, avoided) {
+            budget.steps.note(Stage::Recursion, || {
+                let server = said.server.map_or(String::new(), |server| format!(", from {server}"));
+                format!("the cache has {name} {rtype}{server}")
+            });
             return Ok(said);
         }
         let errand = Errand::new(name, rtype, budget).avoiding(avoided);

@@ -31,6 +31,9 @@ struct Map<'a> {
     /// The rules, by VPC and domain name.
     rules: HashMap<(&'a str, Name), &'a Id>,
     zones: HashSet<(&'a str, Name)>,
+    /// The rules and zones of Profiles, by Profile and name.
+    profile_rules: HashMap<(&'a str, Name), &'a Id>,
+    profile_zones: HashSet<(&'a str, Name)>,
 }
 
 /// A step of a loop: a rule forwards to one of its targets, which has the view of a VPC.
@@ -86,6 +89,15 @@ impl<'a> Checker<'a> {
             let name = zone.name.to_lowercase();
             map.zones.extend(zone.vpc_ids.iter().map(|vpc| (&**vpc, name.clone())));
         }
+        for (id, profile) in &manifest.profiles {
+            let rules = profile.resolver_rules.iter().filter_map(|rule| manifest.resolver_rules.get_key_value(rule));
+            for (rule_id, rule) in rules.filter(|(_, rule)| rule.enabled && rule.rule_type != RuleType::Delegate) {
+                map.profile_rules.entry((id, rule.domain_name.to_lowercase())).or_insert(rule_id);
+            }
+            let zones = profile.private_hosted_zones.iter().filter_map(|zone| manifest.private_hosted_zones.get(zone));
+            let zones = zones.filter(|zone| !zone.fallthrough && !zone.public);
+            map.profile_zones.extend(zones.map(|zone| (id.as_str(), zone.name.to_lowercase())));
+        }
         map
     }
 
@@ -140,19 +152,27 @@ impl<'a> Checker<'a> {
     /// The FORWARD rule that applies to queries of a VPC for a domain name. None if a zone or
     /// another rule applies.
     fn forwards(&self, map: &Map<'a>, vpc: &'a Id, domain: &Name) -> Option<&'a Id> {
+        let profiles: Vec<&Id> = self.manifest.vpcs.get(vpc).into_iter().flat_map(|vpc| vpc.profile_ids()).collect();
         let mut has_system_rule = false;
         let mut at = Some(domain.to_lowercase());
         while let Some(name) = at {
-            if let Some(id) = map.rules.get(&(&**vpc, name.clone())) {
-                match self.manifest.resolver_rules.get(id)?.rule_type {
-                    RuleType::Forward if !has_system_rule => return Some(id),
-                    RuleType::Recursive => return None,
-                    RuleType::System => has_system_rule = true,
-                    _ => {}
+            let own = (map.rules.get(&(&**vpc, name.clone())), map.zones.contains(&(&**vpc, name.clone())));
+            let of_profiles = profiles.iter().map(|profile| {
+                let key = (profile.as_str(), name.clone());
+                (map.profile_rules.get(&key), map.profile_zones.contains(&key))
+            });
+            for (rule, is_zone) in [own].into_iter().chain(of_profiles) {
+                if let Some(id) = rule {
+                    match self.manifest.resolver_rules.get(id)?.rule_type {
+                        RuleType::Forward if !has_system_rule => return Some(id),
+                        RuleType::Recursive => return None,
+                        RuleType::System => has_system_rule = true,
+                        _ => {}
+                    }
                 }
-            }
-            if map.zones.contains(&(&**vpc, name.clone())) {
-                return None;
+                if is_zone {
+                    return None;
+                }
             }
             at = name.parent();
         }
@@ -184,7 +204,13 @@ impl<'a> Checker<'a> {
             let is_inbound =
                 ip(only).is_some_and(|ip| matches!(map.entry_points.get(&ip), Some(EntryPoint::Inbound { .. })));
             let owner = if is_inbound { "of the inbound endpoint" } else { "of this resolver address" };
-            self.help(format!("remove `{}`, the VPC {owner}, from `vpc_ids`, or use other targets", only.vpc));
+            let is_own = rules.get(only.rule).is_some_and(|rule| rule.vpc_ids.contains(only.vpc));
+            self.help(match is_own {
+                true => format!("remove `{}`, the VPC {owner}, from `vpc_ids`, or use other targets", only.vpc),
+                false => {
+                    format!("remove the rule from the Profile of `{}`, the VPC {owner}, or use other targets", only.vpc)
+                }
+            });
         }
     }
 }

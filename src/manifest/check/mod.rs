@@ -15,6 +15,7 @@ mod health_checks;
 mod loops;
 mod networks;
 mod overlap;
+mod profiles;
 mod query_logs;
 mod regions;
 mod resolver;
@@ -25,7 +26,7 @@ mod tests;
 mod zones;
 
 use super::{
-    Change, Id, Manifest, PrivateHostedZone, Problem, Resources, Vpc, VpcEndpoint, changes,
+    Change, Id, Manifest, PrivateHostedZone, Problem, Resources, Severity, Vpc, VpcEndpoint, changes,
     connectivity::{Connectivity, Network},
     decode::nearest,
     same_resources,
@@ -36,7 +37,7 @@ pub use firewall::protected_associations;
 use imbl::{OrdMap, OrdSet};
 use ipnet::IpNet;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     rc::Rc,
     sync::Arc,
 };
@@ -69,6 +70,7 @@ pub struct Checked {
     query_logs: Arc<[Problem]>,
     health_checks: Arc<[Problem]>,
     cidr_collections: Arc<[Problem]>,
+    profiles: Arc<[Problem]>,
     firewall: Arc<[Problem]>,
     shadowed: Arc<[Problem]>,
     index: Index,
@@ -117,6 +119,8 @@ impl Checked {
         let health_checks = checker.found();
         checker.cidr_collections();
         let cidr_collections = checker.found();
+        checker.profiles();
+        let profiles = checker.found();
         checker.firewall();
         let firewall = checker.found();
         checker.shadowed(&index);
@@ -134,6 +138,7 @@ impl Checked {
             query_logs,
             health_checks,
             cidr_collections,
+            profiles,
             firewall,
             shadowed,
             index,
@@ -161,6 +166,7 @@ impl Checked {
         if !same_networks(old, manifest)
             || !same_resources(&old.health_checks, &manifest.health_checks)
             || !same_resources(&old.cidr_collections, &manifest.cidr_collections)
+            || !same_resources(&old.profiles, &manifest.profiles)
             || endpoints.len() > MAX_CHANGES
             || zones.len() > MAX_CHANGES
         {
@@ -209,8 +215,14 @@ impl Checked {
             this.health_checks = checker.found();
         }
         let changes_names = !same_services || !endpoints.is_empty() || !zones.is_empty();
+        let same_groups = same_resources(&old.firewall_rule_groups, &manifest.firewall_rule_groups);
+        let same_logs = same_resources(&old.query_log_configs, &manifest.query_log_configs);
+        if !manifest.profiles.is_empty() && (changes_names || !same_rules || !same_groups || !same_logs) {
+            checker.profiles();
+            this.profiles = checker.found();
+        }
         if !same_resources(&old.firewall_domain_lists, &manifest.firewall_domain_lists)
-            || !same_resources(&old.firewall_rule_groups, &manifest.firewall_rule_groups)
+            || !same_groups
             || changes_names && !manifest.firewall_rule_groups.is_empty()
         {
             checker.firewall();
@@ -229,7 +241,7 @@ impl Checked {
         first
             .into_iter()
             .chain(more)
-            .chain([&self.health_checks, &self.cidr_collections, &self.firewall, &self.shadowed])
+            .chain([&self.health_checks, &self.cidr_collections, &self.profiles, &self.firewall, &self.shadowed])
             .flat_map(|found| found.iter())
     }
 
@@ -309,13 +321,15 @@ struct Checker<'a> {
     indexed: HashMap<*const Vpc, Rc<VpcIndex<'a>>>,
     /// The AZ names of all VPCs, computed at first use.
     az_names: Option<regions::AzNames<'a>>,
+    /// Kind and identifier of the members of all Profiles, computed at first use.
+    in_profiles: Option<HashSet<(&'static str, &'a str)>>,
 }
 
 impl<'a> Checker<'a> {
     fn new(manifest: &'a Manifest, connectivity: &'a Connectivity, now: i64) -> Checker<'a> {
         let (searchable, indexed) = (HashMap::new(), HashMap::new());
-        let (problems, suggestions, az_names) = (Vec::new(), 0, None);
-        Checker { manifest, connectivity, now, problems, suggestions, searchable, indexed, az_names }
+        let (problems, suggestions, az_names, in_profiles) = (Vec::new(), 0, None, None);
+        Checker { manifest, connectivity, now, problems, suggestions, searchable, indexed, az_names, in_profiles }
     }
 
     /// Takes the problems that were found since the last call.
@@ -335,6 +349,14 @@ impl<'a> Checker<'a> {
     fn help(&mut self, help: impl Into<String>) {
         if let Some(problem) = self.problems.last_mut() {
             problem.help = Some(help.into());
+        }
+    }
+
+    /// Turns the last problem into a warning, with what zonal does all the same.
+    fn weaken(&mut self, instead: &str) {
+        if let Some(problem) = self.problems.last_mut() {
+            problem.severity = Severity::Warning;
+            problem.message = format!("{}: {instead}", problem.message);
         }
     }
 

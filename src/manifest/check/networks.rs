@@ -84,10 +84,7 @@ impl<'a> Checker<'a> {
         }
         let blocks = self.searchable(&vpc.cidr_blocks);
         self.dhcp_options_of(id, vpc);
-        if vpc.profile_id.is_some() {
-            self.error(KIND, id, "profile_id", "`profile_id` is not supported by this version");
-            self.help("remove it");
-        }
+        self.profiles_of_vpc(id, vpc);
         self.region(KIND, id, &vpc.region);
         self.az_names(id, vpc);
         let mut by_az: BTreeMap<&str, &str> = BTreeMap::new();

@@ -61,7 +61,8 @@ impl Checker<'_> {
                 self.reference((KIND, id), field, "on-premises network", network, &manifest.on_premises_networks);
             }
         }
-        if config.vpc_ids.is_empty() && config.on_premises_network_ids.is_empty() {
+        let has_networks = !config.vpc_ids.is_empty() || !config.on_premises_network_ids.is_empty();
+        if !has_networks && !self.is_in_profile(KIND, id) {
             self.warning(KIND, id, "", "the query log has no networks: it logs no queries");
             self.help("add networks to `vpc_ids` or `on_premises_network_ids`");
         }

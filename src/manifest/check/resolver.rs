@@ -80,7 +80,7 @@ impl<'a> Checker<'a> {
         let mut seen = HashMap::new();
         for (id, rule) in &manifest.resolver_rules {
             self.vpc_list(RULES, id, "vpc_ids", &rule.vpc_ids);
-            if rule.vpc_ids.is_empty() && rule.enabled {
+            if rule.vpc_ids.is_empty() && rule.enabled && !self.is_in_profile(RULES, id) {
                 self.warning(RULES, id, "vpc_ids", "the list is empty: no VPC uses the rule");
                 self.help("add the VPCs that use the rule, or write `enabled: false`");
             }

@@ -192,7 +192,10 @@ fn reports_problems_of_networks() {
         (
             "[10.9.0.0/16], resolver_addresses: [10.9.0.2]",
             "[10.9.0.0/16], profile_id: rp",
-            &["error: vpcs.vpc-lone.profile_id: `profile_id` is not supported"],
+            &[
+                "error: vpcs.vpc-lone.profile_id: there is no Profile `rp`",
+                "warning: vpcs.vpc-lone.profile_id: the field is deprecated",
+            ],
         ),
         (
             "[10.9.0.0/16], resolver_addresses: [10.9.0.2]",

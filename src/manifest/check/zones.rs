@@ -54,7 +54,7 @@ impl<'a> Checker<'a> {
             self.transfers(id, zone);
             if zone.public {
                 self.public_zone(id, zone, &mut public);
-            } else if zone.vpc_ids.is_empty() && zone.catalog.is_none() {
+            } else if zone.vpc_ids.is_empty() && zone.catalog.is_none() && !self.is_in_profile(KIND, id) {
                 self.warning(KIND, id, "vpc_ids", "the list is empty: no client sees the zone");
             }
             self.vpc_list(KIND, id, "vpc_ids", &zone.vpc_ids);
@@ -76,6 +76,12 @@ impl<'a> Checker<'a> {
                     format!("{} is a wildcard, which cannot be the name of a zone", zone.name),
                 );
                 self.help("write the labels behind the `*` here, and `*` as the name of records");
+            }
+            for (at, set) in zone.records.iter().enumerate().filter(|(_, set)| !set.protected) {
+                if set.protection_comment.is_some() {
+                    let field = format!("records[{at}].protection_comment");
+                    self.warning(KIND, id, field, "the comment has no effect without `protected: true`");
+                }
             }
             self.record_lints(id, zone);
             self.routing_policies(id, zone);

@@ -22,9 +22,6 @@ pub(super) struct FileResource<T> {
     span: Span,
 }
 
-/// Kinds of the AWS API that zonal does not support.
-const UNSUPPORTED: &[&str] = &["profiles"];
-
 macro_rules! kinds {
     ($($kind:ident: $type:ident,)+) => {
         /// The resources of one file, by kind.
@@ -101,22 +98,17 @@ pub(super) fn read_resources(
     for entry in entries {
         if !parts.read_kind(&entry.key, &entry.node, last, file, problems) {
             let location = Location::new(entry.key_span, file);
-            problems.push(if UNSUPPORTED.contains(&&*entry.key) {
-                let message = format!("`{}` is not supported by this version", entry.key);
-                file_error(&entry.key, message).help("remove it").at(location)
-            } else {
-                let help = match (nearest(&entry.key, KINDS.iter().copied()), &entry.node.value) {
-                    (Some(kind), _) => format!("did you mean `{kind}`?"),
-                    // Most likely a resource that is not below its kind.
-                    (None, Value::Map(_)) => {
-                        format!("kinds are {}; write a resource below its kind, indented", KINDS.join(", "))
-                    }
-                    (None, _) => format!("kinds are {}", KINDS.join(", ")),
-                };
-                Problem {
-                    help: Some(help),
-                    ..file_error(&entry.key, format!("there is no kind `{}`", entry.key)).at(location)
+            let help = match (nearest(&entry.key, KINDS.iter().copied()), &entry.node.value) {
+                (Some(kind), _) => format!("did you mean `{kind}`?"),
+                // Most likely a resource that is not below its kind.
+                (None, Value::Map(_)) => {
+                    format!("kinds are {}; write a resource below its kind, indented", KINDS.join(", "))
                 }
+                (None, _) => format!("kinds are {}", KINDS.join(", ")),
+            };
+            problems.push(Problem {
+                help: Some(help),
+                ..file_error(&entry.key, format!("there is no kind `{}`", entry.key)).at(location)
             });
         }
     }

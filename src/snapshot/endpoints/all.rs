@@ -245,6 +245,11 @@ impl Endpoints {
         self.slots.iter().filter_map(|slot| self.get(slot))
     }
 
+    /// The slot of an endpoint.
+    pub fn slot_of(&self, id: &str) -> Option<u32> {
+        self.slots.get(id)
+    }
+
     /// The endpoint in a slot.
     #[inline]
     pub fn get(&self, slot: u32) -> Option<&Arc<Endpoint>> {

@@ -1,4 +1,5 @@
 //! DNS Firewall, compiled.
 
 pub mod inline;
+pub mod rules;
 pub mod table;

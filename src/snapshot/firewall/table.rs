@@ -20,9 +20,9 @@ mod posting;
 mod shard;
 mod update;
 
+pub use crate::manifest::domain_lists::{Conditions, Detail, Entry, LocalRecords, RpzAction, Scope};
 pub use addresses::{AddressEntry, Addresses};
-pub use posting::{Detail, RpzAction, Scope};
-pub use update::{Batch, Entry, Extent, TooManyNames};
+pub use update::{Batch, Extent, TooManyNames};
 
 use crate::{manifest::Id, wire::query::LookupName};
 use front::Front;
@@ -64,35 +64,13 @@ struct RecordAt {
     offset: u32,
 }
 
-/// Records of one type that a response policy zone gives as the answer for a name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LocalRecords {
-    /// The record type.
-    pub rtype: u16,
-    /// Time to live in seconds.
-    pub ttl: u32,
-    /// The record data, in uncompressed wire format. The target of a CNAME can begin with `*`, which stands for the queried
-    /// name.
-    pub rdata: Box<[u8]>,
-}
-
-/// The conditions of an entry of an ad-block list.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Conditions {
-    /// The query types that the entry is for. Empty: all.
-    pub types: Box<[u16]>,
-    /// The query types that the entry is not for.
-    pub not_types: Box<[u16]>,
-    /// Names that the entry is not for, with all names below. In lower case and wire format.
-    pub except: Box<[Box<[u8]>]>,
-}
-
-impl Conditions {
-    fn allow(&self, name: &LookupName, qtype: u16) -> bool {
-        let is_type = (self.types.is_empty() || self.types.contains(&qtype)) && !self.not_types.contains(&qtype);
-        let is_below = |suffix: &[u8]| (0..=name.labels()).any(|skip| name.suffix(skip) == suffix);
-        is_type && !self.except.iter().any(|suffix| is_below(suffix))
-    }
+/// Whether an entry with these conditions is for a query.
+fn allows(conditions: &Conditions, name: &LookupName, qtype: u16) -> bool {
+    let Conditions { types, not_types, except } = conditions;
+    let is_below = |suffix: &[u8]| (0..=name.labels()).any(|skip| name.suffix(skip) == suffix);
+    (types.is_empty() || types.contains(&qtype))
+        && !not_types.contains(&qtype)
+        && !except.iter().any(|suffix| is_below(suffix))
 }
 
 /// What a list has beside its names.
@@ -215,7 +193,7 @@ impl Lists {
                     Detail::Plain | Detail::Rpz(_) => 0,
                     Detail::Rule { is_exception, is_important, conditions } => {
                         let conditions = conditions.and_then(|number| data.conditions.get(number as usize));
-                        if conditions.is_some_and(|conditions| !conditions.allow(name, qtype)) {
+                        if conditions.is_some_and(|conditions| !allows(conditions, name, qtype)) {
                             continue;
                         }
                         u8::from(is_important) << 1 | u8::from(is_exception)
@@ -259,9 +237,23 @@ impl Lists {
         })
     }
 
-    /// A record of local data by its number: for the entries of [`Lists::client`] and [`Lists::answer_address`].
+    /// A record of local data, by its number.
     pub fn local_record(&self, list: u32, number: u32) -> Option<&LocalRecords> {
         self.list(list)?.data.local.get(number as usize)
+    }
+
+    /// The records that a response policy zone gives as the answer for an address: those of an entry of [`Lists::client`],
+    /// or else of [`Lists::answer_address`].
+    pub fn address_data(
+        &self,
+        list: u32,
+        is_client: bool,
+        entry: &AddressEntry,
+    ) -> impl Iterator<Item = &LocalRecords> {
+        let data = self.list(list).map(|list| &*list.data);
+        let addresses = data.map(|data| if is_client { &data.clients } else { &data.answers });
+        let numbers = addresses.map(|addresses| addresses.local(entry)).into_iter().flatten();
+        numbers.filter_map(move |number| data?.local.get(number as usize))
     }
 
     /// The entry of a list for the address of a client; of several, the one with the longest prefix.
@@ -283,6 +275,14 @@ impl Lists {
     #[inline]
     pub fn state(&self, list: u32) -> ListState {
         self.list(list).map_or(ListState::Missing, |list| list.state)
+    }
+
+    /// Whether all lists have the numbers and states that they have in `other`.
+    pub fn has_states_of(&self, other: &Lists) -> bool {
+        let states = |lists: &Lists| -> Vec<Option<(Option<Arc<str>>, ListState)>> {
+            lists.lists.iter().map(|list| list.as_ref().map(|list| (list.id.clone(), list.state))).collect()
+        };
+        states(self) == states(other)
     }
 
     /// The number of a list.

@@ -59,7 +59,7 @@ fn an_interface_is_used_for_the_families_whose_address_is_healthy() {
     let value = serde_json::from_str(MANIFEST).unwrap();
     let first = snapshot(&value, None).unwrap();
     let endpoint = first.endpoints.iter().next().unwrap();
-    let usable = |family| endpoint.interfaces.iter().map(|i| i.is_usable(family, 0)).collect::<Vec<_>>();
+    let usable = |family| endpoint.interfaces.iter().map(|i| i.is_usable(family, None, 0)).collect::<Vec<_>>();
     assert_eq!((usable(Family::V4), usable(Family::V6)), (vec![true, true], vec![true, true]));
     first.health_targets.get(&TargetId::parse("e/10.0.0.1")).unwrap().verdict.set(false);
     assert_eq!((usable(Family::V4), usable(Family::V6)), (vec![false, true], vec![true, true]));

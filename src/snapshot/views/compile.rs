@@ -1,6 +1,6 @@
 //! Compiling views: all of them, or only those that a change concerns.
 
-use super::{Differences, Shared, View, Views, add_names, hidden, is_on_path, policies};
+use super::{Differences, Shared, View, Views, add_names, hidden, is_on_path, policies, profiles};
 use crate::{
     manifest::{
         Direction, Id, Manifest, PrivateDnsScope, Problem, ResolverEndpoint,
@@ -63,6 +63,7 @@ pub fn compile(input: &Input, previous: Option<&Previous>, labels: &Arc<Vec<Arc<
         let all: Vec<u32> = views.list.iter().map(|(at, _)| at).collect();
         compiler.own(&mut views, all.into_iter());
         compiler.share(&mut views);
+        profiles::compile(&mut views, input, None);
         views.differences = differences(input.networks, &views);
         return views;
     };
@@ -85,6 +86,7 @@ pub fn compile(input: &Input, previous: Option<&Previous>, labels: &Arc<Vec<Arc<
             false => compiler.share(&mut views),
         }
     }
+    profiles::compile(&mut views, input, Some(previous));
     views.differences = differences(input.networks, &views);
     views
 }
@@ -270,6 +272,7 @@ impl<'a> Frame<'a> {
             path,
             own: Arc::default(),
             shared: 0,
+            layers: Arc::default(),
             autodefined: vpc.enable_dns_hostnames.then_some(zones),
             has_reverse: vpc.autodefined_reverse.unwrap_or(true),
             dnssec_validation: vpc.dnssec_validation,
@@ -380,7 +383,7 @@ impl<'a> Compiler<'a> {
 
     /// Whether a view and its client have an endpoint's private names.
     fn sees(&self, viewing: &Network, client: Option<&Network>, path: ClientPath, endpoint: &Endpoint) -> bool {
-        hidden(&self.input.networks.connectivity, viewing, client, path, endpoint).is_none()
+        hidden(&self.input.networks.connectivity, viewing, client, path, endpoint, false).is_none()
     }
 
     /// Compiles the private names of connected VPCs for all views.
@@ -506,6 +509,8 @@ fn differences(networks: &Networks, views: &Views) -> Option<Arc<Differences>> {
     }
     views.policies.iter().for_each(|(_, policies)| add(&mut names, &policies.names));
     views.shared.iter().for_each(|(_, shared)| add(&mut names, &shared.names));
+    views.profiles.iter().for_each(|(_, profile)| add(&mut names, &profile.policies.names));
+    views.profile_names.iter().for_each(|(_, of_profile)| add(&mut names, &of_profile.names));
     let all = || views.list.iter().map(|(_, view)| view);
     let validation = all().next().and_then(|view| view.dnssec_validation);
     let with = all().filter(|view| view.autodefined.is_some() && view.has_reverse).count();
@@ -514,7 +519,8 @@ fn differences(networks: &Networks, views: &Views) -> Option<Arc<Differences>> {
         names: NameMap::new(names.into_iter().map(|name| (name, ())).collect()).with_above(),
         locally_served: with != all().count() && without != all().count(),
         dns64: networks.have_dns64(),
-        delegates: views.policies.iter().any(|(_, policies)| !policies.delegates.is_empty()),
+        delegates: views.delegating.iter().next().is_some()
+            || views.policies.iter().any(|(_, policies)| !policies.delegates.is_empty()),
         validation: all().any(|view| view.dnssec_validation != validation),
     }))
 }

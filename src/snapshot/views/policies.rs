@@ -1,4 +1,4 @@
-//! The policies of a VPC: its resolver rules and private hosted zones.
+//! The policies of a VPC or a Profile: its resolver rules and private hosted zones.
 
 use super::compile::{Input, Previous};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         zone::{Zone, ZoneCut},
         zones::Zones,
     },
+    wire::query::LookupName,
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -18,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-/// The rule and the zone of a VPC at a name.
+/// The rule and the zone of a VPC or a Profile at a name.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// The resolver rule.
@@ -27,7 +28,7 @@ pub struct Policy {
     pub zone: Option<u32>,
 }
 
-/// The rules and zones of a VPC.
+/// The rules and zones of a VPC or a Profile.
 #[derive(Default)]
 pub struct Policies {
     /// Rules and zones, by name.
@@ -39,23 +40,54 @@ pub struct Policies {
     /// DELEGATE rules, which act on referrals and not on names.
     pub delegates: DelegateRules,
     /// A number that separates the cached answers of this VPC from those of VPCs with other DELEGATE rules; 0 without such rules.
+    /// A VPC with Profiles has another one, of [`Delegating`](super::Delegating).
     pub salt: u128,
-    /// The zone cuts of its zones that a DELEGATE rule matches, and the routes below them.
+    /// The zone cuts of its zones that a DELEGATE rule of its own matches, and the routes below them. Empty for a Profile.
     pub delegations: NameMap<Arc<Route>>,
 }
 
-/// The DELEGATE rules of a VPC.
+impl Policies {
+    /// The rules and zones at the names of a VPC or a Profile, which has these DELEGATE rules.
+    pub(super) fn new(names: BTreeMap<Box<[u8]>, Policy>, delegates: DelegateRules) -> Policies {
+        let asks = |policy: &Policy| {
+            let rule_type = policy.rule.as_ref().map(|rule| rule.resource.rule_type);
+            matches!(rule_type, Some(RuleType::Forward | RuleType::Recursive))
+        };
+        let above_zones = Above::new(names.iter().filter(|(_, policy)| policy.zone.is_some()).map(|(name, _)| &**name));
+        let above_rules = Above::new(names.iter().filter(|(_, policy)| asks(policy)).map(|(name, _)| &**name));
+        let names = NameMap::new(names.into_iter().collect());
+        Policies { names, above_zones, above_rules, delegates, salt: 0, delegations: NameMap::default() }
+    }
+
+    /// The zones, by their numbers.
+    pub(super) fn zones(&self) -> impl Iterator<Item = u32> {
+        self.names.iter().filter_map(|(_, policy)| policy.zone)
+    }
+
+    /// Whether it has a zone.
+    fn has_zone(&self, zones: &Zones, zone: &Zone, name: &LookupName) -> bool {
+        let skip = name.labels().checked_sub(zone.apex_labels());
+        let found = skip.and_then(|skip| self.names.find(name, skip)).and_then(|policy| zones.get(policy.zone?));
+        found.is_some_and(|found| std::ptr::eq(&**found, zone))
+    }
+}
+
+/// The DELEGATE rules of a VPC, in order: its own ones come before those of its Profiles.
 #[derive(Clone, Default)]
 pub struct DelegateRules {
-    /// The rules, in the order of their identifiers.
     rules: Vec<Arc<Rule>>,
     /// The first rule with each domain, as an index into `rules`.
     by_domain: HashMap<Box<[u8]>, usize>,
 }
 
 impl DelegateRules {
-    fn new(mut rules: Vec<Arc<Rule>>) -> DelegateRules {
+    /// Rules of one VPC or one Profile, in the order of their identifiers.
+    pub(super) fn new(mut rules: Vec<Arc<Rule>>) -> DelegateRules {
         rules.sort_by(|one, other| one.id.cmp(&other.id));
+        DelegateRules::in_order(rules)
+    }
+
+    fn in_order(rules: Vec<Arc<Rule>>) -> DelegateRules {
         let mut by_domain = HashMap::new();
         for (at, rule) in rules.iter().enumerate() {
             by_domain.entry(rule.route.domain.clone()).or_insert(at);
@@ -175,16 +207,10 @@ fn compile_one(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -
         return None;
     }
     let delegates = DelegateRules::new(delegates);
-    let delegations = delegations(&names, &delegates, zones);
-    let salt = salt(vpc, &delegates);
-    let asks = |policy: &Policy| {
-        let rule_type = policy.rule.as_ref().map(|rule| rule.resource.rule_type);
-        matches!(rule_type, Some(RuleType::Forward | RuleType::Recursive))
-    };
-    let above_zones = Above::new(names.iter().filter(|(_, policy)| policy.zone.is_some()).map(|(name, _)| &**name));
-    let above_rules = Above::new(names.iter().filter(|(_, policy)| asks(policy)).map(|(name, _)| &**name));
-    let names = NameMap::new(names.into_iter().collect());
-    Some(Policies { names, above_zones, above_rules, delegates, salt, delegations })
+    let policies = Policies::new(names, delegates);
+    let delegations = delegations(policies.zones(), &policies.delegates, zones);
+    let salt = salt(vpc, &policies.delegates);
+    Some(Policies { salt, delegations, ..policies })
 }
 
 /// The number that separates the cached answers of a VPC with DELEGATE rules; 0 without such rules. It depends on the VPC too,
@@ -201,13 +227,78 @@ fn salt(vpc: &str, delegates: &DelegateRules) -> u128 {
     u128::from_be_bytes(salt)
 }
 
-/// The zone cuts that a DELEGATE rule matches, and the routes below them.
-fn delegations(names: &BTreeMap<Box<[u8]>, Policy>, rules: &DelegateRules, zones: &Zones) -> NameMap<Arc<Route>> {
+/// The zone cuts of some zones that a DELEGATE rule matches, and the routes below them.
+fn delegations(own: impl Iterator<Item = u32>, rules: &DelegateRules, zones: &Zones) -> NameMap<Arc<Route>> {
     if rules.is_empty() {
         return NameMap::default();
     }
-    let cuts = names.values().filter_map(|policy| zones.get(policy.zone?)).flat_map(|zone| zone.cuts());
+    let cuts = own.filter_map(|zone| zones.get(zone)).flat_map(|zone| zone.cuts());
     let route = |cut: &ZoneCut| Some((cut.name.clone(), Arc::new(rules.route(&cut.name, &cut.name_servers)?)));
     let routes: BTreeMap<Box<[u8]>, Arc<Route>> = cuts.filter_map(route).collect();
     NameMap::new(routes.into_iter().collect())
+}
+
+/// The DELEGATE rules of a VPC with Profiles: its own ones and theirs, and the zone cuts that they match.
+pub struct Delegating {
+    /// The rules.
+    pub rules: Arc<DelegateRules>,
+    /// A number that separates the cached answers of this VPC from those of VPCs with other DELEGATE rules.
+    pub salt: u128,
+    /// The matched zone cuts of the VPC's own zones, and the routes below them.
+    own: NameMap<Arc<Route>>,
+    /// Those of the zones of each Profile.
+    of_profiles: Box<[Arc<NameMap<Arc<Route>>>]>,
+}
+
+impl Delegating {
+    /// The route below a zone cut of a zone, `skip` labels above a name.
+    pub(super) fn route_below<'d>(
+        &'d self,
+        zones: &Zones,
+        (own, of_profiles): (Option<&Policies>, impl Iterator<Item = &'d Policies>),
+        zone: &Zone,
+        name: &LookupName,
+        skip: usize,
+    ) -> Option<&'d Arc<Route>> {
+        if own.is_some_and(|own| own.has_zone(zones, zone, name)) {
+            return self.own.find(name, skip);
+        }
+        let mut all = of_profiles.zip(&self.of_profiles);
+        all.find(|(policies, _)| policies.has_zone(zones, zone, name))?.1.find(name, skip)
+    }
+}
+
+/// Compiles the DELEGATE rules of VPCs with Profiles. VPCs with the same rules share them.
+#[derive(Default)]
+pub(super) struct DelegatingCompiler {
+    /// The rules in their order, by their addresses in memory.
+    rules: HashMap<Vec<*const Rule>, Arc<DelegateRules>>,
+    /// The matched zone cuts of a Profile's zones, by the address of the rules and the number of the Profile.
+    matched: HashMap<(*const DelegateRules, u32), Arc<NameMap<Arc<Route>>>>,
+}
+
+impl DelegatingCompiler {
+    /// The DELEGATE rules of a VPC with these Profiles; none if it has no rules.
+    pub(super) fn compile(
+        &mut self,
+        vpc: &str,
+        own: Option<&Policies>,
+        profiles: &[(u32, &Policies)],
+        zones: &Zones,
+    ) -> Option<Delegating> {
+        let all = own.into_iter().chain(profiles.iter().map(|(_, policies)| *policies));
+        let rules: Vec<Arc<Rule>> = all.flat_map(|policies| policies.delegates.rules.iter().cloned()).collect();
+        if rules.is_empty() {
+            return None;
+        }
+        let key = rules.iter().map(Arc::as_ptr).collect();
+        let rules = self.rules.entry(key).or_insert_with(|| Arc::new(DelegateRules::in_order(rules))).clone();
+        let of_profile = |(number, policies): &(u32, &Policies)| {
+            let make = || Arc::new(delegations(policies.zones(), &rules, zones));
+            self.matched.entry((Arc::as_ptr(&rules), *number)).or_insert_with(make).clone()
+        };
+        let of_profiles = profiles.iter().map(of_profile).collect();
+        let own = own.map_or_else(NameMap::default, |own| delegations(own.zones(), &rules, zones));
+        Some(Delegating { salt: salt(vpc, &rules), rules, own, of_profiles })
+    }
 }

@@ -163,6 +163,7 @@ pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Seri
         None => build_again(&job, problems)?,
     };
     let mut zone = zone;
+    zone.protect(job.base);
     let (last, first) = job.serial;
     let serial = is_numbered.then(|| zone.set_next_serial(last.as_ref(), first));
     Some((zone, serial))
@@ -223,6 +224,7 @@ fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
         records,
         missing: job.missing.map(Arc::from),
         overlay: overlay.cloned(),
+        protected: None,
         content: job.content.cloned(),
         has_made_soa,
         has_empty_wildcards: laid_out.has_empty_wildcards,

@@ -37,7 +37,7 @@ mod tests;
 
 use super::{names::Table, routes::NameServer};
 use crate::{
-    manifest::{Id, PrivateHostedZone, digest::Digest, overlay::Overlay, transferred::Content},
+    manifest::{Id, PrivateHostedZone, digest::Digest, overlay::Overlay, protection::Protected, transferred::Content},
     wire::{
         Name,
         codes::pointer,
@@ -91,6 +91,8 @@ pub struct Zone {
     pub missing: Option<Arc<str>>,
     /// The record sets that dynamic updates have changed.
     pub overlay: Option<Arc<Overlay>>,
+    /// The record sets that dynamic updates cannot change.
+    pub protected: Option<Arc<Protected>>,
     /// The records of a transferred zone.
     content: Option<Arc<Content>>,
     /// Its source has no SOA record, and zonal made one.

@@ -4,16 +4,29 @@
 
 use super::{Zone, build::DEFAULT_TTL};
 use crate::{
-    manifest::{PrivateHostedZone, ResourceRecordSet, overlay::EditedSet, work},
+    manifest::{PrivateHostedZone, ResourceRecordSet, overlay::EditedSet, protection::Protected, work},
     wire::{
         Name,
         rdata::{parse_text, rtype, type_from_text},
     },
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// Maximum number of entries that may differ. Beyond it, the zone is built again.
 const MAX_CHANGES: usize = 10_000;
+
+impl Zone {
+    /// Notes the protected record sets. They are those of `base` if its resource is the same.
+    pub(super) fn protect(&mut self, base: Option<&Zone>) {
+        self.protected = match base.filter(|base| Arc::ptr_eq(&base.source, &self.source)) {
+            Some(base) => base.protected.clone(),
+            None => Protected::of(&self.source).map(Arc::new),
+        };
+    }
+}
 
 /// Returns the record sets that differ in a newer version of a zone's resource.
 ///

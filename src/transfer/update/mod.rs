@@ -54,7 +54,7 @@ pub async fn update(
 ) -> Result<(u16, &'static str), Refused> {
     let refused = |rcode: u16, client_text: &'static str, reason: String| Refused {
         rcode,
-        client_text,
+        client_text: client_text.into(),
         reason: format!("the update of {} by {} is refused: {reason}", request.zone, client.source),
     };
     if request.qtype != rtype::SOA {
@@ -82,6 +82,9 @@ pub async fn update(
         Err(UpdateError::Rcode(code)) => Ok((code, "prerequisite")),
         Err(UpdateError::Refused(reason)) => {
             Err(refused(rcode::REFUSED, "the zone cannot be changed like this", reason))
+        }
+        Err(UpdateError::Protected(refusal)) => {
+            Err(Refused { client_text: refusal.clone().into(), ..refused(rcode::REFUSED, "", refusal) })
         }
         Err(UpdateError::Failed(reason)) => Err(refused(rcode::SERVFAIL, "the change could not be written", reason)),
     }

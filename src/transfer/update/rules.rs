@@ -99,6 +99,9 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, UpdateErr
                 "{owner} {what} is an alias in the manifest, which no update can change"
             )));
         }
+        if let Some(refusal) = zone.protected.as_ref().and_then(|protected| protected.refusal(&owner, rtype)) {
+            return Err(UpdateError::Protected(refusal));
+        }
         let Set { ttl, values, .. } = set.unwrap_or_default();
         let values = values.into_iter().flatten().map(Vec::into_boxed_slice).collect();
         sets.push(EditedSet { owner, rtype, ttl, values });

@@ -28,6 +28,7 @@ fn loaded() -> Loaded {
             set("c", "CNAME", &["www.corp.example."]),
             set("deep.empty", "A", &["192.0.2.1"]),
             {"name": "alias", "type": "A", "alias": {"name": "www.corp.example"}},
+            {"name": "fixed", "type": "A", "ttl": 60, "records": ["192.0.2.5"], "protected": true, "protection_comment": "ask Ann"},
         ]}},
     });
     Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() }
@@ -220,4 +221,23 @@ fn compiles_the_same_zone_with_and_without_its_former_version() {
     let zone = latest.zone("Z").unwrap();
     assert!(zone.node_of(Name::absolute("empty.corp.example").unwrap().as_wire()).is_none(), "it is no name any more");
     assert_eq!(zone.alias(0).to_string(), "www.corp.example.");
+}
+
+#[test]
+fn refuses_updates_of_protected_record_sets() {
+    let snapshot = snapshot();
+    let zone = snapshot.zone("Z").unwrap();
+    for lines in [
+        &["fixed.corp.example IN A 192.0.2.6"][..],
+        &["FIXED.corp.example IN A 192.0.2.6", "x.corp.example IN A 192.0.2.9"],
+        &["fixed.corp.example ANY A"],
+        &["fixed.corp.example ANY ANY"],
+        &["fixed.corp.example NONE A 192.0.2.5"],
+    ] {
+        let refusal = UpdateError::Protected("fixed.corp.example. A is protected (ask Ann)".into());
+        assert_eq!(edits(zone, &request(&[], lines)), Err(refusal), "{lines:?}");
+    }
+    // Other types of the name are not protected, and an update that changes nothing is none.
+    assert_eq!(made(zone, &["fixed.corp.example IN TXT \"x\""]), ["fixed.corp.example. 30 TXT [\"x\"]"]);
+    assert!(made(zone, &["fixed.corp.example NONE A 192.0.2.7"]).is_empty());
 }

@@ -8,12 +8,13 @@
 use super::{
     super::errand::{Budget, Said, Work},
     delegation::Delegation,
+    denials::Denials,
     nsec::{Nsecs, is_below},
     nsec3::Nsec3s,
     proven::{Proof, Reason, Unproven},
     signatures::{MAX_KEYS, SignedSet, ZoneKeys, labels, sets},
 };
-use crate::forward::upstream::Failure;
+use crate::{answer::Stage, forward::upstream::Failure};
 use hickory_server::proto::{
     dnssec::{
         DigestType, PublicKey, PublicKeyBuf,
@@ -24,6 +25,7 @@ use hickory_server::proto::{
 };
 use moka::sync::Cache;
 use std::{
+    fmt,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -79,6 +81,23 @@ enum Status {
     Bogus(Unproven),
 }
 
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Status::Zone(Zone::Secure(zone)) => {
+                let tags: Vec<String> = zone.keys.iter().map(|(tag, _)| tag.to_string()).collect();
+                write!(f, "a signed zone, with the keys {}", tags.join(", "))
+            }
+            Status::Zone(Zone::Insecure) => {
+                f.write_str("an unsigned zone: the zone above proves that it has no DS record")
+            }
+            Status::Within => f.write_str("no zone begins here"),
+            Status::NoName => f.write_str("the name does not exist"),
+            Status::Bogus(unproven) => write!(f, "bogus: {}", unproven.text),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Known {
     status: Status,
@@ -90,6 +109,8 @@ pub struct Chain<S> {
     source: S,
     anchors: Anchors,
     known: Cache<Name, Known>,
+    /// Denials of signed zones.
+    pub denials: Denials,
 }
 
 impl<S: Source> Chain<S> {
@@ -103,7 +124,8 @@ impl<S: Source> Chain<S> {
             keys.iter().fold(STATUS_OCTETS, |sum, (_, key)| sum + 100 + key.public_key().public_bytes().len() as u32)
         };
         let known = Cache::builder().max_capacity(MAX_OCTETS).weigher(octets);
-        Chain { source, anchors, known: known.time_to_live(Duration::from_secs(MAX_TTL.into())).build() }
+        let known = known.time_to_live(Duration::from_secs(MAX_TTL.into())).build();
+        Chain { source, anchors, known, denials: Denials::default() }
     }
 
     /// Source of the records.
@@ -119,14 +141,18 @@ impl<S: Source> Chain<S> {
     pub async fn zone_of(&self, name: &Name, budget: &Arc<Budget>) -> Result<Zone, Unproven> {
         let above = self.anchors.iter().filter(|(anchor, _)| anchor.zone_of(name));
         let Some((anchor, trusted)) = above.max_by_key(|(anchor, _)| labels(anchor)) else { return Ok(Zone::Insecure) };
-        let mut zone = match self.known_at(anchor) {
-            Some(Status::Zone(Zone::Secure(zone))) => zone,
-            Some(Status::Bogus(unproven)) => return Err(unproven),
-            _ => match self.settle(anchor, self.keys(anchor, &|key| is_trusted(key, trusted), budget)).await? {
-                Status::Zone(Zone::Secure(zone)) => zone,
-                Status::Bogus(unproven) => return Err(unproven),
-                _ => return Ok(Zone::Insecure),
-            },
+        let step = |at: &Name, status: &Status| {
+            budget.steps.note(Stage::Validation, || format!("{at}: {status}"));
+        };
+        let status = match self.known_at(anchor) {
+            Some(status @ (Status::Zone(Zone::Secure(_)) | Status::Bogus(_))) => status,
+            _ => self.settle(anchor, self.keys(anchor, &|key| is_trusted(key, trusted), budget)).await?,
+        };
+        step(anchor, &status);
+        let mut zone = match status {
+            Status::Zone(Zone::Secure(zone)) => zone,
+            Status::Bogus(unproven) => return Err(unproven),
+            _ => return Ok(Zone::Insecure),
         };
         for count in labels(anchor) + 1..=labels(name) {
             let at = name.trim_to(count);
@@ -134,6 +160,7 @@ impl<S: Source> Chain<S> {
                 Some(status) => status,
                 None => self.settle(&at, self.delegation(&at, &zone, budget)).await?,
             };
+            step(&at, &status);
             match status {
                 Status::Zone(Zone::Secure(next)) => zone = next,
                 Status::Zone(Zone::Insecure) => return Ok(Zone::Insecure),
@@ -179,6 +206,14 @@ impl<S: Source> Chain<S> {
                     _ => return Err(error),
                 },
             }
+        }
+    }
+
+    /// Returns the signed zone of this name, if its keys are in the cache.
+    pub fn known_zone(&self, apex: &Name) -> Option<Arc<ZoneKeys>> {
+        match self.known_at(apex)? {
+            Status::Zone(Zone::Secure(zone)) => Some(zone),
+            _ => None,
         }
     }
 
@@ -274,6 +309,7 @@ impl<S: Source> Chain<S> {
                     };
                 }
                 let denial = Denial::new(message, zone, &budget.work)?;
+                self.denials.store(&zone.apex, message, denial.ttl, false, |owner| denial.has(owner));
                 let status = match denial.delegation(name)? {
                     Some(Delegation::Insecure) => Status::Zone(Zone::Insecure),
                     Some(Delegation::None) => Status::Within,
@@ -326,6 +362,7 @@ fn is_trusted(key: &DNSKEY, trusted: &[PublicKeyBuf]) -> bool {
 pub struct Denial<'m> {
     nsecs: Nsecs<'m>,
     nsec3s: Nsec3s<'m>,
+    owners: Vec<&'m Name>,
     /// Shortest TTL of the records, in seconds.
     pub ttl: u32,
 }
@@ -357,8 +394,14 @@ impl<'m> Denial<'m> {
             }
             ttl = ttl.min(record.ttl).min(signed.ttl);
         }
+        let owners = nsecs.iter().map(|(owner, _)| *owner).chain(nsec3s.iter().map(|(owner, _)| *owner)).collect();
         let nsecs = Nsecs { apex: &zone.apex, records: nsecs };
-        Ok(Denial { nsecs, nsec3s: Nsec3s::new(&zone.apex, &nsec3s, work)?, ttl })
+        Ok(Denial { nsecs, nsec3s: Nsec3s::new(&zone.apex, &nsec3s, work)?, owners, ttl })
+    }
+
+    /// Whether the denial has a record of this owner.
+    pub fn has(&self, owner: &Name) -> bool {
+        self.owners.contains(&owner)
     }
 
     /// Whether the zone proves that the name has no records of the type.

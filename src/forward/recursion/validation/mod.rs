@@ -19,12 +19,14 @@
 //! nsec        proofs by NSEC records (RFC 4035, section 5.4)
 //! nsec3       proofs by NSEC3 records (RFC 5155, section 8)
 //! delegation  meaning of a name without DS records
+//! denials     validated denials, from which negative answers are made (RFC 8198)
 //! chain       from the trust anchor to the zone of a name (RFC 4035, section 5.2)
 //! ```
 //! All work is charged to the [`Budget`] of the client query.
 
 mod chain;
 mod delegation;
+mod denials;
 mod nsec;
 mod nsec3;
 pub mod proven;
@@ -91,6 +93,36 @@ impl<S: Source> Validator<S> {
             record.ttl = of_set.map(|(_, _, ttl)| *ttl).fold(record.ttl, u32::min);
         }
         Ok(proof)
+    }
+
+    /// Makes a negative answer from denials that are known, without a query (RFC 8198). `None` if
+    /// they do not prove one.
+    pub fn deny(&self, query: &Query, budget: &Budget) -> Option<Message> {
+        let (name, rtype) = (&query.name, query.query_type);
+        if matches!(rtype, RecordType::ANY | RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3) {
+            return None;
+        }
+        // The zone above a cut denies DS records.
+        let longest = labels(name).checked_sub(usize::from(rtype == RecordType::DS))?;
+        (0..=longest).rev().find_map(|count| {
+            let zone = self.chain.known_zone(&name.trim_to(count))?;
+            let mut message = Message::query();
+            message.add_query(query.clone());
+            message.metadata.authoritative = true;
+            message.add_authorities(self.chain.denials.records(&zone.apex, name, &budget.work)?);
+            let mut message = message.into_response();
+            let code = {
+                let denial = Denial::new(&message, &zone, &budget.work).ok()?;
+                let is_secure = |proof: Result<Option<Proof>, Unproven>| matches!(proof, Ok(Some(Proof::Secure)));
+                match is_secure(denial.proves_no_name(name)) {
+                    true => ResponseCode::NXDomain,
+                    false if is_secure(denial.proves_no_data(name, rtype)) => ResponseCode::NoError,
+                    false => return None,
+                }
+            };
+            message.metadata.response_code = code;
+            Some(message)
+        })
     }
 
     /// Validates the records of an answer.
@@ -221,8 +253,20 @@ impl<S: Source> Validator<S> {
             if let Some(proof) = proof {
                 // A negative answer lives no longer than the records that prove it (RFC 9077).
                 ttls.extend(sets.iter().map(|set| (set.owner.clone(), set.rtype, denial.ttl)));
+                let mut has_soa = false;
                 for soa in sets.iter().filter(|set| set.rtype == RecordType::SOA) {
-                    self.set(soa, query, budget, ttls).await?;
+                    let signed = self.set(soa, query, budget, ttls).await?;
+                    has_soa |= *soa.owner == zone.apex && signed.is_some();
+                }
+                if proof == Proof::Secure {
+                    // A negative answer lives no longer than its SOA record says (RFC 2308, section 5).
+                    let negative_ttl =
+                        sets.iter().flat_map(|set| &set.records).filter_map(|record| match &record.data {
+                            RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
+                            _ => None,
+                        });
+                    let ttl = negative_ttl.fold(denial.ttl, u32::min);
+                    self.chain.denials.store(&zone.apex, message, ttl, has_soa, |owner| denial.has(owner));
                 }
                 return Ok(proof);
             }

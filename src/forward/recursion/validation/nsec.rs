@@ -44,7 +44,7 @@ impl<'m> Nsecs<'m> {
 
     /// The closest encloser of a name that does not exist. The owner, the next name and all their
     /// ancestors exist.
-    fn closest_encloser(&self, name: &Name) -> Option<Name> {
+    pub fn closest_encloser(&self, name: &Name) -> Option<Name> {
         let (owner, nsec) = self.over(name).filter(|_| !self.is_empty_non_terminal(name))?;
         let common = common_labels(name, owner).max(common_labels(name, nsec.next_domain_name()));
         Some(name.trim_to(common))

@@ -5,86 +5,28 @@
 //! header  = list << 5 | detail << 3 | below << 2 | exact << 1 | more
 //! ```
 
-/// The names that an entry is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// The name itself.
-    Exact,
-    /// All names below the name.
-    Below,
-    /// The name itself and all names below.
-    ExactAndBelow,
-}
+use crate::manifest::domain_lists::{Detail, RpzAction, Scope};
 
-impl Scope {
-    /// Whether an entry with this scope is for a name that has `skip` labels in front of the entry's name.
-    #[inline]
-    pub fn applies(self, skip: usize) -> bool {
-        match self {
-            Scope::Exact => skip == 0,
-            Scope::Below => skip > 0,
-            Scope::ExactAndBelow => true,
-        }
+fn code_of(action: RpzAction) -> u64 {
+    match action {
+        RpzAction::NxDomain => 0,
+        RpzAction::NoData => 1,
+        RpzAction::PassThru => 2,
+        RpzAction::Drop => 3,
+        RpzAction::TcpOnly => 4,
+        RpzAction::Local(number) => 5 + u64::from(number),
     }
 }
 
-/// The action of an entry of a response policy zone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RpzAction {
-    /// `CNAME .`: the name does not exist.
-    NxDomain,
-    /// `CNAME *.`: the name has no records.
-    NoData,
-    /// `CNAME rpz-passthru.`: the answer is not changed.
-    PassThru,
-    /// `CNAME rpz-drop.`: no answer.
-    Drop,
-    /// `CNAME rpz-tcp-only.`: an answer by UDP is truncated.
-    TcpOnly,
-    /// The zone has the answer: [`local_data`](super::Lists::local_data).
-    Local(u32),
-}
-
-impl RpzAction {
-    fn code(self) -> u64 {
-        match self {
-            RpzAction::NxDomain => 0,
-            RpzAction::NoData => 1,
-            RpzAction::PassThru => 2,
-            RpzAction::Drop => 3,
-            RpzAction::TcpOnly => 4,
-            RpzAction::Local(number) => 5 + u64::from(number),
-        }
+fn action_of(code: u64) -> RpzAction {
+    match code {
+        0 => RpzAction::NxDomain,
+        1 => RpzAction::NoData,
+        2 => RpzAction::PassThru,
+        3 => RpzAction::Drop,
+        4 => RpzAction::TcpOnly,
+        other => RpzAction::Local((other - 5) as u32),
     }
-
-    fn of_code(code: u64) -> RpzAction {
-        match code {
-            0 => RpzAction::NxDomain,
-            1 => RpzAction::NoData,
-            2 => RpzAction::PassThru,
-            3 => RpzAction::Drop,
-            4 => RpzAction::TcpOnly,
-            other => RpzAction::Local((other - 5) as u32),
-        }
-    }
-}
-
-/// What an entry has beside name, scope and line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Detail {
-    /// Nothing.
-    Plain,
-    /// The action of a response policy zone.
-    Rpz(RpzAction),
-    /// The modifiers of an ad-block list.
-    Rule {
-        /// The list does not hold the name.
-        is_exception: bool,
-        /// The entry is before entries that are not important.
-        is_important: bool,
-        /// The number of its conditions in [`ListData`](super::ListData).
-        conditions: Option<u32>,
-    },
 }
 
 /// An entry of a list for a name.
@@ -105,7 +47,7 @@ impl Posting {
     pub fn write(&self, more: bool, out: &mut Vec<u8>) {
         let (kind, detail) = match self.detail {
             Detail::Plain => (0, None),
-            Detail::Rpz(action) => (1, Some(action.code())),
+            Detail::Rpz(action) => (1, Some(code_of(action))),
             Detail::Rule { is_exception, is_important, conditions } => {
                 let conditions = conditions.map_or(0, |number| u64::from(number) + 1);
                 (2, Some(conditions << 2 | u64::from(is_important) << 1 | u64::from(is_exception)))
@@ -182,7 +124,7 @@ impl Iterator for Postings<'_> {
         };
         let detail = match header >> 3 & 3 {
             0 => Detail::Plain,
-            1 => Detail::Rpz(RpzAction::of_code(self.number()?)),
+            1 => Detail::Rpz(action_of(self.number()?)),
             _ => {
                 let bits = self.number()?;
                 let conditions = (bits >> 2).checked_sub(1).map(|number| number as u32);

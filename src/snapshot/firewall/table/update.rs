@@ -1,25 +1,12 @@
 //! Changes of the table: a batch of entries of one list replaces its entries for some names.
 
 use super::{
-    Detail, Lists, Scope,
+    Entry, Lists,
     front::Front,
     posting::{Posting, Postings},
     shard::{Built, Hashes, MAX_RECORDS, Shard, write_record},
 };
 use std::{fmt, sync::Arc};
-
-/// An entry of a list, for a name in wire format and lower case.
-#[derive(Clone, Copy, Debug)]
-pub struct Entry<'e> {
-    /// The name.
-    pub name: &'e [u8],
-    /// The names that it is for.
-    pub scope: Scope,
-    /// Its line in the source.
-    pub line: u32,
-    /// What it has beside.
-    pub detail: Detail,
-}
 
 /// The names whose entries of the list a batch replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,10 +150,10 @@ impl Lists {
     /// # Errors
     ///
     /// If one name has too many different entries.
-    pub fn with_batch(&self, mut batch: Batch) -> Result<Lists, TooManyNames> {
+    pub fn with_batch(&self, batch: &mut Batch) -> Result<Lists, TooManyNames> {
         // In the order of names, entries keep their order.
         batch.items.sort_by_key(|item| item.hash);
-        let front = self.front_with(&batch);
+        let front = self.front_with(batch);
         let mut shards: Vec<(u64, Shard)> = Vec::new();
         let mut items = &batch.items[..];
         for (index, old) in self.shards() {
@@ -178,7 +165,7 @@ impl Lists {
                 Extent::Part { .. } => !ours.is_empty() || old.names > 0 && batch.extent.meets(first, last),
             };
             match is_concerned {
-                true => rebuild(first, old, &batch, ours, &mut shards)?,
+                true => rebuild(first, old, batch, ours, &mut shards)?,
                 false => shards.push((first, old.clone())),
             }
         }

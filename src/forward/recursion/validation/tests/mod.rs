@@ -318,6 +318,40 @@ fn an_opt_out_record_without_the_closest_encloser_proves_nothing() {
     }
 }
 
+/// Validated denials answer for other names, and only truly (RFC 8198).
+#[test]
+fn known_denials_answer_for_other_names() {
+    let mut draw = Draw(0x853c_49e6_748f_ea9b);
+    for tld in [Denies::Nsec, NSEC3, OPT_OUT] {
+        let truth = world(tld);
+        let validator = validator(world(tld));
+        let honest = validator_world(&validator);
+        let all = names(&truth);
+        let budget = Budget::default();
+        let query = Query::query(name("none.nsec.t."), RecordType::A);
+        assert!(validator.deny(&query, &budget).is_none(), "nothing is known yet");
+        // The name in question, some names between, and the mere denial of DS records.
+        for _ in 0..60 {
+            let rtype = [RecordType::A, RecordType::MX, RecordType::DS][draw.below(3)];
+            let query = Query::query(all[draw.below(all.len())].clone(), rtype);
+            let _ = validate(&validator, &query, &honest.answer(&query));
+        }
+        let (mut nsec, mut nsec3) = (0, 0);
+        for query in all.iter().flat_map(|name| TYPES.map(|rtype| Query::query(name.clone(), rtype))) {
+            let Some(message) = validator.deny(&query, &Budget::default()) else { continue };
+            let zone = truth.zone(&query.name, query.query_type);
+            assert!(is_true(honest, &query, &message), "{query} below {tld:?}\n{message}");
+            assert!(is_signed(&truth, &query.name, query.query_type) && zone.denies != OPT_OUT, "{query} {tld:?}");
+            assert!(message.authorities.iter().any(|record| record.record_type() == RecordType::SOA));
+            assert!(message.authorities.iter().all(|record| record.ttl <= 300));
+            // A client that validates accepts it too.
+            assert_eq!(validate(&validator, &query, &message), Ok(Proof::Secure), "{query} below {tld:?}\n{message}");
+            *if zone.denies == Denies::Nsec { &mut nsec } else { &mut nsec3 } += 1;
+        }
+        assert!(nsec > 20 && nsec3 > 20, "{nsec} {nsec3}");
+    }
+}
+
 /// Keys of the root that the trust anchor does not prove make all names bogus, the first one too.
 #[test]
 fn keys_that_the_trust_anchor_does_not_prove_make_all_names_bogus() {

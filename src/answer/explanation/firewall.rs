@@ -1,0 +1,180 @@
+//! The texts of the steps about DNS Firewall: every group and rule, and why it matches or not.
+
+use crate::{
+    answer::{
+        Transport,
+        firewall::{Effect, Judged, MatchedEntry, effect, judge_name},
+    },
+    manifest::OnMissing,
+    snapshot::firewall::{
+        rules::{Condition, PlacedGroup, Response, Rule, RuleSet},
+        table::{ListState, Lists, Match, RpzAction},
+    },
+    wire::{name::name_text, query::LookupName, rdata::type_to_text},
+};
+use std::{net::IpAddr, sync::Arc};
+
+/// The entry of a list, as the list has it.
+pub fn entry_text(entry: &MatchedEntry, name: &LookupName) -> String {
+    match entry {
+        MatchedEntry::Name(found) => name_entry(found, name),
+        MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => entry.block.to_string(),
+        MatchedEntry::Block(block) => block.to_string(),
+        MatchedEntry::Unready => String::new(),
+    }
+}
+
+fn name_entry(found: &Match, name: &LookupName) -> String {
+    let skip = name.labels().saturating_sub(found.entry_labels.into());
+    let suffix = name_text(name.suffix(skip));
+    match (found.below_only, found.entry_labels) {
+        (_, 0) if name.labels() > 0 => "*".into(),
+        (true, _) => format!("*.{suffix}"),
+        (false, _) => suffix.to_string(),
+    }
+}
+
+/// The line of an entry in its list. `None` for an entry that is in no list.
+pub fn entry_line(entry: &MatchedEntry) -> Option<u32> {
+    match entry {
+        MatchedEntry::Name(found) => Some(found.line),
+        MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => Some(entry.line),
+        MatchedEntry::Block(_) | MatchedEntry::Unready => None,
+    }
+}
+
+fn described(entry: &MatchedEntry, name: &LookupName) -> String {
+    let text = entry_text(entry, name);
+    match (entry, entry_line(entry)) {
+        (MatchedEntry::Client(_), Some(line)) => format!("entry {text} for clients, line {line}"),
+        (MatchedEntry::Answer(_), Some(line)) => format!("entry {text} for answers, line {line}"),
+        (_, Some(line)) => format!("entry `{text}`, line {line}"),
+        (_, None) => format!("block {text}"),
+    }
+}
+
+/// What a rule does with a match.
+fn action_text(rule: &Rule, entry: &MatchedEntry) -> String {
+    let response = match &rule.response {
+        Response::OfEntry | Response::NoData => "NODATA".to_string(),
+        Response::NxDomain => "NXDOMAIN".into(),
+        Response::Override { target, .. } => format!("CNAME {}", name_text(target)),
+    };
+    match effect(rule, entry, Transport::Udp) {
+        Effect::Allow => "ALLOW".into(),
+        Effect::Alert => "ALERT".into(),
+        Effect::Respond => format!("BLOCK with {response}"),
+        Effect::Entry(action) => format!(
+            "BLOCK with {}",
+            match action {
+                RpzAction::NxDomain => "NXDOMAIN",
+                RpzAction::NoData => "NODATA",
+                RpzAction::PassThru => "the answer itself",
+                RpzAction::Drop => "no reply",
+                RpzAction::TcpOnly => "a truncated reply by UDP",
+                RpzAction::Local(_) => "the records of the list",
+            }
+        ),
+    }
+}
+
+fn group_text(group: &PlacedGroup) -> String {
+    let from = group.profile.as_ref().map_or(String::new(), |profile| format!(" of Profile {profile}"));
+    format!("rule group {}{from}, priority {}", group.id, group.priority)
+}
+
+/// The rules for a name of a chain, in order, each with the reason why it matches or not.
+pub fn name(
+    rules: &RuleSet,
+    lists: &Lists,
+    name: &LookupName,
+    hop: usize,
+    qtype: u16,
+    client: Option<IpAddr>,
+) -> Vec<String> {
+    let asked = name_text(name.wire());
+    let mut lines = Vec::new();
+    let judged = judge_name(rules, lists, name, hop, qtype, client);
+    let mut decided = None;
+    let mut first = 0;
+    for group in &rules.groups {
+        lines.push(group_text(group));
+        for index in first..group.end {
+            let Some(rule) = rules.rule(index) else { continue };
+            let what = format!("rule {}", rule.label.rule);
+            let list = &rule.label.list;
+            let line = if let Some(by) = &decided {
+                format!("{what}: not reached, because rule {by} ends the evaluation")
+            } else if !rule.qtypes.is_empty() && !rule.qtypes.contains(&qtype) {
+                format!("{what}: not for queries of type {}", type_to_text(qtype))
+            } else if !rule.applies(hop, qtype) {
+                format!("{what}: looks at the first name of a chain only (`redirection_action: TRUST`)")
+            } else if matches!(rule.condition, Condition::Addresses { .. }) {
+                format!("{what}: looks at the addresses of the answer")
+            } else if rule.state != ListState::Loaded {
+                unready(rule, rules.fails_open, &mut decided, &what)
+            } else {
+                let own = judged.decided.into_iter().chain(judged.shadows.iter().flatten().copied());
+                let entry = own.filter(|(other, _)| *other == index).map(|(_, entry)| entry).next();
+                match entry {
+                    None => format!("{what}: list {list} does not have {asked}"),
+                    Some(entry) if rule.is_shadow => format!(
+                        "{what}: {asked} matches {} of list {list}; the rule is a shadow of {}: the evaluation goes on",
+                        described(&entry, name),
+                        action_text(rule, &entry)
+                    ),
+                    Some(entry) => {
+                        decided = Some(rule.label.rule.clone());
+                        format!(
+                            "{what}: {asked} matches {} of list {list}: {}",
+                            described(&entry, name),
+                            action_text(rule, &entry)
+                        )
+                    }
+                }
+            };
+            lines.push(line);
+        }
+        first = group.end;
+    }
+    lines
+}
+
+fn unready(rule: &Rule, fails_open: bool, decided: &mut Option<Arc<str>>, what: &str) -> String {
+    let list = &rule.label.list;
+    let why = match rule.state {
+        ListState::Expired => format!("list {list} has expired"),
+        _ => format!("list {list} is not loaded"),
+    };
+    match (rule.on_missing, rule.is_shadow, fails_open) {
+        (OnMissing::Skip, ..) => format!("{what}: {why}; ignored, because its `on_missing` is `skip`"),
+        (_, true, _) => format!("{what}: {why}; ignored, because the rule is a shadow"),
+        (_, _, true) => format!("{what}: {why}; ignored, because `firewall_fail_open` is true"),
+        (_, _, false) => {
+            *decided = Some(rule.label.rule.clone());
+            format!("{what}: {why}: SERVFAIL, because `firewall_fail_open` is false")
+        }
+    }
+}
+
+/// The rules that looked at addresses which other servers answered.
+pub fn addresses(rules: &RuleSet, judged: &Judged, last: u32, is_internet: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    let source = if is_internet { "the internet resolver" } else { "the servers of a rule" };
+    for index in rules.of_answers.iter().copied().take_while(|index| *index < last) {
+        let Some(rule) = rules.rule(index) else { continue };
+        let own = judged.decided.iter().chain(judged.shadows.iter().flatten());
+        let entry = own.filter(|(other, _)| *other == index).map(|(_, entry)| entry).next();
+        let what = format!("rule {} of {}", rule.label.rule, rule.label.group);
+        lines.push(match entry {
+            Some(entry) => {
+                let text = described(entry, &LookupName::root());
+                let goes_on = if rule.is_shadow { "; a shadow: the evaluation goes on" } else { "" };
+                format!("{what}: an address from {source} matches {text}: {}{goes_on}", action_text(rule, entry))
+            }
+            None if judged.decided.is_some_and(|(decided, _)| decided < index) => format!("{what}: not reached"),
+            None => format!("{what}: no address from {source} matches"),
+        });
+    }
+    lines
+}

@@ -1,0 +1,552 @@
+//! DNS Firewall: a step of its own between "who asks" and "which answer", for each name of a chain
+//! (docs/guides/filtering-names.md).
+//!
+//! ```text
+//! name    -> Lists::find            one search in the table, whatever the number of rules
+//!         -> RuleSet::of_list       the rules with a list that has the name: the first one in order decides
+//! records -> rules on addresses     A and AAAA records that other servers answered
+//! BLOCK   -> Resolver::replace      the whole answer, with the query name as the owner
+//! ```
+//!
+//! The firewall is above the cache: a changed rule acts on the next query, and views share cached answers.
+
+use super::{
+    Transport,
+    context::ExtendedError,
+    dns64::record_at,
+    explanation,
+    known::KnownAnswers,
+    resolve::Resolver,
+    trace::{Stage, Trace},
+};
+use crate::{
+    answer::autodefined::CONTACT,
+    manifest::FirewallAction,
+    snapshot::firewall::{
+        rules::{Condition, Response, Rule, RuleSet},
+        table::{AddressEntry, ListState, Lists, Match, RpzAction},
+    },
+    wire::{
+        codes::{ede, flag, pointer, rcode},
+        dns64::{Dns64Prefix, WELL_KNOWN},
+        name::MAX_NAME,
+        query::{HEADER, LookupName},
+        rdata::rtype,
+        reply::{Ede, Full, Section, expand_name},
+    },
+};
+use ipnet::IpNet;
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    ops::ControlFlow,
+};
+
+/// The largest number of shadow rules that one name is counted for.
+const MAX_SHADOWS: usize = 8;
+/// The largest number of rules that one query is counted for.
+const MAX_MATCHES: usize = 7;
+/// Serial, refresh, retry and expire of the SOA record of a blocked name.
+const SOA: [u32; 4] = [1, 3600, 1200, 604_800];
+
+/// The result of a rule for a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirewallOutcome {
+    /// The rule allowed the name.
+    Allow,
+    /// The rule allowed the name and reports it.
+    Alert,
+    /// The rule replaced the answer.
+    Block,
+    /// The rule matched, and has `shadow: true`.
+    Shadow,
+    /// The list of the rule is not there, and the answer is SERVFAIL.
+    FailClosed,
+    /// The list of the rule is not there, and the rule is ignored.
+    FailOpen,
+}
+
+impl FirewallOutcome {
+    /// All outcomes with their labels in metrics, in the order of their numbers.
+    pub const LABELS: [(FirewallOutcome, &'static str); 6] = [
+        (FirewallOutcome::Allow, "allow"),
+        (FirewallOutcome::Alert, "alert"),
+        (FirewallOutcome::Block, "block"),
+        (FirewallOutcome::Shadow, "shadow"),
+        (FirewallOutcome::FailClosed, "fail_closed"),
+        (FirewallOutcome::FailOpen, "fail_open"),
+    ];
+}
+
+/// The rules that a query is counted for, each once: their slots and outcomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FirewallMatches([u32; MAX_MATCHES]);
+
+impl FirewallMatches {
+    /// Adds a rule. False if it is there already, or if there is no room.
+    fn add(&mut self, slot: u32, outcome: FirewallOutcome) -> bool {
+        let packed = (slot + 1) << 3 | outcome as u32;
+        for place in &mut self.0 {
+            if *place == packed {
+                return false;
+            }
+            if *place == 0 {
+                *place = packed;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether no rule matched.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0[0] == 0
+    }
+
+    /// The slot of each rule, and the number of its [`FirewallOutcome`].
+    pub fn iter(&self) -> impl Iterator<Item = (u32, usize)> {
+        self.0.into_iter().take_while(|packed| *packed != 0).map(|packed| ((packed >> 3) - 1, (packed & 7) as usize))
+    }
+}
+
+/// The part of a rule's condition that matched.
+#[derive(Clone, Copy, Debug)]
+pub enum MatchedEntry<'s> {
+    /// An entry of the list for the name.
+    Name(Match),
+    /// An entry of the list for the address of the client.
+    Client(&'s AddressEntry),
+    /// An entry of the list for an address in the answer.
+    Answer(&'s AddressEntry),
+    /// A block of the rule's `answer_addresses`.
+    Block(IpNet),
+    /// Nothing: the list is not there.
+    Unready,
+}
+
+impl MatchedEntry<'_> {
+    /// The action of an entry of a response policy zone.
+    fn rpz(&self) -> Option<RpzAction> {
+        match self {
+            MatchedEntry::Name(found) => found.rpz,
+            MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => Some(entry.rpz),
+            MatchedEntry::Block(_) | MatchedEntry::Unready => None,
+        }
+    }
+}
+
+/// A match, for listeners.
+pub struct FirewallHit<'a> {
+    /// The rule.
+    pub rule: &'a Rule,
+    /// The result.
+    pub outcome: FirewallOutcome,
+    /// The part of the rule's condition that matched.
+    pub entry: MatchedEntry<'a>,
+    /// The name that was inspected.
+    pub name: &'a LookupName,
+    /// Its position in the chain: 0 for the query's own name.
+    pub hop: usize,
+}
+
+/// The effect of a rule that decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The query is answered.
+    Allow,
+    /// The query is answered and reported.
+    Alert,
+    /// The answer is replaced by the response of the rule.
+    Respond,
+    /// The answer is replaced by that of an RPZ entry.
+    Entry(RpzAction),
+}
+
+/// The effect of a match.
+pub fn effect(rule: &Rule, entry: &MatchedEntry, transport: Transport) -> Effect {
+    match (rule.action, entry.rpz(), &rule.response) {
+        (_, Some(RpzAction::PassThru), _) | (FirewallAction::Allow, ..) => Effect::Allow,
+        (FirewallAction::Alert, ..) => Effect::Alert,
+        (FirewallAction::Block, Some(RpzAction::TcpOnly), Response::OfEntry) if transport != Transport::Udp => {
+            Effect::Allow
+        }
+        (FirewallAction::Block, Some(action), Response::OfEntry) => Effect::Entry(action),
+        (FirewallAction::Block, ..) => Effect::Respond,
+    }
+}
+
+/// A name or an address that a rule blocks.
+#[derive(Clone, Copy)]
+struct Block<'s> {
+    rule: &'s Rule,
+    entry: MatchedEntry<'s>,
+    /// The list of the rule is not there.
+    is_unready: bool,
+}
+
+/// The inspection of a query whose view has rules.
+pub struct Inspection<'s> {
+    rules: &'s RuleSet,
+    lists: &'s Lists,
+    /// The rest of the chain is exempt.
+    is_trusted: bool,
+    /// The index of the rule that let the current name pass; that of no rule if none did.
+    passed_by: u32,
+    block: Option<Block<'s>>,
+}
+
+impl<'s> Inspection<'s> {
+    /// The inspection of a query of a view with these rules.
+    pub fn new(rules: &'s RuleSet, lists: &'s Lists) -> Inspection<'s> {
+        Inspection { rules, lists, is_trusted: false, passed_by: u32::MAX, block: None }
+    }
+}
+
+/// The matches of one name, in the order of the rules.
+pub struct Judged<'s> {
+    /// The first rule that ends the evaluation.
+    pub decided: Option<(u32, MatchedEntry<'s>)>,
+    /// The shadow rules that matched.
+    pub shadows: [Option<(u32, MatchedEntry<'s>)>; MAX_SHADOWS],
+}
+
+impl<'s> Judged<'s> {
+    const NOTHING: Judged<'s> = Judged { decided: None, shadows: [None; MAX_SHADOWS] };
+
+    /// Adds the match of a rule. Of several matches of one rule, the first one counts.
+    fn add(&mut self, index: u32, rule: &Rule, entry: MatchedEntry<'s>) {
+        if !rule.is_shadow {
+            if self.decided.is_none_or(|(other, _)| index < other) {
+                self.decided = Some((index, entry));
+            }
+            return;
+        }
+        let is_there = self.shadows.iter().flatten().any(|(other, _)| *other == index);
+        if let Some(free) = self.shadows.iter_mut().find(|shadow| shadow.is_none()).filter(|_| !is_there) {
+            *free = Some((index, entry));
+        }
+    }
+
+    /// The index of the rule that ends the evaluation; that of no rule if none does.
+    fn end(&self) -> u32 {
+        self.decided.map_or(u32::MAX, |(index, _)| index)
+    }
+}
+
+/// Judges a name. `client` is the address of the client, for the query's own name.
+#[inline]
+pub fn judge_name<'s>(
+    rules: &RuleSet,
+    lists: &'s Lists,
+    name: &LookupName,
+    hop: usize,
+    qtype: u16,
+    client: Option<IpAddr>,
+) -> Judged<'s> {
+    let mut judged = Judged::NOTHING;
+    if let Some(client) = client {
+        for (index, rule) in rules.of_clients.iter().filter_map(|index| Some((*index, rules.rule(*index)?))) {
+            if let Condition::List(Some(list)) = rule.condition
+                && rule.applies(hop, qtype)
+                && let Some(entry) = lists.client(list, client)
+            {
+                judged.add(index, rule, MatchedEntry::Client(entry));
+            }
+        }
+    }
+    lists.find(name, qtype, &mut |found| {
+        for (index, rule) in rules.of_list(found.list) {
+            if rule.state == ListState::Loaded && rule.applies(hop, qtype) {
+                judged.add(index, rule, MatchedEntry::Name(found));
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    judged
+}
+
+/// The IPv4 address that an IPv6 address stands for, if it is a mapped one or one of NAT64.
+fn embedded(address: Ipv6Addr, prefix: Option<&Dns64Prefix>) -> Option<IpAddr> {
+    let of_nat64 = |prefix: &Dns64Prefix| prefix.extract(address).map(IpAddr::from);
+    let mapped = address.to_ipv4_mapped().map(IpAddr::from);
+    mapped.or_else(|| prefix.and_then(of_nat64)).or_else(|| of_nat64(&WELL_KNOWN))
+}
+
+/// The next step after a block.
+pub enum Replaced<'s> {
+    /// The reply is complete, with this RCODE.
+    Ended(u16, ExtendedError<'s>),
+    /// The name at this offset in the reply comes next.
+    Target(usize),
+    /// The query gets no reply.
+    Dropped,
+}
+
+impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
+    /// Inspects the current name. Returns whether a rule blocks it.
+    #[inline]
+    pub fn blocks_name(&mut self) -> bool {
+        match &self.firewall {
+            Some(inspection) if !inspection.is_trusted => self.inspect_name(),
+            _ => false,
+        }
+    }
+
+    fn inspect_name(&mut self) -> bool {
+        let (hop, qtype) = (self.link, self.qtype);
+        let Some(inspection) = &mut self.firewall else { return false };
+        let (rules, lists) = (inspection.rules, inspection.lists);
+        inspection.passed_by = u32::MAX;
+        let client = (hop == 0).then_some(self.context.client.source);
+        let name = &*self.name;
+        self.trace.notes(Stage::Firewall, || explanation::firewall::name(rules, lists, name, hop, qtype, client));
+        let judged = judge_name(rules, lists, name, hop, qtype, client);
+        if judged.decided.is_none() && judged.shadows[0].is_none() && rules.unready.is_empty() {
+            return false;
+        }
+        self.conclude(&judged)
+    }
+
+    /// Whether a rule blocks the current name for another query type. Counts nothing if none does.
+    pub fn blocks_name_for(&mut self, qtype: u16) -> bool {
+        let (hop, client) = (self.link, self.context.client.source);
+        let Some(inspection) = self.firewall.as_ref().filter(|inspection| !inspection.is_trusted) else {
+            return false;
+        };
+        let client = (hop == 0).then_some(client);
+        let judged = judge_name(inspection.rules, inspection.lists, self.name, hop, qtype, client);
+        let rules = inspection.rules;
+        let is_blocked = judged.decided.is_some_and(|(index, entry)| {
+            let effect = rules.rule(index).map(|rule| effect(rule, &entry, self.context.client.transport));
+            matches!(effect, Some(Effect::Respond | Effect::Entry(_)))
+        });
+        is_blocked && self.conclude(&Judged { shadows: [None; MAX_SHADOWS], ..judged })
+    }
+
+    /// Counts the matches of the current name or of its addresses, and takes the decision. Returns whether a rule blocks it.
+    #[cold]
+    fn conclude(&mut self, judged: &Judged<'s>) -> bool {
+        let Some(inspection) = &self.firewall else { return false };
+        let rules = inspection.rules;
+        let (hop, qtype) = (self.link, self.qtype);
+        let mut end = judged.end();
+        let unready = || {
+            let all = rules.unready.iter().filter_map(|index| Some((*index, rules.rule(*index)?)));
+            all.filter(|(_, rule)| rule.applies(hop, qtype))
+        };
+        for (index, rule) in unready().take_while(|(index, _)| *index < judged.end()) {
+            if !rules.fails_open {
+                end = index;
+                self.hit(rule, FirewallOutcome::FailClosed, MatchedEntry::Unready);
+                break;
+            }
+            self.hit(rule, FirewallOutcome::FailOpen, MatchedEntry::Unready);
+        }
+        for (index, entry) in judged.shadows.iter().flatten().filter(|(index, _)| *index < end) {
+            if let Some(rule) = rules.rule(*index) {
+                self.hit(rule, FirewallOutcome::Shadow, *entry);
+            }
+        }
+        let Some(rule) = rules.rule(end) else { return false };
+        let Some((_, entry)) = judged.decided.filter(|(index, _)| *index == end) else {
+            return self.set_block(Block { rule, entry: MatchedEntry::Unready, is_unready: true });
+        };
+        let outcome = match effect(rule, &entry, self.context.client.transport) {
+            Effect::Allow => FirewallOutcome::Allow,
+            Effect::Alert => FirewallOutcome::Alert,
+            Effect::Respond | Effect::Entry(_) => FirewallOutcome::Block,
+        };
+        self.hit(rule, outcome, entry);
+        if outcome == FirewallOutcome::Block {
+            return self.set_block(Block { rule, entry, is_unready: false });
+        }
+        if let Some(inspection) = &mut self.firewall {
+            inspection.passed_by = end;
+            inspection.is_trusted |= rule.is_trusting;
+        }
+        false
+    }
+
+    fn set_block(&mut self, block: Block<'s>) -> bool {
+        if let Some(inspection) = &mut self.firewall {
+            inspection.block = Some(block);
+        }
+        true
+    }
+
+    /// Counts a rule, and passes its match to the listener.
+    fn hit(&mut self, rule: &Rule, outcome: FirewallOutcome, entry: MatchedEntry) {
+        if self.summary.firewall.add(rule.slot, outcome) {
+            self.trace.firewall(&FirewallHit { rule, outcome, entry, name: self.name, hop: self.link });
+        }
+    }
+
+    /// Inspects the addresses that other servers answered for the current name: the records at `start` and behind it. Returns
+    /// whether a rule blocks them.
+    #[inline]
+    pub fn blocks_addresses(&mut self, start: usize) -> bool {
+        match (&self.firewall, self.answered_by_others) {
+            (Some(inspection), Some(is_internet))
+                // Trust is for the names behind the first one.
+                if !inspection.rules.of_answers.is_empty() && (!inspection.is_trusted || self.link == 0) =>
+            {
+                self.inspect_addresses(start, is_internet)
+            }
+            _ => false,
+        }
+    }
+
+    #[cold]
+    fn inspect_addresses(&mut self, start: usize, is_internet: bool) -> bool {
+        let Some(inspection) = &self.firewall else { return false };
+        let (rules, lists, hop, qtype) = (inspection.rules, inspection.lists, self.link, self.qtype);
+        // A rule on addresses behind the rule that let the name pass does not count.
+        let last = inspection.passed_by;
+        let mut judged = Judged::NOTHING;
+        let mut judge = |address: IpAddr| {
+            let before = rules.of_answers.iter().copied().take_while(|index| *index < last);
+            for (index, rule) in before.filter_map(|index| Some((index, rules.rule(index)?))) {
+                if !rule.applies(hop, qtype) || rule.state != ListState::Loaded {
+                    continue;
+                }
+                let entry = match rule.condition {
+                    Condition::List(Some(list)) => lists.answer_address(list, address).map(MatchedEntry::Answer),
+                    Condition::List(None) => None,
+                    Condition::Addresses { .. } => {
+                        rule.block_of(address, is_internet).copied().map(MatchedEntry::Block)
+                    }
+                };
+                if let Some(entry) = entry {
+                    judged.add(index, rule, entry);
+                }
+            }
+        };
+        let written = self.reply.written();
+        let mut at = start;
+        while let Some((found, _, data)) = record_at(written, at) {
+            at = data.end;
+            match found {
+                rtype::A => {
+                    if let Ok(octets) = <[u8; 4]>::try_from(&written[data]) {
+                        judge(octets.into());
+                    }
+                }
+                rtype::AAAA => {
+                    if let Ok(octets) = <[u8; 16]>::try_from(&written[data]) {
+                        let address = Ipv6Addr::from(octets);
+                        judge(address.into());
+                        if let Some(address) = embedded(address, self.dns64) {
+                            judge(address);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.trace.notes(Stage::Firewall, || explanation::firewall::addresses(rules, &judged, last, is_internet));
+        if judged.decided.is_none() && judged.shadows[0].is_none() {
+            return false;
+        }
+        self.conclude(&judged)
+    }
+
+    /// Replaces the answer to a blocked query. `question` has been restored: the reply has no records.
+    #[cold]
+    pub fn replace(&mut self) -> Replaced<'s> {
+        let Some(inspection) = self.firewall.take() else { return Replaced::Dropped };
+        let Some(Block { rule, entry, is_unready }) = inspection.block else { return Replaced::Dropped };
+        self.reply.clear(flag::AA);
+        self.reply.untruncate();
+        self.summary.stale = false;
+        self.summary.refresh = false;
+        self.summary.authentic = false;
+        self.summary.locality = None;
+        if is_unready {
+            let why = match rule.state {
+                ListState::Expired => "the list has expired",
+                _ => "the list is not loaded",
+            };
+            let ede = Ede { code: ede::NOT_READY, text: [&rule.text, ": ", why] };
+            return Replaced::Ended(rcode::SERVFAIL, ExtendedError::Own(ede));
+        }
+        self.blocked_by = Some(rule);
+        let written = match (&rule.response, effect(rule, &entry, self.context.client.transport)) {
+            (_, Effect::Entry(RpzAction::Drop)) => return Replaced::Dropped,
+            (_, Effect::Entry(RpzAction::TcpOnly)) => {
+                self.reply.truncate();
+                Ok(Replaced::Ended(rcode::NOERROR, ExtendedError::None))
+            }
+            (_, Effect::Entry(RpzAction::NxDomain)) | (Response::NxDomain, _) => {
+                self.negative_block(rule.block_ttl, rcode::NXDOMAIN)
+            }
+            (_, Effect::Entry(RpzAction::Local(_))) => self.local_data(inspection.lists, rule, &entry),
+            (Response::Override { target, ttl }, _) => self.redirect(target, *ttl, rule.block_ttl),
+            (Response::NoData | Response::OfEntry, _) => self.negative_block(rule.block_ttl, rcode::NOERROR),
+        };
+        written.unwrap_or_else(|Full| {
+            self.reply.truncate();
+            Replaced::Ended(rcode::NOERROR, ExtendedError::None)
+        })
+    }
+
+    /// Writes the SOA record of a blocked name.
+    fn negative_block(&mut self, ttl: u32, code: u16) -> Result<Replaced<'s>, Full> {
+        let [serial, refresh, retry, expire] = SOA;
+        self.soa_record(Section::Authority, HEADER, ttl, CONTACT, [serial, refresh, retry, expire, ttl])?;
+        Ok(Replaced::Ended(code, ExtendedError::None))
+    }
+
+    /// Writes a CNAME record to a target in wire format, whose first label `*` stands for the query name.
+    fn redirect(&mut self, target: &[u8], ttl: u32, block_ttl: u32) -> Result<Replaced<'s>, Full> {
+        let mut expanded = [0; 2 * MAX_NAME + 2];
+        let target = match target {
+            [1, b'*', rest @ ..] => {
+                let mut name = [0; 256];
+                let len = expand_name(self.reply.written(), HEADER, &mut name) - 1;
+                expanded[..len].copy_from_slice(&name[..len]);
+                let end = len + rest.len();
+                if end > MAX_NAME {
+                    // The name in front of the target is too long for a name.
+                    return self.negative_block(block_ttl, rcode::NXDOMAIN);
+                }
+                expanded[len..end].copy_from_slice(rest);
+                &expanded[..end]
+            }
+            target => target,
+        };
+        let data = self.reply.record(Section::Answer, pointer::to(HEADER), rtype::CNAME, ttl, &[target])?;
+        Ok(match self.qtype {
+            rtype::CNAME | rtype::ANY => Replaced::Ended(rcode::NOERROR, ExtendedError::None),
+            _ => Replaced::Target(data),
+        })
+    }
+
+    /// Writes the records that a response policy zone has for a name or an address.
+    fn local_data(&mut self, lists: &'s Lists, rule: &'s Rule, entry: &MatchedEntry<'s>) -> Result<Replaced<'s>, Full> {
+        let Condition::List(Some(list)) = rule.condition else {
+            return self.negative_block(rule.block_ttl, rcode::NOERROR);
+        };
+        let (of_name, of_address) = match entry {
+            MatchedEntry::Name(found) => (Some(lists.local_data(found)), None),
+            MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => (None, Some(lists.address_data(list, entry))),
+            MatchedEntry::Block(_) | MatchedEntry::Unready => (None, None),
+        };
+        let before = self.reply.count(Section::Answer);
+        for record in of_name.into_iter().flatten().chain(of_address.into_iter().flatten()) {
+            if record.rtype == rtype::CNAME {
+                return self.redirect(&record.rdata, record.ttl, rule.block_ttl);
+            }
+            if record.rtype == self.qtype || self.qtype == rtype::ANY {
+                let owner = pointer::to(HEADER);
+                self.reply.record(Section::Answer, owner, record.rtype, record.ttl, &[&record.rdata])?;
+            }
+        }
+        match self.reply.count(Section::Answer) == before {
+            true => self.negative_block(rule.block_ttl, rcode::NOERROR),
+            false => Ok(Replaced::Ended(rcode::NOERROR, ExtendedError::None)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

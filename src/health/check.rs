@@ -1,0 +1,71 @@
+//! One check of a target: finds its address, and makes an attempt.
+
+use super::probe::{LazyTls, Outcome, attempt};
+use crate::{
+    answer::{Client, Transport},
+    forward::{Forwarding, lookup},
+    manifest::{Direction, Manifest},
+    snapshot::{Snapshot, health::Probe},
+    wire::Name,
+};
+use std::{net::IpAddr, sync::Arc, time::Duration};
+use tokio::{runtime::Handle, time::timeout};
+
+/// Time-out for resolving the name of a target.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Makes one attempt. Resolves the name of the target first if the target has no address.
+pub(super) async fn check(
+    snapshot: &Arc<Snapshot>,
+    probe: &Probe,
+    forwarding: &Arc<Forwarding>,
+    resolving: &Handle,
+    tls: &LazyTls,
+) -> (Option<IpAddr>, Outcome) {
+    let question = &probe.question;
+    let address = match (question.address, &question.name) {
+        (Some(address), _) => address,
+        (None, Some(name)) => match resolve(snapshot, question.vpc.as_deref(), name, forwarding, resolving).await {
+            Ok(address) => address,
+            Err(error) => return (None, Outcome::failure(format!("resolve {name}: {error}"))),
+        },
+        (None, None) => return (None, Outcome::failure("the check has no address")),
+    };
+    if !snapshot.may_check(address) {
+        let refused = format!("{address} is in no network of the manifest, nor in `health.allow`");
+        return (Some(address), Outcome::failure(refused));
+    }
+    let sources = question.vpc.as_deref().map_or(Vec::new(), |vpc| outbound_addresses(&snapshot.manifest, vpc));
+    (Some(address), attempt(probe, address, &sources, tls).await)
+}
+
+/// Returns the addresses of the outbound Resolver endpoints of a VPC.
+fn outbound_addresses(manifest: &Manifest, vpc: &str) -> Vec<IpAddr> {
+    let outbound = manifest.resolver_endpoints.values().filter(|endpoint| endpoint.direction == Direction::Outbound);
+    let own = outbound.filter(|endpoint| endpoint.vpc_id == vpc);
+    own.flat_map(|endpoint| endpoint.ip_addresses.iter().map(|address| address.ip)).collect()
+}
+
+/// Resolves a name as a client in the VPC does, and returns the first address.
+async fn resolve(
+    snapshot: &Snapshot,
+    vpc: Option<&str>,
+    name: &Name,
+    forwarding: &Arc<Forwarding>,
+    resolving: &Handle,
+) -> Result<IpAddr, String> {
+    let vpc =
+        vpc.and_then(|vpc| snapshot.manifest.vpcs.get(vpc)).ok_or("the check has no `vpc_id` to resolve it in")?;
+    let source = vpc.cidr_blocks.first().map(|block| block.network()).ok_or("the VPC has no addresses")?;
+    let unspecified = if source.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    let local = vpc.resolver_addresses.first().copied().unwrap_or(unspecified);
+    let client = Client { source, port: 0, local, transport: Transport::Tcp };
+    let (forwarding, name) = (forwarding.clone(), name.clone());
+    let task = resolving.spawn(async move { lookup::addresses(&forwarding, &client, &name).await });
+    match timeout(RESOLVE_TIMEOUT, task).await {
+        Ok(Ok(Ok(addresses))) => addresses.first().copied().ok_or_else(|| "no address".into()),
+        Ok(Ok(Err(error))) => Err(error),
+        Ok(Err(_)) => Err("the server is about to end".into()),
+        Err(_) => Err(format!("time-out after {} s", RESOLVE_TIMEOUT.as_secs())),
+    }
+}
