@@ -354,6 +354,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
             && Arc::ptr_eq(&previous.networks, &networks)
             && Arc::ptr_eq(&previous.views.labels, &views.labels)
             && same_resources(&previous.served.vpcs, &manifest.vpcs)
+            && same_resources(&previous.served.profiles, &manifest.profiles)
             && same_resources(&previous.served.firewall_domain_lists, &manifest.firewall_domain_lists)
             && same_resources(&previous.served.firewall_rule_groups, &manifest.firewall_rule_groups)
             && same_resources(&previous.served.profiles, &manifest.profiles)
