@@ -2,6 +2,7 @@
 //! same on all nodes is in the manifest.
 
 mod etcd;
+mod firewall;
 mod health;
 mod internet_resolver;
 mod query_log;
@@ -11,6 +12,7 @@ mod tests;
 mod tsig;
 
 pub use etcd::Etcd;
+pub use firewall::Firewall;
 pub use health::Health;
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, NegativeTrustAnchor, Recursion};
 pub use query_log::{Dnstap, DnstapMessage, DnstapMessages, QueryLog};
@@ -82,6 +84,8 @@ pub struct Config {
     pub dnstap: Option<Dnstap>,
     /// Health checks on this node.
     pub health: Health,
+    /// DNS Firewall on this node.
+    pub firewall: Firewall,
     /// The warnings about the file.
     #[serde(skip)]
     pub warnings: Vec<Problem>,
@@ -480,6 +484,9 @@ impl Config {
         }
         for (field, message) in self.health.check(self.control_plane.etcd.is_some()) {
             errors.add(field, message.into(), None);
+        }
+        for (field, message) in self.firewall.check() {
+            errors.add(&field, message, None);
         }
         for (field, message) in self.query_log.check() {
             errors.add(&field, message.into(), None);

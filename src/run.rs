@@ -99,6 +99,9 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let metrics = metrics(&core, prepared.publisher.counters(), &status, &certificates);
     health.counters.register(&metrics.registry, &core.snapshot);
+    let firewall_lists = prepared.firewall_lists.clone();
+    firewall_lists.register(&metrics.registry);
+    firewall_lists.start(messages.clone(), generations.clone())?;
     let admin = Arc::new(prepared.admin(config, access, metrics, health));
     let (admin_stop, admin_is_stopped) = watch::channel(false);
     admin::start(admin_listener, admin.clone(), admin_tls, admin_is_stopped)?;

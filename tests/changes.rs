@@ -169,6 +169,8 @@ fn compiles_changes_as_it_compiles_from_nothing() {
                     return fail(format!("one fails, or otherwise: {one:#?} and {other:#?}"));
                 }
             };
+            program::set_health(world, &incremental);
+            program::set_health(world, &fresh);
             for question in 0..QUESTIONS {
                 let ask = generate::ask(dice, world, &pool);
                 let [one, other] = [&incremental, &fresh].map(|it| outcome(it, &ask, world.now, question as u32));

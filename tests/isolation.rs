@@ -43,9 +43,11 @@ fn allowed(world: &World, who: &Who) -> Allowed {
         }
     }
     for (id, zone) in world.zones() {
-        if world.manifest.private_hosted_zones[id].vpc_ids.contains(&who.vpc) {
+        if world.has_zone(who, id) {
             apexes.push(zone.apex.clone());
             addresses.extend(zone.records.iter().map(|rr| rr.data.text()));
+            let sets = zone.groups.iter().flat_map(|group| &group.members).map(|member| &member.set);
+            addresses.extend(sets.flat_map(|set| &set.records).cloned());
         }
     }
     apexes.extend(["ec2.internal", "compute.internal", "10.in-addr.arpa", "localhost"].map(name));

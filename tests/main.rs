@@ -27,6 +27,7 @@ mod https;
 mod isolation;
 mod journal;
 mod model;
+mod profiles;
 mod pulses;
 mod push;
 mod query_log;

@@ -111,20 +111,20 @@ impl FirewallMatches {
 
 /// The part of a rule's condition that matched.
 #[derive(Clone, Copy, Debug)]
-pub enum MatchedEntry {
+pub enum MatchedEntry<'s> {
     /// An entry of the list for the name.
     Name(Match),
     /// An entry of the list for the address of the client.
-    Client(AddressEntry),
+    Client(&'s AddressEntry),
     /// An entry of the list for an address in the answer.
-    Answer(AddressEntry),
+    Answer(&'s AddressEntry),
     /// A block of the rule's `answer_addresses`.
     Block(IpNet),
     /// Nothing: the list is not there.
     Unready,
 }
 
-impl MatchedEntry {
+impl MatchedEntry<'_> {
     /// The action of an entry of a response policy zone.
     fn rpz(&self) -> Option<RpzAction> {
         match self {
@@ -142,7 +142,7 @@ pub struct FirewallHit<'a> {
     /// The result.
     pub outcome: FirewallOutcome,
     /// The part of the rule's condition that matched.
-    pub entry: MatchedEntry,
+    pub entry: MatchedEntry<'a>,
     /// The name that was inspected.
     pub name: &'a LookupName,
     /// Its position in the chain: 0 for the query's own name.
@@ -179,7 +179,7 @@ pub fn effect(rule: &Rule, entry: &MatchedEntry, transport: Transport) -> Effect
 #[derive(Clone, Copy)]
 struct Block<'s> {
     rule: &'s Rule,
-    entry: MatchedEntry,
+    entry: MatchedEntry<'s>,
     /// The list of the rule is not there.
     is_unready: bool,
 }
@@ -203,18 +203,18 @@ impl<'s> Inspection<'s> {
 }
 
 /// The matches of one name, in the order of the rules.
-pub struct Judged {
+pub struct Judged<'s> {
     /// The first rule that ends the evaluation.
-    pub decided: Option<(u32, MatchedEntry)>,
+    pub decided: Option<(u32, MatchedEntry<'s>)>,
     /// The shadow rules that matched.
-    pub shadows: [Option<(u32, MatchedEntry)>; MAX_SHADOWS],
+    pub shadows: [Option<(u32, MatchedEntry<'s>)>; MAX_SHADOWS],
 }
 
-impl Judged {
-    const NOTHING: Judged = Judged { decided: None, shadows: [None; MAX_SHADOWS] };
+impl<'s> Judged<'s> {
+    const NOTHING: Judged<'s> = Judged { decided: None, shadows: [None; MAX_SHADOWS] };
 
     /// Adds the match of a rule. Of several matches of one rule, the first one counts.
-    fn add(&mut self, index: u32, rule: &Rule, entry: MatchedEntry) {
+    fn add(&mut self, index: u32, rule: &Rule, entry: MatchedEntry<'s>) {
         if !rule.is_shadow {
             if self.decided.is_none_or(|(other, _)| index < other) {
                 self.decided = Some((index, entry));
@@ -235,14 +235,14 @@ impl Judged {
 
 /// Judges a name. `client` is the address of the client, for the query's own name.
 #[inline]
-pub fn judge_name(
+pub fn judge_name<'s>(
     rules: &RuleSet,
-    lists: &Lists,
+    lists: &'s Lists,
     name: &LookupName,
     hop: usize,
     qtype: u16,
     client: Option<IpAddr>,
-) -> Judged {
+) -> Judged<'s> {
     let mut judged = Judged::NOTHING;
     if let Some(client) = client {
         for (index, rule) in rules.of_clients.iter().filter_map(|index| Some((*index, rules.rule(*index)?))) {
@@ -250,7 +250,7 @@ pub fn judge_name(
                 && rule.applies(hop, qtype)
                 && let Some(entry) = lists.client(list, client)
             {
-                judged.add(index, rule, MatchedEntry::Client(*entry));
+                judged.add(index, rule, MatchedEntry::Client(entry));
             }
         }
     }
@@ -325,7 +325,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
 
     /// Counts the matches of the current name or of its addresses, and takes the decision. Returns whether a rule blocks it.
     #[cold]
-    fn conclude(&mut self, judged: &Judged) -> bool {
+    fn conclude(&mut self, judged: &Judged<'s>) -> bool {
         let Some(inspection) = &self.firewall else { return false };
         let rules = inspection.rules;
         let (hop, qtype) = (self.link, self.qtype);
@@ -410,9 +410,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
                     continue;
                 }
                 let entry = match rule.condition {
-                    Condition::List(Some(list)) => {
-                        lists.answer_address(list, address).copied().map(MatchedEntry::Answer)
-                    }
+                    Condition::List(Some(list)) => lists.answer_address(list, address).map(MatchedEntry::Answer),
                     Condition::List(None) => None,
                     Condition::Addresses { .. } => {
                         rule.block_of(address, is_internet).copied().map(MatchedEntry::Block)
@@ -481,7 +479,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             (_, Effect::Entry(RpzAction::NxDomain)) | (Response::NxDomain, _) => {
                 self.negative_block(rule.block_ttl, rcode::NXDOMAIN)
             }
-            (_, Effect::Entry(RpzAction::Local(number))) => self.local_data(inspection.lists, rule, &entry, number),
+            (_, Effect::Entry(RpzAction::Local(_))) => self.local_data(inspection.lists, rule, &entry),
             (Response::Override { target, ttl }, _) => self.redirect(target, *ttl, rule.block_ttl),
             (Response::NoData | Response::OfEntry, _) => self.negative_block(rule.block_ttl, rcode::NOERROR),
         };
@@ -524,30 +522,22 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     }
 
     /// Writes the records that a response policy zone has for a name or an address.
-    fn local_data(
-        &mut self,
-        lists: &'s Lists,
-        rule: &'s Rule,
-        entry: &MatchedEntry,
-        number: u32,
-    ) -> Result<Replaced<'s>, Full> {
+    fn local_data(&mut self, lists: &'s Lists, rule: &'s Rule, entry: &MatchedEntry<'s>) -> Result<Replaced<'s>, Full> {
         let Condition::List(Some(list)) = rule.condition else {
             return self.negative_block(rule.block_ttl, rcode::NOERROR);
         };
-        let of_name = match entry {
-            MatchedEntry::Name(found) => Some(lists.local_data(found)),
-            _ => None,
+        let (of_name, of_address) = match entry {
+            MatchedEntry::Name(found) => (Some(lists.local_data(found)), None),
+            MatchedEntry::Client(entry) => (None, Some(lists.address_data(list, true, entry))),
+            MatchedEntry::Answer(entry) => (None, Some(lists.address_data(list, false, entry))),
+            MatchedEntry::Block(_) | MatchedEntry::Unready => (None, None),
         };
-        let of_address = || lists.local_record(list, number);
-        let all = of_name.into_iter().flatten();
-        let qtype = self.qtype;
-        let is_name = matches!(entry, MatchedEntry::Name(_));
         let before = self.reply.count(Section::Answer);
-        for record in all.chain(of_address().into_iter().filter(|_| !is_name)) {
+        for record in of_name.into_iter().flatten().chain(of_address.into_iter().flatten()) {
             if record.rtype == rtype::CNAME {
                 return self.redirect(&record.rdata, record.ttl, rule.block_ttl);
             }
-            if record.rtype == qtype || qtype == rtype::ANY {
+            if record.rtype == self.qtype || self.qtype == rtype::ANY {
                 let owner = pointer::to(HEADER);
                 self.reply.record(Section::Answer, owner, record.rtype, record.ttl, &[&record.rdata])?;
             }

@@ -164,11 +164,10 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             self.trace.next_name();
             self.link = link;
             owners[link] = self.name_at;
-            let prefix = self.dns64;
-            let (decision, kind) = match prefix {
-                _ if self.blocks_name() => (Decision::Blocked, AnswerKind::Firewall),
-                Some(prefix) => self.decide_dns64(prefix),
-                None => self.decide(),
+            let (decision, kind) = match (self.blocks_name(), self.dns64) {
+                (true, _) => (Decision::Blocked, AnswerKind::Firewall),
+                (false, Some(prefix)) => self.decide_dns64(prefix),
+                (false, None) => self.decide(),
             };
             self.summary.authentic &= kind == AnswerKind::Forward;
             if kind == AnswerKind::Firewall {
@@ -324,13 +323,18 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
     /// Whether a cut at the current name itself answers for it.
     fn has_cut_at_name(&self) -> bool {
         let mut position = CutPosition::START;
+        let mut ignores_forward_rules = false;
         while let Some((cut, found @ CutPosition { skip: 0, .. })) = self.next_cut(position) {
             match cut {
-                Cut::Rule(rule) if matches!(rule.resource.rule_type, RuleType::System | RuleType::Delegate) => {
-                    position = found.next();
-                }
+                Cut::Rule(rule) => match rule.resource.rule_type {
+                    RuleType::System => ignores_forward_rules = true,
+                    RuleType::Delegate => {}
+                    RuleType::Forward if ignores_forward_rules => {}
+                    RuleType::Forward | RuleType::Recursive => return true,
+                },
                 _ => return true,
             }
+            position = found.next();
         }
         false
     }

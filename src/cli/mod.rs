@@ -6,6 +6,7 @@ mod changes;
 mod check;
 mod client;
 mod explain;
+mod firewall;
 mod forwarders;
 mod health;
 mod import;
@@ -204,6 +205,19 @@ enum Command {
         )
     )]
     Health(health::HealthArguments),
+    /// Show the DNS Firewall lists of a running server
+    ///
+    /// The exit status is 1 if a list is missing or has expired, or if the last reading of a list failed.
+    #[command(
+        subcommand,
+        after_help = documentation!("docs/guides/filtering-names.md", "zonal-firewall"),
+        after_long_help = examples!(
+            "  zonal firewall lists\n  zonal firewall lists --format json",
+            "docs/guides/filtering-names.md",
+            "zonal-firewall"
+        )
+    )]
+    Firewall(firewall::FirewallCommand),
     /// List, add or remove negative trust anchors
     ///
     /// Answers at and below a negative trust anchor count as unsigned until its end, although validation fails (RFC 7646). Use it
@@ -549,6 +563,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Cache(command) => cache::run(&command),
         Command::Health(arguments) => health::run(&arguments),
+        Command::Firewall(command) => firewall::run(&command),
         Command::Nta(command) => nta::run(&command),
         Command::Journal(command) => journal::run(&command),
         Command::Apply(arguments) => apply::apply(&arguments),

@@ -9,11 +9,25 @@ use crate::{
         overlay::EditedSet,
         transferred::ZoneCopy,
     },
-    snapshot::zone::Zone,
+    snapshot::{firewall::table::Lists, zone::Zone},
 };
 use serde::{Deserialize, Serialize};
-use std::{fmt, io, time::Instant};
+use std::{
+    fmt, io,
+    sync::{Arc, mpsc::SyncSender},
+    time::Instant,
+};
 use tokio::sync::oneshot;
+
+/// Other names in DNS Firewall lists.
+pub struct ListsUpdate {
+    /// The lists that the update was made from.
+    pub base: Arc<Lists>,
+    /// The lists with the other names.
+    pub lists: Arc<Lists>,
+    /// Receives whether the lists are served. False: others came first.
+    pub reply: SyncSender<bool>,
+}
 
 /// The position of a source: which of its changes were delivered. It is written together with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +85,8 @@ pub struct Change {
     pub is_fact: bool,
     /// The change is only tried. The reply is what it would do.
     pub dry_run: bool,
+    /// The change is refused if a resource would be set aside because of it.
+    pub is_strict: bool,
     /// When the node received it.
     pub since: Instant,
     /// Gets the result. A change with a receiver is on the disk before it is served.
@@ -92,7 +108,14 @@ impl Change {
 
     fn of(prepared: PreparedChange) -> Change {
         let prepare = move |_: &Collection, _: &Position| Ok(prepared.clone());
-        Change { prepare: Box::new(prepare), is_fact: true, dry_run: false, since: Instant::now(), reply: None }
+        Change {
+            prepare: Box::new(prepare),
+            is_fact: true,
+            dry_run: false,
+            is_strict: false,
+            since: Instant::now(),
+            reply: None,
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 
 use super::{
     Message,
-    change::{Change, JournalDrop, ZoneTransfer, ZoneUpdate},
+    change::{Change, JournalDrop, ListsUpdate, ZoneTransfer, ZoneUpdate},
     freeze::FreezeRequest,
 };
 use crate::manifest::load::{Extent, LoadScope};
@@ -61,6 +61,8 @@ pub enum Wake {
     Update(ZoneUpdate),
     /// Drop the dynamic updates of a zone.
     DropJournal(JournalDrop),
+    /// Serve other names in DNS Firewall lists.
+    Lists(ListsUpdate),
     /// Change nothing until it is decided which process continues.
     Freeze(FreezeRequest),
     /// End.
@@ -79,6 +81,7 @@ pub struct Watch {
     transfers: Vec<ZoneTransfer>,
     updates: VecDeque<ZoneUpdate>,
     drops: VecDeque<JournalDrop>,
+    lists: VecDeque<ListsUpdate>,
     freeze: Option<FreezeRequest>,
     /// None if the system has no more watches: then the times of files are compared.
     watcher: Option<RecommendedWatcher>,
@@ -149,6 +152,7 @@ impl Watch {
             transfers: Vec::new(),
             updates: VecDeque::new(),
             drops: VecDeque::new(),
+            lists: VecDeque::new(),
             freeze: None,
             watcher: None,
             relevant: HashSet::new(),
@@ -338,6 +342,9 @@ impl Watch {
             if let Some(update) = self.updates.pop_front() {
                 return Wake::Update(update);
             }
+            if let Some(update) = self.lists.pop_front() {
+                return Wake::Lists(update);
+            }
             if let Some(drop) = self.drops.pop_front() {
                 return Wake::DropJournal(drop);
             }
@@ -414,6 +421,7 @@ impl Watch {
             Message::Transfer(transfer) => self.transfers.push(transfer),
             Message::Update(update) => self.updates.push_back(update),
             Message::DropJournal(drop) => self.drops.push_back(drop),
+            Message::Lists(update) => self.lists.push_back(update),
             Message::Freeze(request) => self.freeze = Some(request),
         }
         Received::Queued

@@ -31,7 +31,7 @@ pub mod updates;
 pub use current::empty_snapshot;
 
 use crate::manifest::load::{Extent, Loader};
-use change::{Change, JournalDrop, ZoneTransfer, ZoneUpdate};
+use change::{Change, JournalDrop, ListsUpdate, ZoneTransfer, ZoneUpdate};
 use directory::{Wake, Watch};
 use freeze::{Decision, FreezeRequest};
 use internet::Internet;
@@ -52,6 +52,8 @@ pub enum Message {
     Update(ZoneUpdate),
     /// Drop the dynamic updates of a zone.
     DropJournal(JournalDrop),
+    /// The names of DNS Firewall lists have changed.
+    Lists(ListsUpdate),
     /// Another process asks to take over.
     Freeze(FreezeRequest),
     /// End the thread.
@@ -93,6 +95,7 @@ pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet,
                 publisher.drop_journal(drop, loader.as_mut());
                 watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
             }
+            Wake::Lists(update) => publisher.update_lists(update),
             Wake::Freeze(request) => match publisher.freeze(request) {
                 Decision::GoOn => {}
                 Decision::Leave => return,

@@ -9,7 +9,7 @@
 //! Every new generation goes through `Publisher::publish`. Bad input never removes served data.
 
 use super::{
-    change::{AcceptedChange, Change, ChangeError, Position, PreparedChange, ZoneTransfer},
+    change::{AcceptedChange, Change, ChangeError, ListsUpdate, Position, PreparedChange, ZoneTransfer},
     counters::Counters,
     current::Current,
     freeze::{Decision, FreezeRequest, Frozen, RESUME_INTERVAL},
@@ -27,12 +27,13 @@ use crate::{
     manifest::{
         Manifest, Problem, Transferred,
         check::Checked,
-        collection::{Collection, Served},
+        collection::{Collection, Key, Served},
         load::{LoadScope, Loader},
         overlay::{Overlays, digest_with},
     },
     snapshot::{
         Node, Snapshot,
+        firewall::table::Lists,
         published::Published,
         routes::{Route, Servers},
     },
@@ -331,6 +332,14 @@ impl Publisher {
         }
         let prepared = guard::prepare_guarded(&self.current, collection, position, self.on_error, pending);
         let mut prepared = prepared.map_err(ChangeError::Problems)?;
+        if changes.iter().any(|change| change.is_strict) {
+            let is_new = |key: &Key| !self.current.state.aside.contains_key(key);
+            let reasons = prepared.reasons.iter().filter(|(key, _)| is_new(key));
+            let problems: Vec<Problem> = reasons.flat_map(|(_, problems)| problems.iter().cloned()).collect();
+            if !problems.is_empty() {
+                return Err(ChangeError::Problems(problems));
+            }
+        }
         prepared.state.is_incomplete &= !is_whole;
         Ok(prepared)
     }
@@ -392,6 +401,32 @@ impl Publisher {
             }
         }
         changes.into_iter().for_each(|change| answer(change, Ok(accepted.clone())));
+    }
+
+    // DNS Firewall lists
+
+    /// The names of the lists that are served.
+    pub fn firewall_lists(&self) -> Arc<Lists> {
+        self.current.snapshot.load().firewall_lists.clone()
+    }
+
+    /// Serves other names in lists, in the same generation. Returns false, and serves nothing else, if `base` is not served
+    /// any more.
+    pub fn set_firewall_lists(&mut self, base: &Arc<Lists>, lists: Arc<Lists>) -> bool {
+        let previous = self.current.snapshot.load_full();
+        if !Arc::ptr_eq(&previous.firewall_lists, base) {
+            return false;
+        }
+        self.swap(previous.with_firewall_lists(lists));
+        retire(previous);
+        true
+    }
+
+    /// Makes an update of lists, and answers its sender.
+    pub fn update_lists(&mut self, update: ListsUpdate) {
+        let ListsUpdate { base, lists, reply } = update;
+        // A sender that no longer waits has ended.
+        let _ = reply.send(self.set_firewall_lists(&base, lists));
     }
 
     // Zones that are transferred

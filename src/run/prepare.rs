@@ -16,6 +16,7 @@ use crate::{
         status::{LoadError, Status},
         updates::{Journals, SerialStore, UpdateStorage},
     },
+    firewall_lists::{self, FirewallLists},
     forward::{self, Forwarding, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     health::Health,
     listen::{Core, Limits},
@@ -74,6 +75,8 @@ pub struct Prepared {
     pub watch: Watch,
     /// The running process that this one replaces.
     pub old_process: Option<OldProcess>,
+    /// The DNS Firewall lists that have a source.
+    pub firewall_lists: Arc<FirewallLists>,
     loader: Option<Loader>,
     internet: Internet,
     copies: Copies,
@@ -120,9 +123,22 @@ impl Prepared {
         watch.add(internet.files());
         let mut loader = directory.map(|directory| loader(directory, keeps_texts, had_resources));
         publish_first(&mut publisher, loader.as_mut(), saved, matches!(source, Source::Etcd(_)), on_error)?;
+        let firewall_lists = FirewallLists::new(lists_settings(config, directory), core.snapshot.clone());
+        firewall_lists.load_first(&mut publisher);
         watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
         let refresh_times = found.into_iter().map(|(id, copy)| (id, copy.refreshed)).collect();
-        Ok(Prepared { core, status, publisher, watch, old_process, loader, internet, copies, refresh_times })
+        Ok(Prepared {
+            core,
+            status,
+            publisher,
+            watch,
+            old_process,
+            firewall_lists,
+            loader,
+            internet,
+            copies,
+            refresh_times,
+        })
     }
 
     /// The state that the admin API serves.
@@ -133,6 +149,7 @@ impl Prepared {
             counters: self.publisher.counters().clone(),
             status: self.status.clone(),
             health,
+            firewall_lists: self.firewall_lists.clone(),
             bound: AtomicBool::new(true),
             ready_when_stale: config.control_plane.ready_when_stale,
             access,
@@ -143,6 +160,7 @@ impl Prepared {
             followers: Arc::new(Semaphore::new(admin::MAX_FOLLOWERS)),
             scrapes: Arc::new(Semaphore::new(admin::MAX_SCRAPES)),
             manifests: Arc::new(Semaphore::new(admin::MAX_MANIFESTS)),
+            aws: admin::AwsState::default(),
         }
     }
 
@@ -162,6 +180,16 @@ impl Prepared {
             .spawn(move || control_plane::run(watch, loader, internet, publisher))
             .context("the control plane's thread cannot be started")?;
         Ok(())
+    }
+}
+
+/// How this node reads DNS Firewall lists.
+fn lists_settings(config: &Config, directory: Option<&Path>) -> firewall_lists::Settings {
+    firewall_lists::Settings {
+        allow_sources: config.firewall.allow_sources.clone(),
+        authorities: config.certificate_authority.clone(),
+        manifest_directory: directory.map(Path::to_path_buf),
+        state_directory: config.state_directory.clone(),
     }
 }
 

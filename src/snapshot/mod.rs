@@ -162,9 +162,15 @@ impl Snapshot {
 
     /// The same generation with other names in its DNS Firewall lists.
     pub fn with_firewall_lists(&self, firewall_lists: Arc<Lists>) -> Snapshot {
-        let labels = &self.firewall.labels;
-        let firewall = Firewall::compile(&self.served, &self.networks, &self.views, &firewall_lists, labels);
-        Snapshot { firewall_lists, firewall: Arc::new(firewall), ..self.with_stale(self.is_stale) }
+        let compile = || {
+            let labels = &self.firewall.labels;
+            Firewall::compile(&self.served, &self.networks, &self.views, &firewall_lists, labels)
+        };
+        let firewall = match firewall_lists.has_states_of(&self.firewall_lists) {
+            true => self.firewall.clone(),
+            false => Arc::new(compile()),
+        };
+        Snapshot { firewall_lists, firewall, ..self.with_stale(self.is_stale) }
     }
 
     /// A private hosted zone.
@@ -348,6 +354,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
             && Arc::ptr_eq(&previous.networks, &networks)
             && Arc::ptr_eq(&previous.views.labels, &views.labels)
             && same_resources(&previous.served.vpcs, &manifest.vpcs)
+            && same_resources(&previous.served.profiles, &manifest.profiles)
             && same_resources(&previous.served.firewall_domain_lists, &manifest.firewall_domain_lists)
             && same_resources(&previous.served.firewall_rule_groups, &manifest.firewall_rule_groups)
             && same_resources(&previous.served.profiles, &manifest.profiles)

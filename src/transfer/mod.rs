@@ -171,8 +171,9 @@ impl Part {
             _ => AnswerKind::Zone,
         };
         let (len, cookie) = (reply.len(), Cookie::Absent);
-        let answered =
-            Answered { len, view: None, rcode: code, kind, entry_point: None, locality: None, cookie, refresh: false };
+        let (view, entry_point, locality, firewall) = Default::default();
+        let refresh = false;
+        let answered = Answered { len, view, rcode: code, kind, entry_point, locality, cookie, firewall, refresh };
         Part { answered: Some(answered), reply, rest }
     }
 }

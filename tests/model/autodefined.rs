@@ -3,10 +3,10 @@
 use super::{
     names::{A, AAAA, Data, N, PTR, Rr, at_or_below, name, under},
     networks::{self, Net},
-    oracle::{NXDOMAIN, Step, Who, World},
+    oracle::{Layer, NXDOMAIN, Step, Who, World},
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use zonal::manifest::Vpc;
+use zonal::manifest::{ProfileSetting, Vpc};
 
 /// The zones whose names are never forwarded, also in VPCs without autodefined names.
 const SPECIAL_USE: [&str; 6] = ["invalid", "test", "onion", "alt", "home.arpa", "service.arpa"];
@@ -21,13 +21,27 @@ impl World {
             .collect()
     }
 
+    /// Whether a VPC has reverse zones: by its own setting, or by the first of its Profiles with one.
+    fn has_reverse(&self, who: &Who) -> bool {
+        let of_profile = |layer: Layer| match layer {
+            Layer::Own => None,
+            Layer::Profile(profile) => match profile.autodefined_reverse {
+                ProfileSetting::Enabled => Some(true),
+                ProfileSetting::Disabled => Some(false),
+                ProfileSetting::UseLocal => None,
+            },
+        };
+        let own = self.manifest.vpcs[&who.vpc].autodefined_reverse;
+        own.or_else(|| self.layers(who).into_iter().find_map(of_profile)).unwrap_or(true)
+    }
+
     /// The autodefined zones of a view that can contain names of a world, or are above or below a name.
     pub fn autodefined_zones(&self, who: &Who, of: &[String]) -> Vec<N> {
         let mut zones: Vec<N> = SPECIAL_USE.iter().chain(&["localhost"]).map(|zone| name(zone)).collect();
         if !self.manifest.vpcs[&who.vpc].enable_dns_hostnames {
             return zones;
         }
-        let has_reverse = self.manifest.vpcs[&who.vpc].autodefined_reverse != Some(false);
+        let has_reverse = self.has_reverse(who);
         if has_reverse {
             zones.push(name("10.in-addr.arpa"));
         }

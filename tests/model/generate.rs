@@ -5,7 +5,8 @@ use super::{
     names::{A, AAAA, ANY, CNAME, DNAME, DS, Data, MX, N, NS, PTR, Rr, SOA, SRV, TXT, name, text, under},
     networks::{self, Net},
     oracle::{Ask, World},
-    zone::{Found, Zone},
+    policies::{collection, groups, health_checks, place, profiles},
+    zone::{Found, Outside, Zone},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -52,11 +53,11 @@ fn azs(region: &str) -> [&'static str; 3] {
     if region == REGIONS[0] { ["use1-az1", "use1-az2", "use1-az3"] } else { ["euw1-az1", "euw1-az2", "euw1-az3"] }
 }
 
-fn read<T: DeserializeOwned>(value: Value) -> T {
+pub fn read<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{error}: {value}"))
 }
 
-fn add<T: DeserializeOwned>(kind: &mut Resources<T>, id: impl Into<String>, value: Value) {
+pub fn add<T: DeserializeOwned>(kind: &mut Resources<T>, id: impl Into<String>, value: Value) {
     kind.insert(id.into(), Arc::new(read(value)));
 }
 
@@ -67,11 +68,14 @@ pub fn world(dice: &mut Dice) -> World {
     services(dice, &mut world.manifest);
     endpoints(dice, &mut world.manifest);
     entry_points(dice, &mut world.manifest);
+    health_checks(dice, &mut world);
+    add(&mut world.manifest.cidr_collections, "places", collection(dice));
     let targets = targets(&world.manifest);
     for number in 0..dice.below(5) {
         zone(dice, &mut world, number, &targets);
     }
     rules(dice, &mut world.manifest);
+    profiles(dice, &mut world.manifest);
     world.internet = dice.percent(50);
     world
 }
@@ -102,7 +106,7 @@ fn networks(dice: &mut Dice, manifest: &mut Manifest) {
         let entry_points = if dice.percent(70) { vec![format!("127.0.{number}.2")] } else { Vec::new() };
         let value = json!({"owner_id": "1", "region": region, "cidr_blocks": blocks, "resolver_addresses": entry_points,
             "enable_dns_support": !dice.percent(5), "enable_dns_hostnames": !dice.percent(8),
-            "autodefined_reverse": !dice.percent(15), "availability_zones": az_names, "subnets": subnets});
+            "autodefined_reverse": *dice.pick(&[None, None, None, Some(true), Some(true), Some(false)]), "availability_zones": az_names, "subnets": subnets});
         add(&mut manifest.vpcs, format!("vpc-{}", ['a', 'b', 'c', 'd', 'e'][number]), value);
     }
     let first = &manifest.vpcs["vpc-a"].cidr_blocks[0];
@@ -128,6 +132,9 @@ fn networks(dice: &mut Dice, manifest: &mut Manifest) {
         }
         if dice.percent(60) {
             value["availability_zone_id"] = json!(dice.pick(&azs(REGIONS[0])));
+        }
+        if dice.percent(40) {
+            value["coordinates"] = place(dice);
         }
         add(&mut manifest.on_premises_networks, format!("dc-{number}"), value);
     }
@@ -395,7 +402,8 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
     let count = dice.below(15);
     let content = records(dice, &name(apex), count, &outside);
     let mut aliases = Vec::new();
-    let plain = Zone::of(name(apex), content.clone(), Vec::new());
+    let plain = Zone::of(name(apex), content.clone(), Vec::new(), Vec::new());
+    let nothing = Outside { is_above: &|_| false, choose: &|_| Vec::new() };
     for alias in 0..dice.below(4) {
         let label = ["@", "alias", "b.alias", "*.b"][alias];
         let owner = if label == "@" { name(apex) } else { [name(label), name(apex)].concat() };
@@ -405,7 +413,7 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
             .iter()
             .any(|rr| rr.owner == owner && matches!(rr.rtype, CNAME | DNAME | NS) && rr.owner != name(apex))
             && !content.iter().any(|rr| rr.owner == owner && rr.rtype == number);
-        let has = |rr: &&Rr| matches!(plain.search(&rr.owner, number, &|_| false), Found::Records(_));
+        let has = |rr: &&Rr| matches!(plain.search(&rr.owner, number, &nothing), Found::Records(_));
         let owners: Vec<N> = content.iter().filter(has).map(|rr| rr.owner.clone()).collect();
         let target = match dice.below(4) {
             0 | 1 if !endpoints.is_empty() => dice.pick(endpoints).clone(),
@@ -419,6 +427,12 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
             }
             aliases.push(json!({"name": label, "type": rtype, "alias": {"name": shown}}));
         }
+    }
+    let has = |rr: &&Rr| matches!(plain.search(&rr.owner, A, &nothing), Found::Records(_));
+    let addresses: Vec<N> = content.iter().filter(has).map(|rr| rr.owner.clone()).collect();
+    // A DNAME at the apex hides all other names.
+    if !content.iter().any(|rr| rr.owner == name(apex) && rr.rtype == DNAME) {
+        groups(dice, apex, endpoints, &addresses, &world.manifest, &mut aliases);
     }
     let value = json!({"name": apex, "vpc_ids": vpcs, "file": format!("{id}.zone"), "fallthrough": dice.percent(25),
         "records": aliases});

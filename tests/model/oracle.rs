@@ -1,21 +1,20 @@
-//! The model of client identification, rules and endpoint names. It follows
+//! The model of client identification, rules and zones. It follows
 //! docs/concepts/who-asks.md and docs/concepts/which-answer.md sentence by sentence.
 
 use super::{
-    names::{A, AAAA, ANY, CNAME, DS, Data, N, NS, Rr, SOA, Seen, at_or_below, text, under},
+    endpoints::endpoint_soa,
+    groups::{Chances, Group},
+    names::{DS, N, NS, Rr, SOA, Seen, at_or_below, text, under},
     networks::{self, Net},
     upstream::{INTERNET, UpstreamAnswer, upstream_answer},
-    zone::{Found, Zone},
+    zone::{Found, Outside, Zone},
 };
 use std::{
     cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
-use zonal::manifest::{
-    ClientRoutingPolicy, Direction, DnsRecordIpType, EndpointState, Health, Manifest, NetworkInterface,
-    PrivateDnsScope, Protocol, RuleType, VpcEndpoint, VpcEndpointService, VpcEndpointType,
-};
+use zonal::manifest::{Direction, Manifest, Profile, Protocol, RuleType};
 
 /// A manifest, and the records in the master files of its zones.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +25,8 @@ pub struct World {
     pub now: i64,
     /// Whether the node has an internet resolver.
     pub internet: bool,
+    /// The health checks that say unhealthy.
+    pub unhealthy: BTreeSet<String>,
     /// The zones of the manifest with their records, computed at first use.
     pub zones: OnceCell<Vec<(String, Zone)>>,
 }
@@ -56,6 +57,14 @@ pub struct Who {
     pub network: Option<Net>,
     pub path: Path,
     pub az: Option<String>,
+    pub source: IpAddr,
+}
+
+/// Where a view has rules, zones and private names from: the VPC itself, or one of its Profiles.
+#[derive(Clone, Copy)]
+pub enum Layer<'w> {
+    Own,
+    Profile(&'w Profile),
 }
 
 /// The expected answer.
@@ -72,6 +81,8 @@ pub struct Expect {
     pub any_soa: bool,
     /// The rule that forwards the query, and the name, instead of an answer.
     pub forward: Option<(String, N)>,
+    /// Any answer without an error is right.
+    pub any_answer: bool,
 }
 
 /// One step of a resolution.
@@ -85,18 +96,13 @@ pub enum Step {
     Referral(N),
     Follow(Vec<Rr>, N),
     TooLong(Vec<Rr>),
+    /// Any answer without an error.
+    Any,
     /// The cached answer of a rule's targets, and whether it is stale.
     Upstream(String, UpstreamAnswer, bool),
 }
 
 pub const NXDOMAIN: u16 = 3;
-
-/// An endpoint with names, and its service.
-struct Named<'w> {
-    id: &'w str,
-    endpoint: &'w VpcEndpoint,
-    service: &'w VpcEndpointService,
-}
 
 impl World {
     /// Zones, by identifier.
@@ -131,7 +137,7 @@ impl World {
                 return None;
             }
             let az = networks::az(manifest, name, source);
-            return Some(Who { vpc: name.clone(), network: Some(vpc_of), path: Path::Vpc, az });
+            return Some(Who { vpc: name.clone(), network: Some(vpc_of), path: Path::Vpc, az, source });
         }
         for endpoint in manifest.resolver_endpoints.values() {
             let path = match endpoint.direction {
@@ -166,7 +172,7 @@ impl World {
                 None => None,
             };
             let az = nearest.or(address.availability_zone_id.clone());
-            return Some(Who { vpc: endpoint.vpc_id.clone(), network, path, az });
+            return Some(Who { vpc: endpoint.vpc_id.clone(), network, path, az, source });
         }
         let inside: Vec<Net> = manifest.vpcs.keys().map(|id| Net::Vpc(id.clone())).filter(here).collect();
         let Net::Vpc(id) = only(inside)? else { return None };
@@ -174,21 +180,26 @@ impl World {
             return None;
         }
         let az = networks::az(manifest, &id, source);
-        Some(Who { network: Some(Net::Vpc(id.clone())), vpc: id, path: Path::Vpc, az })
+        Some(Who { network: Some(Net::Vpc(id.clone())), vpc: id, path: Path::Vpc, az, source })
     }
 
     /// Resolves a query. `keeps` tells whether the query is among the 85 % that stay in the
     /// client's AZ.
     pub fn ask(&self, ask: &Ask, keeps: bool) -> Expect {
+        self.ask_with(ask, &Chances::new(keeps, 0))
+    }
+
+    /// Resolves a query, with these chances.
+    pub fn ask_with(&self, ask: &Ask, chances: &Chances) -> Expect {
         let mut has_ended = false;
-        let mut expect = self.chain(ask, keeps, &mut has_ended);
+        let mut expect = self.chain(ask, chances, &mut has_ended);
         if has_ended && expect.forward.is_none() && expect.rcode != 2 && expect.ede.is_none() {
             expect.ede = Some(3); // RFC 8767
         }
         expect
     }
 
-    fn chain(&self, ask: &Ask, keeps: bool, has_ended: &mut bool) -> Expect {
+    fn chain(&self, ask: &Ask, chances: &Chances, has_ended: &mut bool) -> Expect {
         let Some(who) = self.who(ask.source, ask.local) else {
             return Expect { rcode: 5, ede: Some(18), ..Expect::default() };
         };
@@ -197,7 +208,7 @@ impl World {
         let mut owners: Vec<N> = Vec::new();
         loop {
             let first = owners.is_empty();
-            let step = self.step(&who, &name, ask.qtype, ask.rd, keeps);
+            let step = self.step(&who, &name, ask.qtype, ask.rd, chances);
             if first {
                 expect.aa = !matches!(step, Step::Refused | Step::Referral(_) | Step::Upstream(..));
             }
@@ -222,6 +233,7 @@ impl World {
                     expect.ede = Some(20);
                 }
                 Step::Records(records) => expect.answer.extend(records.iter().map(Seen::from)),
+                Step::Any => expect.any_answer = true,
                 Step::Empty(rcode, soa) => {
                     expect.rcode = rcode;
                     expect.authority.insert((text(&soa.owner), SOA, Some(soa.ttl)));
@@ -255,7 +267,9 @@ impl World {
 
     /// Finds the zone, rule or endpoint that is responsible for a name
     /// (docs/concepts/which-answer.md).
-    fn step(&self, who: &Who, name: &[String], qtype: u16, rd: bool, keeps: bool) -> Step {
+    fn step(&self, who: &Who, name: &[String], qtype: u16, rd: bool, chances: &Chances) -> Step {
+        let keeps = chances.keeps;
+        let layers = self.layers(who);
         let mut forwards = true;
         let mut own: Option<Step> = None;
         let mut hidden = false;
@@ -267,46 +281,57 @@ impl World {
             let at = &name[skip..];
             // The zone or rule above resolves a DS query at an apex or rule name.
             let above = qtype == DS && skip == 0;
-            let rule = if who.path == Path::Delegation { None } else { self.rule(who, at) };
-            let asked = match rule {
-                Some((_, RuleType::System)) => {
-                    forwards &= above;
-                    None
+            let mut has_rule = false;
+            // A SYSTEM rule at the name itself counts for the name itself, also for DS.
+            let mut forwards_here = true;
+            for (number, layer) in layers.iter().enumerate() {
+                let rule = if who.path == Path::Delegation { None } else { self.rule(who, *layer, at) };
+                has_rule |= rule.is_some();
+                let asked = match rule {
+                    Some((_, RuleType::System)) => {
+                        forwards &= above;
+                        forwards_here = false;
+                        None
+                    }
+                    Some((_, RuleType::Recursive)) => Some(INTERNET),
+                    Some((id, RuleType::Forward)) if forwards && forwards_here => Some(id),
+                    _ => None,
+                };
+                match asked.map(|rule| self.upstream(rule, name, qtype, rd)) {
+                    // A FORWARD rule shadows a zone of the same name, including its NODATA.
+                    Some(step) if above => {
+                        own = own.or(Some(step).filter(|step| !hidden && !matches!(step, Step::Refused)));
+                        hidden = true;
+                    }
+                    Some(Step::Refused) => return own.unwrap_or(Step::Refused),
+                    Some(step) => return as_at_a_cut(step, own.is_some() || hidden || has_below()),
+                    None => {}
                 }
-                Some((_, RuleType::Recursive)) => Some(INTERNET),
-                Some((id, RuleType::Forward)) if forwards => Some(id),
-                _ => None,
-            };
-            match asked.map(|rule| self.upstream(rule, name, qtype, rd)) {
-                // A FORWARD rule shadows a zone of the same name, including its NODATA.
-                Some(step) if above => {
-                    hidden = true;
-                    own = Some(step).filter(|step| !matches!(step, Step::Refused));
+                if let Some((id, zone)) = self.zone_at(who, *layer, at) {
+                    let resource = &self.manifest.private_hosted_zones[id];
+                    if above {
+                        own = own.or((!hidden).then(|| Step::Empty(0, zone.negative())));
+                    } else {
+                        match self.zone(who, zone, name, qtype, falls_through, chances) {
+                            Step::Empty(NXDOMAIN, _) if resource.fallthrough => falls_through = true,
+                            step => return as_at_a_cut(step, own.is_some() || hidden || has_below()),
+                        }
+                    }
                 }
-                Some(Step::Refused) => return own.unwrap_or(Step::Refused),
-                Some(step) => return as_at_a_cut(step, own.is_some() || hidden || has_below()),
-                None => {}
-            }
-            for (id, zone) in self.zones() {
-                let resource = &self.manifest.private_hosted_zones[id];
-                if zone.apex != at || !resource.vpc_ids.contains(&who.vpc) {
+                if who.path == Path::Delegation {
                     continue;
                 }
-                if above {
-                    own = own.or((!hidden).then(|| Step::Empty(0, zone.negative())));
-                    continue;
-                }
-                match self.zone(who, zone, name, qtype, falls_through, keeps) {
-                    Step::Empty(NXDOMAIN, _) if resource.fallthrough => falls_through = true,
-                    step => return as_at_a_cut(step, own.is_some() || hidden || has_below()),
+                if let Some(step) = self.private(who, &layers[number..], at, name, qtype, keeps) {
+                    if !above {
+                        return as_at_a_cut(step, own.is_some() || hidden || has_below());
+                    }
+                    own = own.or((!hidden).then(|| Step::Empty(0, endpoint_soa(at))));
                 }
             }
             if who.path == Path::Delegation {
                 continue;
             }
-            let private = self.private(who, at, name, qtype, keeps);
-            let public = || self.public(who, at, name, qtype, keeps);
-            if let Some(step) = private.or_else(public) {
+            if let Some(step) = self.public(who, at, name, qtype, keeps) {
                 if !above {
                     return as_at_a_cut(step, own.is_some() || hidden || has_below());
                 }
@@ -315,7 +340,7 @@ impl World {
             if let Some(step) = self.autodefined(who, at, name, qtype) {
                 // Names that must not be forwarded are not forwarded for DS either. Names in `arpa` are
                 // delegated there.
-                let stays = at.len() == 1 && rule.is_none() && own.is_none();
+                let stays = at.len() == 1 && !has_rule && own.is_none();
                 if !above || stays {
                     return as_at_a_cut(step, own.is_some() || hidden || has_below());
                 }
@@ -342,19 +367,86 @@ impl World {
         Step::Upstream(rule.to_owned(), answer, stale)
     }
 
-    fn rule(&self, who: &Who, at: &[String]) -> Option<(&str, RuleType)> {
-        let rules = self.manifest.resolver_rules.iter();
-        let mut here = rules.filter(|(_, rule)| {
-            rule.enabled
-                && rule.vpc_ids.contains(&who.vpc)
-                && rule.rule_type != RuleType::Delegate
-                && super::names::name(&rule.domain_name.to_string()) == at
-        });
-        here.next().map(|(id, rule)| (&**id, rule.rule_type))
+    /// The VPC itself, and its Profiles by priority.
+    pub fn layers(&self, who: &Who) -> Vec<Layer<'_>> {
+        let mut profiles = self.manifest.vpcs[&who.vpc].profiles.clone();
+        profiles.sort_by_key(|association| association.priority);
+        let profiles =
+            profiles.iter().map(|association| Layer::Profile(&self.manifest.profiles[&association.profile_id]));
+        [Layer::Own].into_iter().chain(profiles).collect()
     }
 
-    fn zone(&self, who: &Who, zone: &Zone, name: &[String], qtype: u16, falls_through: bool, keeps: bool) -> Step {
-        match zone.search(name, qtype, &|name| !falls_through && self.has_below(who, name)) {
+    /// The resolver rules of a layer. Of two rules of a Profile with one name, the first counts.
+    fn rules(&self, who: &Who, layer: Layer) -> Vec<(&str, RuleType, N)> {
+        let all: Vec<&String> = match layer {
+            Layer::Own => self.manifest.resolver_rules.keys().collect(),
+            Layer::Profile(profile) => profile.resolver_rules.iter().collect(),
+        };
+        let mut found: Vec<(&str, RuleType, N)> = Vec::new();
+        for id in all {
+            let Some((id, rule)) = self.manifest.resolver_rules.get_key_value(id) else { continue };
+            let is_here = matches!(layer, Layer::Profile(_)) || rule.vpc_ids.contains(&who.vpc);
+            let name = super::names::name(&rule.domain_name.to_string());
+            let is_first = !found.iter().any(|(_, _, other)| *other == name);
+            if rule.enabled && is_here && is_first && rule.rule_type != RuleType::Delegate {
+                found.push((id, rule.rule_type, name));
+            }
+        }
+        found
+    }
+
+    pub fn rule(&self, who: &Who, layer: Layer, at: &[String]) -> Option<(&str, RuleType)> {
+        self.rules(who, layer).into_iter().find(|(_, _, name)| name == at).map(|(id, rule_type, _)| (id, rule_type))
+    }
+
+    /// The zones of a layer.
+    fn zones_of(&self, who: &Who, layer: Layer) -> Vec<&(String, Zone)> {
+        let all = self.zones().iter();
+        match layer {
+            Layer::Own => {
+                all.filter(|(id, _)| self.manifest.private_hosted_zones[id].vpc_ids.contains(&who.vpc)).collect()
+            }
+            Layer::Profile(profile) => {
+                let of = |id: &String| all.clone().find(|(other, _)| other == id);
+                profile.private_hosted_zones.iter().filter_map(of).collect()
+            }
+        }
+    }
+
+    /// The zone of a layer with an apex. Of two zones of a Profile with one name, the first counts.
+    pub fn zone_at(&self, who: &Who, layer: Layer, at: &[String]) -> Option<(&str, &Zone)> {
+        let zones = self.zones_of(who, layer);
+        zones.into_iter().find(|(_, zone)| zone.apex == at).map(|(id, zone)| (id.as_str(), zone))
+    }
+
+    /// The zone with the longest apex at or above a name, and where the view has it from.
+    pub fn responsible(&self, who: &Who, name: &[String]) -> Option<(Layer<'_>, &Zone)> {
+        (0..=name.len()).find_map(|skip| {
+            let layers = self.layers(who).into_iter();
+            layers.filter_map(|layer| Some((layer, self.zone_at(who, layer, &name[skip..])?.1))).next()
+        })
+    }
+
+    /// Whether a client's view has a zone.
+    pub fn has_zone(&self, who: &Who, id: &str) -> bool {
+        self.layers(who).into_iter().any(|layer| self.zones_of(who, layer).iter().any(|(own, _)| own == id))
+    }
+
+    fn zone(
+        &self,
+        who: &Who,
+        zone: &Zone,
+        name: &[String],
+        qtype: u16,
+        falls_through: bool,
+        chances: &Chances,
+    ) -> Step {
+        let outside = Outside {
+            is_above: &|name| !falls_through && self.has_below(who, name),
+            choose: &|group: &Group| self.choose(who, zone, group, chances),
+        };
+        match zone.search(name, qtype, &outside) {
+            Found::Any => Step::Any,
             Found::Records(records) => Step::Records(records),
             Found::NoData => Step::Empty(0, zone.negative()),
             Found::NoName => Step::Empty(NXDOMAIN, zone.negative()),
@@ -363,7 +455,7 @@ impl World {
             Found::TooLong(records) => Step::TooLong(records),
             Found::Alias(target, qtype) => {
                 let cuts = (0..target.len()).map(|skip| &target[skip..]);
-                let mut found = cuts.filter_map(|cut| self.public(who, cut, &target, qtype, keeps));
+                let mut found = cuts.filter_map(|cut| self.public(who, cut, &target, qtype, chances.keeps));
                 match found.next() {
                     Some(Step::Records(mut records)) => {
                         records.iter_mut().for_each(|rr| rr.owner = name.to_vec());
@@ -382,19 +474,18 @@ impl World {
         if name.is_empty() {
             return false;
         }
-        let mut zones = self.manifest.private_hosted_zones.values().filter(|zone| zone.vpc_ids.contains(&who.vpc));
-        if zones.any(|zone| is_below(&super::names::name(&zone.name.to_string()))) {
+        let layers = self.layers(who);
+        let mut zones = layers.iter().flat_map(|layer| self.zones_of(who, *layer));
+        if zones.any(|(_, zone)| is_below(&zone.apex)) {
             return true;
         }
         if who.path == Path::Delegation {
             return false;
         }
-        let mut rules = self.manifest.resolver_rules.values().filter(|rule| {
-            let asks = matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive);
-            asks && rule.enabled && rule.vpc_ids.contains(&who.vpc)
-        });
+        let rules = layers.iter().flat_map(|layer| self.rules(who, *layer));
+        let mut rules = rules.filter(|(_, rule_type, _)| matches!(rule_type, RuleType::Forward | RuleType::Recursive));
         let mut endpoints = self.named();
-        rules.any(|rule| is_below(&super::names::name(&rule.domain_name.to_string())))
+        rules.any(|(_, _, name)| is_below(&name))
             || endpoints.any(|named| {
                 let parent = super::names::name(&named.service.dns_name.to_string());
                 let mut private = named.service.private_dns_names.iter().map(|name| {
@@ -405,170 +496,6 @@ impl World {
                     || self.sees_private(who, named.id) && private.any(|name| is_below(&name))
             })
             || self.autodefined_zones(who, name).iter().any(|zone| is_below(zone))
-    }
-
-    /// The endpoints that have names (docs/concepts/which-answer.md).
-    fn named(&self) -> impl Iterator<Item = Named<'_>> {
-        self.manifest.vpc_endpoints.iter().filter_map(|(id, endpoint)| {
-            let exists = match endpoint.state {
-                EndpointState::Available | EndpointState::Partial => true,
-                EndpointState::Pending => !endpoint.network_interfaces.is_empty(),
-                _ => false,
-            };
-            let service = self.manifest.vpc_endpoint_services.get(&endpoint.service_name)?;
-            (exists && endpoint.vpc_endpoint_type == VpcEndpointType::Interface).then_some(Named {
-                id,
-                endpoint,
-                service,
-            })
-        })
-    }
-
-    /// Regional and zonal names. `at` is such a name, and `name` is at or below it.
-    fn public(&self, who: &Who, at: &[String], name: &[String], qtype: u16, keeps: bool) -> Option<Step> {
-        for named in self.named() {
-            let parent = super::names::name(&named.service.dns_name.to_string());
-            let wildcard = has_wildcard(named.service);
-            let answer = |addresses: &dyn Fn(u16) -> Vec<IpAddr>| {
-                if name == at || wildcard {
-                    found(addresses, at, name, qtype)
-                } else {
-                    Step::Empty(NXDOMAIN, endpoint_soa(at))
-                }
-            };
-            if at == under(&named.label(), &parent) {
-                return Some(answer(&|family| named.addresses(self, who, at, family, keeps)));
-            }
-            for interface in &named.endpoint.network_interfaces {
-                for (az_name, az) in &self.manifest.vpcs[&named.endpoint.vpc_id].availability_zones {
-                    let label = format!("{}-{az_name}", named.label()).to_ascii_lowercase();
-                    if *az == interface.availability_zone_id && at == under(&label, &parent) {
-                        return Some(answer(&|family| {
-                            address(interface, family).filter(|_| named.has(at, family)).into_iter().collect()
-                        }));
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// Whether an endpoint's private names exist for a client.
-    pub fn sees_private(&self, who: &Who, id: &str) -> bool {
-        let Some(named) = self.named().find(|named| named.id == id) else { return false };
-        let (endpoint, service) = (named.endpoint, named.service);
-        let home = &self.manifest.vpcs[&endpoint.vpc_id];
-        let verified = service.owner_id == "amazon"
-            || service.private_dns_name_configuration.as_ref().is_some_and(|c| c.state.word() == "verified");
-        let at = Net::Vpc(endpoint.vpc_id.clone());
-        let in_scope = match &endpoint.private_dns_scope {
-            PrivateDnsScope::Vpc => who.vpc == endpoint.vpc_id,
-            PrivateDnsScope::Connected => networks::reaches(&self.manifest, &Net::Vpc(who.vpc.clone()), &at),
-            PrivateDnsScope::Vpcs(ids) => ids.contains(&who.vpc),
-        };
-        // A client that `allowed_cidr_blocks` permits, but that is in no known network, reaches
-        // only the VPC of its entry point.
-        let reached = match &who.network {
-            Some(own) => networks::reaches(&self.manifest, own, &at),
-            None => who.vpc == endpoint.vpc_id,
-        };
-        let inbound_only = endpoint.dns_options.private_dns_only_for_inbound_resolver_endpoint;
-        endpoint.private_dns_enabled
-            && home.enable_dns_support
-            && home.enable_dns_hostnames
-            && verified
-            && in_scope
-            && reached
-            && (who.path == Path::Inbound || (who.path == Path::Vpc && !inbound_only))
-    }
-
-    /// Private names. `at` is the apex of a private name, and `name` is at or below it.
-    fn private(&self, who: &Who, at: &[String], name: &[String], qtype: u16, keeps: bool) -> Option<Step> {
-        let (mut exact, mut wildcard) = (None, None);
-        let rank = |named: &Named| {
-            let lists =
-                matches!(&named.endpoint.private_dns_scope, PrivateDnsScope::Vpcs(ids) if ids.contains(&who.vpc));
-            let region = |id: &str| &self.manifest.vpcs[id].region;
-            let same_region = region(&named.endpoint.vpc_id) == region(&who.vpc);
-            let own = who.network != Some(Net::Vpc(named.endpoint.vpc_id.clone()));
-            (own, named.endpoint.vpc_id != who.vpc, !lists, !same_region, named.id.to_owned())
-        };
-        for named in self.named().filter(|named| self.sees_private(who, named.id)) {
-            for private in &named.service.private_dns_names {
-                let private = super::names::name(&private.to_string());
-                let (slot, apex) = match private.split_first() {
-                    Some((star, rest)) if star == "*" => (&mut wildcard, rest),
-                    _ => (&mut exact, &private[..]),
-                };
-                if apex == at && slot.as_ref().is_none_or(|best| rank(&named) < rank(best)) {
-                    *slot = Some(Named { ..named });
-                }
-            }
-        }
-        if exact.is_none() && wildcard.is_none() {
-            return None;
-        }
-        let chosen = if name == at { exact } else { wildcard };
-        Some(match chosen {
-            None if name == at => found(&|_| Vec::new(), at, name, qtype),
-            None => Step::Empty(NXDOMAIN, endpoint_soa(at)),
-            Some(named) if named.service.owner_id != "amazon" => {
-                let target = under(&named.label(), &super::names::name(&named.service.dns_name.to_string()));
-                let cname = vec![Rr::new(name, CNAME, 60, Data::Name(target.clone()))];
-                if matches!(qtype, CNAME | ANY) { Step::Records(cname) } else { Step::Follow(cname, target) }
-            }
-            Some(named) => found(&|family| named.addresses(self, who, name, family, keeps), at, name, qtype),
-        })
-    }
-}
-
-impl Named<'_> {
-    fn label(&self) -> String {
-        match &self.endpoint.dns_name_suffix {
-            Some(suffix) => format!("{}-{suffix}", self.id),
-            None => self.id.to_owned(),
-        }
-        .to_ascii_lowercase()
-    }
-
-    /// Whether the name has records of this type.
-    fn has(&self, name: &[String], family: u16) -> bool {
-        match self.endpoint.dns_options.dns_record_ip_type {
-            DnsRecordIpType::Ipv4 => family == A,
-            DnsRecordIpType::Ipv6 => family == AAAA,
-            DnsRecordIpType::Dualstack => true,
-            DnsRecordIpType::ServiceDefined => family == A || at_or_below(name, &super::names::name("api.aws")),
-        }
-    }
-
-    /// The AZ choice of regional and private names.
-    fn addresses(&self, world: &World, who: &Who, name: &[String], family: u16, keeps: bool) -> Vec<IpAddr> {
-        if !self.has(name, family) {
-            return Vec::new();
-        }
-        let all: Vec<&NetworkInterface> =
-            self.endpoint.network_interfaces.iter().filter(|i| address(i, family).is_some()).collect();
-        let shifted = |interface: &NetworkInterface| {
-            world.manifest.zonal_shifts.values().any(|shift| {
-                (shift.resource == "*" || shift.resource == self.id || shift.resource == self.endpoint.service_name)
-                    && shift.away_from == interface.availability_zone_id
-                    && shift.expires_at.is_none_or(|end| end.as_second() > world.now)
-            })
-        };
-        let mut usable = all.clone();
-        usable.retain(|interface| interface.health == Health::Healthy && !shifted(interface));
-        if usable.is_empty() {
-            usable = all;
-        }
-        let near: Vec<_> =
-            usable.iter().copied().filter(|i| who.az.as_ref() == Some(&i.availability_zone_id)).collect();
-        let affinity = match self.endpoint.client_routing_policy {
-            ClientRoutingPolicy::AvailabilityZoneAffinity => true,
-            ClientRoutingPolicy::PartialAvailabilityZoneAffinity => keeps,
-            ClientRoutingPolicy::AnyAvailabilityZone => false,
-        };
-        let chosen = if affinity && !near.is_empty() { near } else { usable };
-        chosen.into_iter().filter_map(|interface| address(interface, family)).collect()
     }
 }
 
@@ -587,39 +514,4 @@ fn as_at_a_cut(step: Step, is_cut: bool) -> Step {
         }
         step => step,
     }
-}
-
-fn has_wildcard(service: &VpcEndpointService) -> bool {
-    service.private_dns_names.iter().any(|name| name.to_string().starts_with("*."))
-}
-
-fn address(interface: &NetworkInterface, family: u16) -> Option<IpAddr> {
-    match family {
-        A => interface.ipv4.map(IpAddr::V4),
-        AAAA => interface.ipv6.map(IpAddr::V6),
-        _ => None,
-    }
-}
-
-fn endpoint_soa(apex: &[String]) -> Rr {
-    let data = Data::Soa(apex.to_vec(), under("hostmaster", apex), [1, 7200, 900, 1_209_600, 5]);
-    Rr::new(apex, SOA, 5, data)
-}
-
-/// The answer at a name of an endpoint: addresses, and SOA and NS at the apex.
-fn found(addresses: &dyn Fn(u16) -> Vec<IpAddr>, at: &[String], name: &[String], qtype: u16) -> Step {
-    let mut records = Vec::new();
-    for family in [A, AAAA] {
-        if qtype == family || qtype == ANY {
-            let data = addresses(family).into_iter().map(Data::Address);
-            records.extend(data.map(|data| Rr::new(name, family, 60, data)));
-        }
-    }
-    if name == at && matches!(qtype, SOA | ANY) {
-        records.push(endpoint_soa(at));
-    }
-    if name == at && matches!(qtype, NS | ANY) {
-        records.push(Rr::new(at, NS, 5, Data::Name(at.to_vec())));
-    }
-    if records.is_empty() { Step::Empty(0, endpoint_soa(at)) } else { Step::Records(records) }
 }

@@ -23,6 +23,7 @@ use zonal::{
     manifest::{Loaded, MasterFile, Problem, Record as FileRecord, ZoneData},
     snapshot::{
         Node, Snapshot, compile,
+        health::TargetId,
         routes::{Route, Servers},
     },
 };
@@ -52,7 +53,17 @@ pub fn loaded(world: &World) -> Loaded {
 pub fn snapshot(world: &World) -> Result<Snapshot, Vec<Problem>> {
     let internet = || Arc::new(Route::new(INTERNET.into(), [0].into(), Servers::Recursion));
     let node = Node { internet: world.internet.then(internet), ..Node::default() };
-    compile(&loaded(world), &Arc::new(node), None).map(|(snapshot, _)| snapshot)
+    let snapshot = compile(&loaded(world), &Arc::new(node), None).map(|(snapshot, _)| snapshot)?;
+    set_health(world, &snapshot);
+    Ok(snapshot)
+}
+
+/// Sets the verdicts of the world's health checks.
+pub fn set_health(world: &World, snapshot: &Snapshot) {
+    for id in snapshot.manifest.health_checks.keys() {
+        let target = snapshot.health_targets.get(&TargetId::Check(id.clone())).expect("a target for each check");
+        target.verdict.set(!world.unhealthy.contains(id));
+    }
 }
 
 /// The packet of a query with EDNS. With `mixed`, the name is in mixed case.

@@ -1,16 +1,20 @@
 //! A zone as a list of records, searched from end to end (RFC 1034 section 4.3.2, RFC 4592, RFC
 //! 6672).
 
-use super::names::{ANY, CNAME, DNAME, DS, Data, N, NS, Rr, SOA, at_or_below, name_wire, under};
+use super::{
+    groups::{Content, Group},
+    names::{ANY, CNAME, DNAME, DS, Data, N, NS, Rr, SOA, at_or_below, name_wire, under},
+};
 use std::collections::BTreeSet;
 use zonal::manifest::PrivateHostedZone;
 
-/// A zone: its records, and its aliases (owner, type, target).
+/// A zone: its records, its aliases (owner, type, target), and its groups of record sets.
 #[derive(Clone, Debug)]
 pub struct Zone {
     pub apex: N,
     pub records: Vec<Rr>,
     pub aliases: Vec<(N, u16, N)>,
+    pub groups: Vec<Group>,
     /// All owners except those hidden below a zone cut or a DNAME.
     owners: BTreeSet<N>,
 }
@@ -32,6 +36,16 @@ pub enum Found {
     Follow(Vec<Rr>, N),
     /// The name that a DNAME makes is too long.
     TooLong(Vec<Rr>),
+    /// One of the record sets, or none: the query is for ANY, and a routing policy is among them (RFC 8482).
+    Any,
+}
+
+/// The functions of a search that depend on the view and the client.
+pub struct Outside<'f> {
+    /// Whether a name of the view outside the zone is below a name.
+    pub is_above: &'f dyn Fn(&[String]) -> bool,
+    /// The members of a group that answer.
+    pub choose: &'f dyn Fn(&Group) -> Vec<usize>,
 }
 
 impl Zone {
@@ -49,7 +63,7 @@ impl Zone {
             records.push(Rr::new(&apex, NS, 60, Data::Name(under("ns", &apex))));
         }
         let mut aliases = Vec::new();
-        for set in &resource.records {
+        for set in resource.records.iter().filter(|set| set.set_identifier.is_none()) {
             let owner = match set.name.as_str() {
                 "@" => apex.clone(),
                 relative => [super::names::name(relative), apex.clone()].concat(),
@@ -62,12 +76,14 @@ impl Zone {
             let target = set.alias.as_ref().expect("the generator makes aliases only");
             aliases.push((owner, rtype, super::names::name(&target.name.to_string())));
         }
-        Zone::of(apex, records, aliases)
+        let groups = Group::all(&apex, &resource.records);
+        Zone::of(apex, records, aliases, groups)
     }
 
-    pub fn of(apex: N, records: Vec<Rr>, aliases: Vec<(N, u16, N)>) -> Zone {
-        let mut zone = Zone { apex, records, aliases, owners: BTreeSet::new() };
+    pub fn of(apex: N, records: Vec<Rr>, aliases: Vec<(N, u16, N)>, groups: Vec<Group>) -> Zone {
+        let mut zone = Zone { apex, records, aliases, groups, owners: BTreeSet::new() };
         let all = zone.records.iter().map(|rr| &rr.owner).chain(zone.aliases.iter().map(|(owner, ..)| owner));
+        let all = all.chain(zone.groups.iter().map(|group| &group.owner));
         zone.owners = all.filter(|owner| zone.hidden_below(owner).is_none()).cloned().collect();
         zone
     }
@@ -100,9 +116,21 @@ impl Zone {
         soa
     }
 
-    /// Searches the zone for a name at or below its apex. `is_above` tells whether a name of the
-    /// view outside the zone is below a name.
-    pub fn search(&self, name: &[String], qtype: u16, is_above: &dyn Fn(&[String]) -> bool) -> Found {
+    /// The group of a name and type.
+    pub fn group(&self, name: &[String], rtype: u16) -> Option<&Group> {
+        self.groups.iter().find(|group| group.owner == name && group.rtype == rtype)
+    }
+
+    /// The name that the records of a name of this zone come from: itself, or the wildcard that matches it.
+    pub fn source_of(&self, name: &[String]) -> Option<N> {
+        if !at_or_below(name, &self.apex) || self.hidden_below(name).is_some() {
+            return None;
+        }
+        if self.exists(name) { Some(name.to_vec()) } else { self.wildcard(name, &|_| false) }
+    }
+
+    /// Searches the zone for a name at or below its apex.
+    pub fn search(&self, name: &[String], qtype: u16, outside: &Outside) -> Found {
         if let Some(above) = self.hidden_below(name) {
             if self.has(&above, NS) && above != self.apex {
                 return Found::Referral(above);
@@ -125,10 +153,10 @@ impl Zone {
             return Found::Referral(name.to_vec());
         }
         if self.exists(name) {
-            return self.at(name, name, qtype, 0);
+            return self.at(name, name, qtype, 0, outside);
         }
-        match self.wildcard(name, is_above) {
-            Some(wildcard) => self.at(&wildcard, name, qtype, 0),
+        match self.wildcard(name, outside.is_above) {
+            Some(wildcard) => self.at(&wildcard, name, qtype, 0, outside),
             None => Found::NoName,
         }
     }
@@ -145,7 +173,14 @@ impl Zone {
     }
 
     /// The records at an existing name, with `asked` as their owner.
-    fn at(&self, name: &[String], asked: &[String], qtype: u16, depth: usize) -> Found {
+    fn at(&self, name: &[String], asked: &[String], qtype: u16, depth: usize, outside: &Outside) -> Found {
+        if qtype == ANY && self.groups.iter().any(|group| group.owner == name) {
+            return Found::Any;
+        }
+        let cnames = self.group(name, CNAME).filter(|_| qtype != CNAME);
+        if let Some(group) = cnames.or_else(|| self.group(name, qtype)) {
+            return self.of_group(group, asked, qtype, depth, outside);
+        }
         let here: Vec<Rr> = self
             .records
             .iter()
@@ -164,21 +199,40 @@ impl Zone {
             return Found::Records(wanted);
         }
         match self.aliases.iter().find(|(owner, rtype, _)| owner == name && (*rtype == qtype || qtype == ANY)) {
-            Some((_, rtype, target)) => self.alias(target, asked, *rtype, depth),
+            Some((_, rtype, target)) => self.alias(target, asked, *rtype, depth, outside),
             None => Found::NoData,
         }
     }
 
+    /// The records that a routing policy chooses, with `asked` as their owner.
+    fn of_group(&self, group: &Group, asked: &[String], qtype: u16, depth: usize, outside: &Outside) -> Found {
+        let mut records = Vec::new();
+        for at in (outside.choose)(group) {
+            match &group.members[at].content {
+                Content::Records(own) => {
+                    records.extend(own.iter().map(|rr| Rr { owner: asked.to_vec(), ..rr.clone() }));
+                }
+                Content::Alias(target, _) => return self.alias(target, asked, group.rtype, depth, outside),
+            }
+        }
+        match records.first().map(|rr| &rr.data) {
+            None => Found::NoData,
+            Some(Data::Name(target)) if group.rtype == CNAME && qtype != CNAME => {
+                Found::Follow(records.clone(), target.clone())
+            }
+            Some(_) => Found::Records(records),
+        }
+    }
+
     /// The records of the alias's target in this zone, with `asked` as their owner.
-    fn alias(&self, target: &[String], asked: &[String], qtype: u16, depth: usize) -> Found {
+    fn alias(&self, target: &[String], asked: &[String], qtype: u16, depth: usize, outside: &Outside) -> Found {
         if !at_or_below(target, &self.apex) {
             return Found::Alias(target.to_vec(), qtype);
         }
-        if depth == 16 || self.hidden_below(target).is_some() {
+        if depth == 16 {
             return Found::NoData;
         }
-        let source = if self.exists(target) { Some(target.to_vec()) } else { self.wildcard(target, &|_| false) };
-        match source.map(|source| self.at(&source, asked, qtype, depth + 1)) {
+        match self.source_of(target).map(|source| self.at(&source, asked, qtype, depth + 1, outside)) {
             Some(found @ (Found::Records(_) | Found::Alias(..))) => found,
             _ => Found::NoData,
         }

@@ -1,8 +1,10 @@
 //! The texts of the steps about DNS Firewall: every group and rule, and why it matches or not.
 
 use crate::{
-    answer::firewall::{Effect, Judged, MatchedEntry, effect},
-    answer::{Transport, firewall::judge_name},
+    answer::{
+        Transport,
+        firewall::{Effect, Judged, MatchedEntry, effect, judge_name},
+    },
     manifest::OnMissing,
     snapshot::firewall::{
         rules::{Condition, PlacedGroup, Response, Rule, RuleSet},
@@ -10,7 +12,7 @@ use crate::{
     },
     wire::{name::name_text, query::LookupName, rdata::type_to_text},
 };
-use std::{collections::BTreeMap, net::IpAddr, ops::ControlFlow};
+use std::{net::IpAddr, sync::Arc};
 
 /// The entry of a list, as the list has it.
 pub fn entry_text(entry: &MatchedEntry, name: &LookupName) -> String {
@@ -92,11 +94,6 @@ pub fn name(
 ) -> Vec<String> {
     let asked = name_text(name.wire());
     let mut lines = Vec::new();
-    let mut entries: BTreeMap<u32, Match> = BTreeMap::new();
-    lists.find(name, qtype, &mut |found| {
-        entries.entry(found.list).or_insert(found);
-        ControlFlow::Continue(())
-    });
     let judged = judge_name(rules, lists, name, hop, qtype, client);
     let mut decided = None;
     let mut first = 0;
@@ -106,7 +103,7 @@ pub fn name(
             let Some(rule) = rules.rule(index) else { continue };
             let what = format!("rule {}", rule.label.rule);
             let list = &rule.label.list;
-            let line = if let Some(by) = decided {
+            let line = if let Some(by) = &decided {
                 format!("{what}: not reached, because rule {by} ends the evaluation")
             } else if !rule.qtypes.is_empty() && !rule.qtypes.contains(&qtype) {
                 format!("{what}: not for queries of type {}", type_to_text(qtype))
@@ -143,7 +140,7 @@ pub fn name(
     lines
 }
 
-fn unready(rule: &Rule, fails_open: bool, decided: &mut Option<std::sync::Arc<str>>, what: &str) -> String {
+fn unready(rule: &Rule, fails_open: bool, decided: &mut Option<Arc<str>>, what: &str) -> String {
     let list = &rule.label.list;
     let why = match rule.state {
         ListState::Expired => format!("list {list} has expired"),

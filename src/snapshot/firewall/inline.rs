@@ -34,7 +34,7 @@ fn with_list(
         if old.is_none_or(|old| old.source == new.source) {
             return Ok(lists.clone());
         }
-        let mut lists = lists.with_batch(Batch::new(number, Extent::ALL, 0))?;
+        let mut lists = lists.with_batch(&mut Batch::new(number, Extent::ALL, 0))?;
         lists.set_state(number, ListState::Missing);
         lists.set_data(number, Arc::default());
         return Ok(lists);
@@ -56,7 +56,7 @@ fn with_list(
         };
         batch.add(&Entry { name: &octets, scope, line, detail: Detail::Plain });
     }
-    let mut lists = lists.with_batch(batch)?;
+    let mut lists = lists.with_batch(&mut batch)?;
     lists.set_state(number, ListState::Loaded);
     lists.set_data(number, Arc::new(ListData::default()));
     Ok(lists)

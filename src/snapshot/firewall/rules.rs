@@ -190,13 +190,13 @@ impl RuleSet {
         }
         // From the last rule to the first one, so that each rule with a list refers to the next.
         let mut first: Vec<u32> = Vec::new();
-        for (index, rule) in (0..).zip(&mut rules).rev() {
+        for (index, rule) in rules.iter_mut().enumerate().rev() {
             let Condition::List(Some(list)) = rule.condition else { continue };
             let at = list as usize;
             if first.len() <= at {
                 first.resize(at + 1, NO_RULE);
             }
-            rule.next_of_list = std::mem::replace(&mut first[at], index);
+            rule.next_of_list = std::mem::replace(&mut first[at], index as u32);
         }
         let indexes = |is_wanted: &dyn Fn(&Rule) -> bool| -> Box<[u32]> {
             (0..).zip(&rules).filter(|(_, rule)| is_wanted(rule)).map(|(index, _)| index).collect()
@@ -276,7 +276,7 @@ struct Group<'m> {
     resource: &'m FirewallRuleGroup,
 }
 
-/// The rule groups of each VPC with at least one, in the order of evaluation.
+/// The rule groups of each VPC with at least one, in the order of evaluation: its own ones and those of its Profiles.
 fn groups_of_vpcs(manifest: &Manifest) -> BTreeMap<&Id, Vec<Group<'_>>> {
     // Each group with the position of its Profile; 0 for a group of the VPC itself, which comes first at equal priorities.
     let mut placed: BTreeMap<&Id, Vec<(usize, Group)>> = BTreeMap::new();
@@ -310,6 +310,9 @@ fn in_order(mut groups: Vec<(usize, Group<'_>)>) -> Vec<Group<'_>> {
 fn fails_open(manifest: &Manifest, vpc: &Vpc) -> bool {
     manifest.setting_of(vpc, vpc.firewall_fail_open, |profile| profile.firewall_fail_open).unwrap_or(false)
 }
+
+/// What decides a rule set: its groups, and the fail mode.
+type SetKey<'m> = (Vec<(u32, Option<&'m Id>, &'m Id)>, bool);
 
 /// The labels of rules, with their slots.
 struct Labels {
@@ -365,7 +368,7 @@ impl Firewall {
         }
         let mut known = Labels { all: labels.to_vec(), slots: labels.iter().cloned().zip(0..).collect() };
         // VPCs with equal groups and an equal fail mode share a rule set.
-        let mut shared: HashMap<(Vec<(u32, Option<&Id>, &Id)>, bool), Arc<RuleSet>> = HashMap::new();
+        let mut shared: HashMap<SetKey, Arc<RuleSet>> = HashMap::new();
         let mut of_vpcs: HashMap<&str, Arc<RuleSet>> = HashMap::new();
         for (vpc, groups) in &groups {
             let Some(resource) = manifest.vpcs.get(vpc.as_str()) else { continue };

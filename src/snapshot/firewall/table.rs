@@ -277,6 +277,14 @@ impl Lists {
         self.list(list).map_or(ListState::Missing, |list| list.state)
     }
 
+    /// Whether all lists have the numbers and states that they have in `other`.
+    pub fn has_states_of(&self, other: &Lists) -> bool {
+        let states = |lists: &Lists| -> Vec<Option<(Option<Arc<str>>, ListState)>> {
+            lists.lists.iter().map(|list| list.as_ref().map(|list| (list.id.clone(), list.state))).collect()
+        };
+        states(self) == states(other)
+    }
+
     /// The number of a list.
     pub fn number(&self, id: &str) -> Option<u32> {
         let is_it = |list: &Option<List>| list.as_ref().is_some_and(|list| list.id.as_deref() == Some(id));

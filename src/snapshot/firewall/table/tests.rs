@@ -97,7 +97,7 @@ proptest! {
                 for PlainEntry { name, scope, line, .. } in &entries {
                     batch.add(&Entry { name: &wire(name), scope: *scope, line: *line, detail: Detail::Plain });
                 }
-                lists = lists.with_batch(batch).unwrap();
+                lists = lists.with_batch(&mut batch).unwrap();
             }
             plain.0.retain(|entry| entry.list != list || parts == 0 && !removed.contains(&entry.name));
             entries.iter().for_each(|entry| plain.add(entry));
@@ -127,7 +127,7 @@ fn a_large_list_is_replaced_part_by_part() {
                 };
                 batch.add(&entry);
             }
-            lists = lists.with_batch(batch).unwrap();
+            lists = lists.with_batch(&mut batch).unwrap();
         }
     }
     assert_eq!(lists.len(), u64::from(NAMES));
@@ -139,12 +139,12 @@ fn a_large_list_is_replaced_part_by_part() {
     assert!(lists.bits > 4);
 
     // The entries of the first list go, and their memory with them.
-    let batch = Batch::new(1, Extent::ALL, 0);
-    let lists = lists.with_batch(batch).unwrap();
+    let mut batch = Batch::new(1, Extent::ALL, 0);
+    let lists = lists.with_batch(&mut batch).unwrap();
     let memory = lists.memory() as f64 / f64::from(NAMES);
     let name = wire(&text(0)).len() as f64;
     assert!(memory < name + 13.0, "{memory} octets for a name of {name}");
-    assert!(lists.with_batch(Batch::new(0, Extent::ALL, 0)).unwrap().is_empty());
+    assert!(lists.with_batch(&mut Batch::new(0, Extent::ALL, 0)).unwrap().is_empty());
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn exceptions_and_conditions_decide_within_their_list() {
     for (line, (name, detail)) in (1..).zip(entries) {
         batch.add(&Entry { name: &wire(name), scope: Scope::ExactAndBelow, line, detail });
     }
-    let mut lists = four_lists().with_batch(batch).unwrap();
+    let mut lists = four_lists().with_batch(&mut batch).unwrap();
     let conditions = [
         Conditions { types: [AAAA].into(), ..Conditions::default() },
         Conditions { not_types: [AAAA].into(), ..Conditions::default() },
@@ -202,7 +202,7 @@ fn several_records_of_local_data_are_one_match() {
         let detail = Detail::Rpz(RpzAction::Local(number));
         batch.add(&Entry { name: &wire("bad.example"), scope, line, detail });
     }
-    let mut lists = four_lists().with_batch(batch).unwrap();
+    let mut lists = four_lists().with_batch(&mut batch).unwrap();
     lists.set_data(0, Arc::new(ListData { local: local.clone().into(), ..ListData::default() }));
     for (name, expected) in [("bad.example", &[0, 2][..]), ("x.bad.example", &[1])] {
         let found = found(&lists, name, 1);
@@ -218,7 +218,7 @@ fn a_visitor_ends_the_search() {
     for name in ["example", "bad.example", "."] {
         batch.add(&Entry { name: &wire(name), scope: Scope::ExactAndBelow, line: 1, detail: Detail::Plain });
     }
-    let lists = four_lists().with_batch(batch).unwrap();
+    let lists = four_lists().with_batch(&mut batch).unwrap();
     let mut visits = 0;
     lists.find(&LookupName::new(&wire("x.bad.example")).unwrap(), 1, &mut |_| {
         visits += 1;
@@ -232,7 +232,7 @@ fn lists_keep_their_numbers_until_their_names_are_removed() {
     let ids = |ids: &[&str]| -> Vec<Id> { ids.iter().map(|id| id.to_string()).collect() };
     let mut batch = Batch::new(1, Extent::ALL, 1);
     batch.add(&Entry { name: &wire("bad.example"), scope: Scope::Exact, line: 1, detail: Detail::Plain });
-    let mut lists = Lists::default().with_ids(ids(&["a", "b"]).iter()).with_batch(batch).unwrap();
+    let mut lists = Lists::default().with_ids(ids(&["a", "b"]).iter()).with_batch(&mut batch).unwrap();
     lists.set_state(1, ListState::Loaded);
     assert_eq!((lists.number("b"), lists.state(1), lists.state(0)), (Some(1), ListState::Loaded, ListState::Missing));
     assert_eq!(found(&lists, "bad.example", 1).len(), 1);
@@ -240,7 +240,7 @@ fn lists_keep_their_numbers_until_their_names_are_removed() {
     let lists = lists.with_ids(ids(&["a", "c"]).iter());
     assert_eq!((lists.number("b"), lists.number("c"), lists.removed()), (None, Some(2), vec![1]));
     assert_eq!((lists.state(1), found(&lists, "bad.example", 1).len()), (ListState::Missing, 0));
-    let mut lists = lists.with_batch(Batch::new(1, Extent::ALL, 0)).unwrap();
+    let mut lists = lists.with_batch(&mut Batch::new(1, Extent::ALL, 0)).unwrap();
     lists.forget(1);
     assert!(lists.is_empty() && lists.removed().is_empty());
     assert_eq!(lists.with_ids(ids(&["a", "c", "d"]).iter()).number("d"), Some(1));
@@ -253,5 +253,5 @@ fn refuses_a_name_with_thousands_of_different_entries() {
         let detail = Detail::Rpz(RpzAction::Local(line));
         batch.add(&Entry { name: &wire("bad.example"), scope: Scope::Exact, line, detail });
     }
-    assert_eq!(four_lists().with_batch(batch).unwrap_err(), TooManyNames);
+    assert_eq!(four_lists().with_batch(&mut batch).unwrap_err(), TooManyNames);
 }

@@ -150,10 +150,10 @@ impl Lists {
     /// # Errors
     ///
     /// If one name has too many different entries.
-    pub fn with_batch(&self, mut batch: Batch) -> Result<Lists, TooManyNames> {
+    pub fn with_batch(&self, batch: &mut Batch) -> Result<Lists, TooManyNames> {
         // In the order of names, entries keep their order.
         batch.items.sort_by_key(|item| item.hash);
-        let front = self.front_with(&batch);
+        let front = self.front_with(batch);
         let mut shards: Vec<(u64, Shard)> = Vec::new();
         let mut items = &batch.items[..];
         for (index, old) in self.shards() {
@@ -165,7 +165,7 @@ impl Lists {
                 Extent::Part { .. } => !ours.is_empty() || old.names > 0 && batch.extent.meets(first, last),
             };
             match is_concerned {
-                true => rebuild(first, old, &batch, ours, &mut shards)?,
+                true => rebuild(first, old, batch, ours, &mut shards)?,
                 false => shards.push((first, old.clone())),
             }
         }

@@ -1,0 +1,132 @@
+//! `zonal firewall`: shows the DNS Firewall lists of a running server, through its admin API.
+
+use super::{
+    Format, ServerArguments, client,
+    health::{age, connect, other_version},
+    print, print_error,
+};
+use crate::{
+    admin::firewall::FirewallListsReport,
+    clock::now,
+    firewall_lists::{FirewallListState, FirewallListStatus},
+    manifest::problem::printable,
+};
+use clap::Subcommand;
+use hyper::Method;
+use std::{fmt::Write, process::ExitCode};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum FirewallCommand {
+    /// Show the lists of a running server: state, entries, age, and why the last reading failed
+    Lists {
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+}
+
+/// Runs the command.
+///
+/// The exit status is 1 if the request fails, if a list is missing or has expired, or if the last reading of a list failed.
+pub(super) fn run(command: &FirewallCommand) -> ExitCode {
+    match command {
+        FirewallCommand::Lists { server } => lists(server),
+    }
+}
+
+fn lists(arguments: &ServerArguments) -> ExitCode {
+    let server = match connect(arguments) {
+        Ok(server) => server,
+        Err(code) => return code,
+    };
+    let response = match client::ask(&server, Method::GET, "/v1/firewall/lists", None).map_err(anyhow::Error::from) {
+        Ok(response) => response,
+        Err(error) => {
+            print_error(printable(&format!("{error:#}")));
+            return ExitCode::FAILURE;
+        }
+    };
+    if arguments.format == Format::Json {
+        print(&format!("{response:#}\n"));
+    }
+    let Ok(report) = serde_json::from_value::<FirewallListsReport>(response) else { return other_version() };
+    if arguments.format == Format::Human {
+        print(&table(&report, now()));
+    }
+    let is_fine = |list: &FirewallListStatus| list.state == FirewallListState::Loaded && list.error.is_none();
+    if report.lists.iter().all(is_fine) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn table(report: &FirewallListsReport, now: i64) -> String {
+    let mut text = String::new();
+    if report.lists.is_empty() {
+        text.push_str("The manifest has no DNS Firewall lists.\n");
+        return text;
+    }
+    for list in &report.lists {
+        let _ = writeln!(text, "{}", line(list, now));
+        for skipped in &list.first_skipped {
+            let _ = writeln!(text, "  skipped {}", printable(skipped));
+        }
+        if let Some(error) = &list.error {
+            let _ = writeln!(text, "  error: {}", printable(error));
+        }
+    }
+    let _ = writeln!(text, "{} names in {:.1} MiB", report.names, report.octets as f64 / f64::from(1 << 20));
+    text
+}
+
+fn line(list: &FirewallListStatus, now: i64) -> String {
+    let state = match list.state {
+        FirewallListState::Loaded => "loaded",
+        FirewallListState::Missing => "missing",
+        FirewallListState::Expired => "expired",
+    };
+    let mut text = format!("{} {state}, {} entries", printable(&list.id), list.entries);
+    if let Some(location) = &list.location {
+        let _ = write!(text, ", from {}", printable(location));
+    }
+    if let Some(confirmed) = list.confirmed {
+        let _ = write!(text, ", {} old", age(now - confirmed));
+    }
+    if let Some(next) = list.next_refresh {
+        let _ = write!(text, ", next download in {}", age(next - now));
+    }
+    if list.skipped_lines > 0 {
+        let _ = write!(text, ", {} lines skipped", list.skipped_lines);
+    }
+    if list.not_applied > 0 {
+        let _ = write!(text, ", {} entries about name servers not applied", list.not_applied);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_what_is_wrong_with_a_list() {
+        let list = FirewallListStatus {
+            id: "rslvr-fdl-a".into(),
+            state: FirewallListState::Expired,
+            location: Some("https://lists.example/a".into()),
+            entries: 3,
+            skipped_lines: 2,
+            first_skipped: vec!["line 4: `a/b`: a URL".into()],
+            not_applied: 1,
+            updated: Some(0),
+            confirmed: Some(0),
+            next_refresh: Some(90),
+            expires: Some(10),
+            error: Some("status 500".into()),
+        };
+        let report = FirewallListsReport { lists: vec![list], names: 3, octets: 3 << 20 };
+        assert_eq!(
+            table(&report, 60),
+            "rslvr-fdl-a expired, 3 entries, from https://lists.example/a, 60 s old, next download in 30 s, 2 lines \
+             skipped, 1 entries about name servers not applied\n  skipped line 4: `a/b`: a URL\n  error: status 500\n\
+             3 names in 3.0 MiB\n"
+        );
+        assert!(table(&FirewallListsReport::default(), 0).contains("no DNS Firewall lists"));
+    }
+}

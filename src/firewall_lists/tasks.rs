@@ -1,0 +1,295 @@
+//! The thread that keeps lists up to date: one task for each list that has a source.
+
+use super::{
+    FirewallLists, ListState, Place, Sourced,
+    fetch::Fetched,
+    load::{self, Publish, Stamp},
+    store::CopyInfo,
+};
+use crate::{
+    clock::{now, random_seed},
+    control_plane::{Message, change::ListsUpdate},
+    manifest::{Id, Manifest},
+    snapshot::firewall::table::Lists,
+};
+use anyhow::Context;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        mpsc::{Sender, sync_channel},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, spawn_blocking},
+    time::sleep,
+};
+
+/// The time between two looks at a file. A file is read when two looks see the same change.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// The time after which a failed download is tried again. It doubles with each failure.
+const MIN_RETRY: u64 = 30;
+
+impl FirewallLists {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime or the thread cannot be started.
+    pub fn start(self: &Arc<Self>, messages: Sender<Message>, generations: watch::Receiver<u64>) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let lists = self.clone();
+        std::thread::Builder::new()
+            .name("firewall-lists".into())
+            .spawn(move || runtime.block_on(lists.follow(messages, generations)))
+            .context("the thread of DNS Firewall lists cannot be started")?;
+        Ok(())
+    }
+
+    /// Starts and stops tasks, so that each list with a source has one, until the publisher is gone.
+    async fn follow(self: Arc<Self>, messages: Sender<Message>, mut generations: watch::Receiver<u64>) {
+        let mut tasks: BTreeMap<Id, AbortHandle> = BTreeMap::new();
+        let mut before = Arc::new(Manifest::default());
+        let mut is_first = true;
+        loop {
+            let snapshot = self.snapshot.load_full();
+            let (manifest, generation) = (snapshot.manifest.clone(), snapshot.generation);
+            let has_removed = !snapshot.firewall_lists.removed().is_empty();
+            // The publisher waits until a former snapshot is free.
+            drop(snapshot);
+            let (changed, removed) = self.changed(&before, &manifest);
+            before = manifest;
+            for id in removed {
+                tasks.remove(&id).iter().for_each(AbortHandle::abort);
+                self.states().remove(&id);
+                self.store.remove(&id);
+            }
+            for list in changed {
+                tasks.remove(&list.id).iter().for_each(AbortHandle::abort);
+                let task = tokio::spawn(self.clone().keep(list.clone(), messages.clone()));
+                tasks.insert(list.id, task.abort_handle());
+            }
+            if is_first && generation > 0 {
+                is_first = false;
+                self.store.retain(|id| before.firewall_domain_lists.contains_key(id));
+            }
+            if has_removed {
+                let (lists, messages) = (self.clone(), messages.clone());
+                let purge = move || {
+                    let _one_at_a_time = lists.compiling.lock();
+                    let newest = lists.snapshot.load().firewall_lists.clone();
+                    load::purge(&newest, &mut lists.publish(&messages))
+                };
+                let _ = spawn_blocking(purge).await;
+            }
+            if generations.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Publishes changes by the control plane's thread.
+    fn publish<'p>(
+        &'p self,
+        messages: &'p Sender<Message>,
+    ) -> impl FnMut(&mut dyn FnMut(&Lists) -> Result<Lists, String>) -> Result<(), String> + 'p {
+        move |change| {
+            loop {
+                let base = self.snapshot.load().firewall_lists.clone();
+                let lists = Arc::new(change(&base)?);
+                let (reply, replied) = sync_channel(1);
+                let ends = |_| "the server ends".to_string();
+                messages.send(Message::Lists(ListsUpdate { base, lists, reply })).map_err(|_| ends(()))?;
+                // Another change can come first. The next attempt is based on it.
+                if replied.recv().map_err(|_| ends(()))? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Does something on a thread that may wait.
+    async fn blocking<R: Send + 'static>(
+        self: &Arc<Self>,
+        messages: &Sender<Message>,
+        work: impl FnOnce(&FirewallLists, &mut Publish) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (lists, messages) = (self.clone(), messages.clone());
+        spawn_blocking(move || work(&lists, &mut lists.publish(&messages))).await.ok()
+    }
+
+    /// Keeps a list up to date.
+    async fn keep(self: Arc<Self>, list: Sourced, messages: Sender<Message>) {
+        match &list.place {
+            Place::File(_) => self.keep_file(list, messages).await,
+            Place::Url(url) => self.keep_download(&list, url, messages).await,
+            Place::Nowhere(reason) => self.failed(&list, reason.clone()),
+        }
+    }
+
+    async fn keep_file(self: Arc<Self>, list: Sourced, messages: Sender<Message>) {
+        let Some(text) = self.text(&list) else { return };
+        let read = |lists: &FirewallLists| lists.states().get(&list.id).and_then(|state| state.stamp);
+        let is_there = {
+            let lists = self.snapshot.load().firewall_lists.clone();
+            lists.number(&list.id).is_some_and(|number| lists.state(number) == ListState::Loaded)
+        };
+        // The file was read at the start, or the list is new.
+        let mut last: Option<Stamp> = if is_there { read(&self) } else { None };
+        if !is_there {
+            let list = list.clone();
+            self.blocking(&messages, move |lists, publish| lists.load_file(&list, publish)).await;
+            last = read(&self);
+        }
+        let mut seen = last;
+        loop {
+            sleep(POLL_INTERVAL).await;
+            let stamp = text.stamp();
+            if stamp == seen && stamp != last {
+                let list = list.clone();
+                self.blocking(&messages, move |lists, publish| lists.load_file(&list, publish)).await;
+                last = stamp;
+            }
+            seen = stamp;
+        }
+    }
+
+    async fn keep_download(self: Arc<Self>, list: &Sourced, url: &str, messages: Sender<Message>) {
+        if let Err(error) = self.client.check(url) {
+            return self.failed(list, error);
+        }
+        if !self.is_known(list) && self.store.find(&list.id, url).is_some() {
+            // The manifest came later than the start.
+            let list = list.clone();
+            self.blocking(&messages, move |lists, publish| lists.load_at_start(&list, publish)).await;
+        }
+        let mut failures = 0u32;
+        let mut wait = match self.store.find(&list.id, url).filter(|_| self.is_known(list)) {
+            // It was downloaded by an earlier process.
+            Some(info) => (info.confirmed + i64::from(list.refresh) - now()).clamp(0, i64::from(list.refresh)) as u64,
+            None => 0,
+        };
+        loop {
+            self.change(&list.id, |state| state.next = Some(now() + wait as i64));
+            self.wait(list, wait, &messages).await;
+            match self.download(list, url, &messages).await {
+                Ok(()) => failures = 0,
+                Err(error) => {
+                    failures += 1;
+                    self.failed(list, error);
+                }
+            }
+            let refresh = u64::from(list.refresh);
+            wait = match failures {
+                0 => jittered(refresh),
+                _ => jittered((MIN_RETRY << (failures - 1).min(16)).min(refresh)),
+            };
+        }
+    }
+
+    /// Whether the copy of a list is served, or has expired.
+    fn is_known(&self, list: &Sourced) -> bool {
+        self.states().get(&list.id).is_some_and(|state| state.confirmed.is_some())
+    }
+
+    /// Waits some seconds. If the list expires meanwhile, it becomes expired.
+    async fn wait(self: &Arc<Self>, list: &Sourced, seconds: u64, messages: &Sender<Message>) {
+        let end = now() + seconds as i64;
+        loop {
+            let rest = end - now();
+            let to_expiry = self.expiry(list).map(|expiry| expiry - now()).filter(|rest| *rest > 0);
+            sleep(Duration::from_secs(to_expiry.unwrap_or(rest).min(rest).max(0) as u64)).await;
+            if self.expiry(list).is_some_and(|expiry| expiry <= now()) {
+                let list = list.clone();
+                self.blocking(messages, move |lists, publish| lists.expire_if_due(&list, publish)).await;
+            }
+            if now() >= end {
+                return;
+            }
+        }
+    }
+
+    async fn download(self: &Arc<Self>, list: &Sourced, url: &str, messages: &Sender<Message>) -> Result<(), String> {
+        let known = self.store.find(&list.id, url);
+        // An entity tag counts only if its text is served.
+        let is_served = self.is_known(list);
+        let validators = known.as_ref().filter(|_| is_served).map(CopyInfo::validators).unwrap_or_default();
+        let draft = self.store.draft(&list.id).map_err(|error| error.to_string())?;
+        let fetched = self.client.fetch(url, &validators, &draft).await?;
+        let (list, url) = (list.clone(), url.to_string());
+        let finish = move |lists: &FirewallLists, publish: &mut Publish| {
+            let result = match fetched {
+                Fetched::Unchanged => lists.confirm(&list, known, publish),
+                Fetched::Text(validators) => {
+                    let info = CopyInfo {
+                        id: list.id.clone(),
+                        location: url,
+                        etag: validators.etag,
+                        last_modified: validators.last_modified,
+                        fetched: now(),
+                        confirmed: now(),
+                        entries: 0,
+                    };
+                    lists.accept(&list, info, known, publish)
+                }
+            };
+            let _ = std::fs::remove_file(draft);
+            result
+        };
+        self.blocking(messages, finish).await.unwrap_or_else(|| Err("the server ends".into()))
+    }
+
+    /// The source says that the copy is still valid.
+    fn confirm(&self, list: &Sourced, known: Option<CopyInfo>, publish: &mut Publish) -> Result<(), String> {
+        let Some(known) = known else {
+            return Err("the server says that a text is unchanged which zonal does not have".into());
+        };
+        let info = CopyInfo { confirmed: now(), ..known };
+        self.store.write_info(&info).map_err(|error| format!("the copy is not kept: {error}"))?;
+        self.counters.refreshed("unchanged");
+        self.change(&list.id, |state| (state.confirmed, state.error) = (Some(info.confirmed), None));
+        self.set_state(list, ListState::Expired, ListState::Loaded, publish);
+        Ok(())
+    }
+
+    /// Checks a new text, compiles it, and keeps it as the copy.
+    fn accept(
+        &self,
+        list: &Sourced,
+        mut info: CopyInfo,
+        known: Option<CopyInfo>,
+        publish: &mut Publish,
+    ) -> Result<(), String> {
+        let draft = self.store.draft(&list.id).map_err(|error| error.to_string())?;
+        let text = load::Text { path: draft, format: list.format, zone: list.zone.clone() };
+        let content = self.load(list, &text, known.map(|known| known.entries), publish)?;
+        info.entries = load::entries_of(&content);
+        let (fetched, confirmed) = (info.fetched, info.confirmed);
+        let kept = self.store.replace(&info);
+        self.loaded(list, content, fetched, confirmed);
+        kept.map_err(|error| format!("the copy is not kept: {error}"))
+    }
+}
+
+/// A time in seconds that is up to a tenth shorter or longer: nodes do not ask a server all at once.
+fn jittered(seconds: u64) -> u64 {
+    let span = seconds / 5;
+    seconds - span / 2 + random_seed().0 % (span + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_between_downloads_varies_by_a_tenth() {
+        for seconds in [0, 1, 9, 60, 3600] {
+            for _ in 0..100 {
+                let jittered = jittered(seconds);
+                assert!(jittered >= seconds - seconds / 10 && jittered <= seconds + seconds / 10 + 1, "{jittered}");
+            }
+        }
+    }
+}
