@@ -129,7 +129,7 @@ impl MatchedEntry<'_> {
     fn rpz(&self) -> Option<RpzAction> {
         match self {
             MatchedEntry::Name(found) => found.rpz,
-            MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => Some(entry.rpz),
+            MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => entry.rpz,
             MatchedEntry::Block(_) | MatchedEntry::Unready => None,
         }
     }
@@ -528,7 +528,8 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         };
         let (of_name, of_address) = match entry {
             MatchedEntry::Name(found) => (Some(lists.local_data(found)), None),
-            MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => (None, Some(lists.address_data(list, entry))),
+            MatchedEntry::Client(entry) => (None, Some(lists.address_data(list, true, entry))),
+            MatchedEntry::Answer(entry) => (None, Some(lists.address_data(list, false, entry))),
             MatchedEntry::Block(_) | MatchedEntry::Unready => (None, None),
         };
         let before = self.reply.count(Section::Answer);

@@ -96,6 +96,14 @@ impl ServiceError {
 }
 
 impl Unreadable {
+    /// The operation, if it is known.
+    pub fn operation(&self) -> Option<&'static str> {
+        match self {
+            Unreadable::Invalid(operation, _) => Some(operation),
+            Unreadable::UnknownOperation(_) | Unreadable::Malformed(_) => None,
+        }
+    }
+
     /// The error that a client gets.
     pub fn error(&self, service: Service) -> ServiceError {
         let protocol = service.model().protocol;
