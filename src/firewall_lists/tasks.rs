@@ -3,14 +3,13 @@
 use super::{
     FirewallLists, ListState, Place, Sourced,
     fetch::Fetched,
-    load::{self, Publish, Stamp},
+    load::{self, ListsChange, Publish, Stamp},
     store::CopyInfo,
 };
 use crate::{
     clock::{now, random_seed},
     control_plane::{Message, change::ListsUpdate},
     manifest::{Id, Manifest},
-    snapshot::firewall::table::Lists,
 };
 use anyhow::Context;
 use std::{
@@ -95,7 +94,7 @@ impl FirewallLists {
     fn publish<'p>(
         &'p self,
         messages: &'p Sender<Message>,
-    ) -> impl FnMut(&mut dyn FnMut(&Lists) -> Result<Lists, String>) -> Result<(), String> + 'p {
+    ) -> impl FnMut(&mut ListsChange) -> Result<(), String> + 'p {
         move |change| {
             loop {
                 let base = self.snapshot.load().firewall_lists.clone();
