@@ -91,10 +91,7 @@ impl FirewallLists {
     }
 
     /// Publishes changes by the control plane's thread.
-    fn publish<'p>(
-        &'p self,
-        messages: &'p Sender<Message>,
-    ) -> impl FnMut(&mut ListsChange) -> Result<(), String> + 'p {
+    fn publish<'p>(&'p self, messages: &'p Sender<Message>) -> impl FnMut(&mut ListsChange) -> Result<(), String> + 'p {
         move |change| {
             loop {
                 let base = self.snapshot.load().firewall_lists.clone();
