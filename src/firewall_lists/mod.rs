@@ -34,7 +34,7 @@ use crate::{
 };
 use counters::Counters;
 use fetch::Client;
-use load::{Publish, Stamp, Text};
+use load::{ListsChange, Publish, Stamp, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -220,7 +220,7 @@ impl FirewallLists {
         let snapshot = self.snapshot.load_full();
         let (sourced, _) = self.changed(&Manifest::default(), &snapshot.manifest);
         drop(snapshot);
-        let publish = &mut |change: &mut dyn FnMut(&Lists) -> Result<Lists, String>| {
+        let publish = &mut |change: &mut ListsChange| {
             let base = publisher.firewall_lists();
             let next = change(&base)?;
             publisher.set_firewall_lists(&base, Arc::new(next));
@@ -233,7 +233,7 @@ impl FirewallLists {
 
     fn load_at_start(&self, list: &Sourced, publish: &mut Publish) {
         match &list.place {
-            Place::File(_) => drop(self.load_file(list, publish)),
+            Place::File(_) => self.load_file(list, publish),
             Place::Nowhere(reason) => self.failed(list, reason.clone()),
             Place::Url(url) => {
                 let Some(info) = self.store.find(&list.id, url) else { return };

@@ -3,14 +3,13 @@
 use super::{
     FirewallLists, ListState, Place, Sourced,
     fetch::Fetched,
-    load::{self, Publish, Stamp},
+    load::{self, ListsChange, Publish, Stamp},
     store::CopyInfo,
 };
 use crate::{
     clock::{now, random_seed},
     control_plane::{Message, change::ListsUpdate},
     manifest::{Id, Manifest},
-    snapshot::firewall::table::Lists,
 };
 use anyhow::Context;
 use std::{
@@ -92,10 +91,7 @@ impl FirewallLists {
     }
 
     /// Publishes changes by the control plane's thread.
-    fn publish<'p>(
-        &'p self,
-        messages: &'p Sender<Message>,
-    ) -> impl FnMut(&mut dyn FnMut(&Lists) -> Result<Lists, String>) -> Result<(), String> + 'p {
+    fn publish<'p>(&'p self, messages: &'p Sender<Message>) -> impl FnMut(&mut ListsChange) -> Result<(), String> + 'p {
         move |change| {
             loop {
                 let base = self.snapshot.load().firewall_lists.clone();
