@@ -307,7 +307,8 @@ def cost(program, directory, number, interval, seconds):
         zonal.stop()
     targets.terminate()
     (idle, idle_rss, _), (busy, busy_rss, histogram) = measured[True], measured[False]
-    return {'targets': number, 'interval_s': interval, 'states': dict(states), 'cpu_percent_of_a_core': round(sum(busy) - sum(idle), 2), 'of_it_in_the_kernel': round(busy[1] - idle[1], 2),
+    return {'targets': number, 'interval_s': interval, 'states': dict(states),
+            'cpu_percent_of_a_core': round(sum(busy) - sum(idle), 2), 'of_it_in_the_kernel': round(busy[1] - idle[1], 2),
             'memory_mb': round(busy_rss - idle_rss, 1), 'first_attempts_per_second': histogram,
             'bound_percent': 5, 'bound_mb': 60}
 
