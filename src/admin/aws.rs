@@ -261,7 +261,7 @@ async fn write(
         (_, Some(Err(refusal))) => Err(refusal),
         (Some(Err(ChangeError::Problems(problems))), _) => {
             let errors = problems.iter().filter(|problem| problem.is_error()).map(Problem::to_string);
-            Err(operations::refused_change(service, operation, errors.collect()))
+            Err(operations::refused_change(service, operation, &errors.collect::<Vec<_>>()))
         }
         (Some(Err(error)), _) => {
             Err(ServiceError::new(service, "ServiceUnavailable", error.to_string()).with_status(503))

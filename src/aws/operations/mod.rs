@@ -172,9 +172,14 @@ pub fn access_denied(service: Service, message: impl Into<String>) -> ServiceErr
 }
 
 /// The error for a write that would make the manifest invalid. Each error of the manifest is one sentence.
-pub fn refused_change(service: Service, operation: &str, errors: Vec<String>) -> ServiceError {
-    let code = if operation == "ChangeResourceRecordSets" { "InvalidChangeBatch" } else { refusal_code(service) };
-    ServiceError::new(service, code, errors.join("; ")).with("messages", errors)
+pub fn refused_change(service: Service, operation: &str, errors: &[String]) -> ServiceError {
+    match operation {
+        // Route 53 writes the messages of a batch in this way.
+        "ChangeResourceRecordSets" => {
+            ServiceError::new(service, "InvalidChangeBatch", format!("[{}]", errors.join(", ")))
+        }
+        _ => ServiceError::new(service, refusal_code(service), errors.join("; ")),
+    }
 }
 
 /// The parameters of a call, which follow the model.

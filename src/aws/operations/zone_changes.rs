@@ -234,8 +234,7 @@ pub(super) fn change_resource_record_sets(context: &Context, parameters: Paramet
         }
     }
     if !batch.messages.is_empty() {
-        let messages = batch.messages.join("; ");
-        return Err(error("InvalidChangeBatch", messages).with("messages", batch.messages));
+        return Err(error("InvalidChangeBatch", format!("[{}]", batch.messages.join(", "))));
     }
     changed.records = batch.sets.into_iter().flatten().collect();
     let info = next_change(context, batch_parameters.given_text("Comment"));
