@@ -30,10 +30,10 @@
 //! | [`wire`] | `codes` of the protocol; names, record data, queries, replies, responses; PROXY headers; prefixes of `dns64` | |
 //! | [`clock`] | the time, and random seeds | |
 //! | [`instruments`] | makers of counters and gauges | |
-//! | [`aws`] | the APIs of AWS: their `model`, and the `codec` between the wire and JSON values | |
 //! | [`manifest`] | the types; reading (`document`, `decode`, `load`, `collection`, `master`); `check` and `record_lints`; `connectivity`; `presets` of AWS services | `wire` |
 //! | [`snapshot`] | the compiled manifest: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes`, `views`, `autodefined`, `query_logs`, `firewall` rules and lists; consecutive snapshots share unchanged parts by `slots` and `names` | `manifest`, `wire` |
 //! | [`answer`] | `identify`: the client; `resolve`: the resolution algorithm, with the search for the `cut`; `firewall`: which names and addresses are blocked; answers from a `zone`, an `endpoint`, `autodefined` names or the `cache`; `dns64`; `trace` and `explanation`: the steps for `zonal explain` | `manifest`, `snapshot`, `wire` |
+//! | [`aws`] | the APIs of AWS: their `model`, the `codec` between the wire and JSON values, and what their `operations` mean for the manifest | `clock`, `manifest`, `snapshot`, `wire` |
 //! | [`config`] | `zonal.yaml` | `manifest`, `snapshot`, `wire` |
 //! | [`log`] | log lines on standard error; no thread waits for the reader | `config` |
 //! | [`query_log`] | an `EntrySender` passes entries to the `writer`, which formats them as `json` or `dnstap` for a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
@@ -46,7 +46,7 @@
 //! | [`firewall_lists`] | DNS Firewall lists that have a source: `tasks` read files and `fetch` URLs, the `store` keeps copies, and `load` compiles texts into the table of all lists | `clock`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`listen`] | the transports: `udp`, `stream`, `tls`, `https`, `quic`, `proxy` headers; `dispatch` has the steps of every query around `answer`; `connections`, `limit`, `bodies` and `unread` bound the clients | `answer`, `clock`, `forward`, `instruments`, `manifest`, `query_log`, `snapshot`, `transfer`, `wire` |
 //! | [`metrics`] | the metrics page; each room has its own counters and registers them | `clock`, `instruments`, `log` |
-//! | [`admin`] | HTTP: probes, metrics, status, cache; `push` takes changes, `journal` shows and drops those of dynamic updates, `access` checks permissions, `admission` and `stall` bound connections, `pages` bounds large responses, `events` streams generations, `explain` explains answers of this server, `openapi` describes the API, `status` is the type that `zonal status` reads | `clock`, `config`, `control_plane`, `explain`, `firewall_lists`, `forward`, `health`, `instruments`, `listen`, `manifest`, `metrics`, `snapshot`, `transfer`, `wire` |
+//! | [`admin`] | HTTP: probes, metrics, status, cache; `push` takes changes, `journal` shows and drops those of dynamic updates, `access` checks permissions, `aws` is the entrance of AWS's APIs, `admission` and `stall` bound connections, `pages` bounds large responses, `events` streams generations, `explain` explains answers of this server, `openapi` describes the API, `status` is the type that `zonal status` reads | `aws`, `clock`, `config`, `control_plane`, `explain`, `firewall_lists`, `forward`, `health`, `instruments`, `listen`, `manifest`, `metrics`, `snapshot`, `transfer`, `wire` |
 //! | [`run`] | builds a server from its parts: sockets, certificates, takeover, systemd | `admin`, `answer`, `clock`, `config`, `control_plane`, `firewall_lists`, `forward`, `health`, `instruments`, `listen`, `log`, `manifest`, `metrics`, `query_log`, `snapshot`, `transfer` |
 //! | [`cli`] | the commands | `admin`, `clock`, `config`, `control_plane`, `difference`, `explain`, `firewall_lists`, `log`, `manifest`, `run`, `snapshot`, `wire` |
 //!

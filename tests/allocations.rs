@@ -546,3 +546,52 @@ fn a_dynamic_update_allocates_in_proportion_to_its_records() {
         assert!(many < 5 * few, "{what}: {few} allocations for 500 records, {many} for 2,000");
     }
 }
+
+/// The members of Profiles, and a group that routes by the client's address, for clients with and without a client subnet.
+#[test]
+fn an_answer_from_a_profile_or_by_a_cidr_collection_does_not_allocate() {
+    let scratch = harness::Scratch::new();
+    let record = |identifier: &str, location: &str, last: u8| {
+        format!(
+            "{{name: near, type: A, set_identifier: {identifier}, cidr_routing_policy: {{collection_id: c, location_name: \
+             '{location}'}}, records: [192.0.2.{last}]}}"
+        )
+    };
+    let records = [record("a", "here", 1), record("b", "inner", 2), record("c", "*", 3)].join(", ");
+    scratch.write(
+        "manifest.yaml",
+        MANIFEST
+            .replace("    file: corp.zone\n    records: [", &format!("    records: [{records}, "))
+            .replace("    cidr_blocks: [10.1.0.0/16]\n", "    cidr_blocks: [10.1.0.0/16]\n    profiles: [{profile_id: one, priority: 1}, {profile_id: two, priority: 2}]\n")
+            + "  rule-2: {domain_name: rule.example, rule_type: FORWARD, target_ips: [{ip: 192.0.2.1}], vpc_ids: []}\n\
+               cidr_collections: {c: {locations: {here: [10.1.0.0/17], inner: [10.1.2.0/24]}}}\n\
+               profiles:\n  one: {resolver_rules: [rule-2]}\n  two: {private_hosted_zones: [Z2], vpc_endpoints: [vpce-1]}\n",
+    );
+    scratch.write("zones.yaml", "private_hosted_zones: {Z2: {name: shared.example, vpc_ids: [], records: [{name: www, type: A, records: [192.0.2.9]}]}}\n");
+    let snapshot = harness::snapshot(scratch.path());
+    // The first look-up of a thread allocates memory that the thread keeps.
+    ask(&snapshot, "10.1.0.5", &query("www.rule.example", 1, false));
+    for (source, name, subnet, last) in [
+        ("10.1.2.5", "near.corp.example", None, Some(2)),
+        ("10.1.3.5", "near.corp.example", None, Some(1)),
+        ("10.1.200.5", "near.corp.example", None, Some(3)),
+        ("10.1.0.20", "near.corp.example", Some([10, 1, 2]), Some(2)),
+        ("10.1.0.5", "www.shared.example", None, Some(9)),
+        ("10.1.0.5", "none.shared.example", None, None),
+        ("10.1.0.5", "shared.example", None, None),
+        ("10.1.0.5", "www.rule.example", None, Some(1)),
+        ("10.1.0.5", "sqs.example", None, Some(9)),
+        ("10.1.0.5", "example", None, None),
+    ] {
+        let mut packet = query(name, 1, false);
+        if let Some([a, b, c]) = subnet {
+            packet[11] = 1;
+            packet.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 11, 0, 8, 0, 7, 0, 1, 24, 0, a, b, c]);
+        }
+        let (count, reply) = ask(&snapshot, source, &packet);
+        assert_eq!(count, 0, "{source} {name} allocates");
+        let answers = u16::from_be_bytes([reply[6], reply[7]]);
+        let octet = (answers > 0).then(|| reply[12 + name.len() + 6 + 15]);
+        assert_eq!(octet, last, "{source} {name}: {reply:02x?}");
+    }
+}

@@ -2,6 +2,7 @@
 //! `resolv.conf`.
 
 mod answers;
+mod by_vpc;
 mod explained;
 mod forwarded;
 mod large;

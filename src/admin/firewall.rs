@@ -6,8 +6,14 @@ use super::{
     problem::ApiError,
 };
 use crate::firewall_lists::FirewallListStatus;
-use axum::{extract::State, response::Response};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+    response::Response,
+};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The DNS Firewall lists of a node.
@@ -33,4 +39,12 @@ pub(super) async fn lists(State(admin): State<Arc<Admin>>) -> Result<Response, A
         })
     })
     .await
+}
+
+/// `POST /v1/firewall/lists/<list>/refresh`: downloads a list now.
+pub(super) async fn refresh(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    match admin.firewall_lists.refresh(&id) {
+        true => Ok(Json(json!({"refreshing": id}))),
+        false => Err(ApiError::new(StatusCode::NOT_FOUND, format!("{id}: this node downloads no such list"))),
+    }
 }

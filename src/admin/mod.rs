@@ -5,6 +5,7 @@
 
 mod access;
 mod admission;
+mod aws;
 mod events;
 mod explain;
 pub mod firewall;
@@ -21,6 +22,7 @@ mod tls;
 
 pub use access::{Access, CertificateRole, LocalAddress, Role};
 pub use admission::MAX_CONNECTIONS;
+pub use aws::AwsState;
 pub use events::MAX_FOLLOWERS;
 pub use push::etag;
 pub use tls::Tls;
@@ -125,6 +127,8 @@ pub struct Admin {
     pub scrapes: Arc<Semaphore>,
     /// Permits for whole manifests and cache lists.
     pub manifests: Arc<Semaphore>,
+    /// The state of AWS's APIs.
+    pub aws: AwsState,
 }
 
 /// Binds the admin address, or takes the socket that was inherited from another process.
@@ -233,6 +237,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/health", get(health::list))
         .route("/v1/health/{*id}", get(health::show).put(health::set).delete(health::clear))
         .route("/v1/firewall/lists", get(firewall::lists))
+        .route("/v1/firewall/lists/{id}/refresh", post(firewall::refresh))
         .route("/v1/negative_trust_anchors", get(negative_trust_anchors::list))
         .route(
             "/v1/negative_trust_anchors/{id}",
@@ -244,7 +249,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/batch", post(push::batch))
         .route("/v1/{kind}", get(push::list))
         .route("/v1/{kind}/{id}", get(push::get).put(push::put).patch(push::patch).delete(push::delete))
-        .fallback(not_found)
+        .fallback(aws::fallback)
         .method_not_allowed_fallback(not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_OCTETS))
         .layer(middleware::from_fn_with_state(admin.clone(), check_access))
@@ -254,6 +259,9 @@ fn router(admin: Arc<Admin>) -> Router {
 /// Whether a request is long: it may take longer than [`CONNECTION_TIMEOUT`].
 fn takes_long(request: &Request) -> bool {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if aws::is_for_aws(request) {
+        return !is_read;
+    }
     match request.uri().path() {
         "/v1/events" | "/v1/manifest" => true,
         "/v1/explain" | "/v1/cache" => false,
@@ -415,6 +423,7 @@ mod tests {
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
             scrapes: Arc::new(Semaphore::new(MAX_SCRAPES)),
             manifests: Arc::new(Semaphore::new(MAX_MANIFESTS)),
+            aws: AwsState::default(),
         }
     }
 

@@ -23,6 +23,7 @@ pub const OPERATIONS: &[(&str, &str, &str, Input, Output)] = &[
         Output::Object,
     ),
     ("/v1/health/{id}", "delete", "Ends the forced verdict of a target", Input::Nothing, Output::Object),
+    ("/v1/firewall/lists/{id}/refresh", "post", "Downloads a DNS Firewall list now", Input::Nothing, Output::Object),
     ("/v1/firewall/lists", "get", "Lists the DNS Firewall lists with their states", Input::Nothing, Output::Object),
     ("/v1/negative_trust_anchors", "get", "Lists the negative trust anchors", Input::Nothing, Output::Object),
     (

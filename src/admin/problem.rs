@@ -22,6 +22,11 @@ impl ApiError {
         ApiError { status, detail: detail.into(), problems: Vec::new() }
     }
 
+    /// The sentence.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// An error with the problems of the sent resources.
     pub fn with(status: StatusCode, problems: Vec<Problem>) -> ApiError {
         let detail = ChangeError::Problems(problems.clone()).to_string();

@@ -209,12 +209,21 @@ async fn submit(admin: &Admin, prepare: Prepare, change_query: ChangeQuery) -> R
         let detail = "this node does not accept changes by HTTP: `control_plane` of zonal.yaml is not `push`";
         return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, detail));
     }
-    let (reply, answer) = oneshot::channel();
-    let change =
-        Change { prepare, is_fact: false, dry_run: change_query.dry_run, since: Instant::now(), reply: Some(reply) };
     let ends = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end");
-    admin.messages.send(Message::Change(change)).map_err(|_| ends())?;
-    Ok(answer.await.map_err(|_| ends())??)
+    Ok(send(admin, prepare, change_query.dry_run, false).await.ok_or_else(ends)??)
+}
+
+/// Sends a change to the control plane, and waits for its result. None if the server is about to end.
+pub(super) async fn send(
+    admin: &Admin,
+    prepare: Prepare,
+    dry_run: bool,
+    is_strict: bool,
+) -> Option<Result<AcceptedChange, ChangeError>> {
+    let (reply, answer) = oneshot::channel();
+    let change = Change { prepare, is_fact: false, dry_run, is_strict, since: Instant::now(), reply: Some(reply) };
+    admin.messages.send(Message::Change(change)).ok()?;
+    answer.await.ok()
 }
 
 /// The result of a change, as JSON.
@@ -246,6 +255,11 @@ fn bad(detail: impl Into<String>) -> ApiError {
 
 /// Reads the whole body. Fails if it is too slow or too large.
 async fn octets(admin: &Admin, body: Body) -> Result<Vec<u8>, ApiError> {
+    octets_up_to(admin.max_body_octets, "; raise `admin.max_body_octets`", body).await
+}
+
+/// Reads a whole body of at most `max` octets. `help` completes the error of a larger one.
+pub(super) async fn octets_up_to(max: usize, help: &str, body: Body) -> Result<Vec<u8>, ApiError> {
     let mut stream = body.into_data_stream();
     let mut octets = Vec::new();
     let begin = Instant::now();
@@ -256,9 +270,8 @@ async fn octets(admin: &Admin, body: Body) -> Result<Vec<u8>, ApiError> {
             piece.map_err(|_| ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body does not arrive in time"))?;
         let Some(piece) = piece else { return Ok(octets) };
         let piece = piece.map_err(|_| bad("the body is incomplete"))?;
-        if octets.len() + piece.len() > admin.max_body_octets {
-            let detail =
-                format!("the body is larger than {} octets; raise `admin.max_body_octets`", admin.max_body_octets);
+        if octets.len() + piece.len() > max {
+            let detail = format!("the body is larger than {max} octets{help}");
             return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
         }
         octets.extend_from_slice(&piece);

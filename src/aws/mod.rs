@@ -4,11 +4,16 @@
 //! and JSON values with AWS's member names, in both directions, by walking the model. There are no types for single
 //! operations.
 //!
+//! [`operations`] has what they mean for the manifest.
+//!
 //! ```text
 //! request -> codec::server::read_request  the operation, and its parameters as a JSON value; checked against the model
-//!         -> (handler)                    parameters and manifest -> result, as a JSON value
+//!         -> operations::admit            the handler, if zonal serves the operation and all given parameters
+//!         -> Handler::Read                parameters and manifest -> result, as a JSON value
+//!            Handler::Write               parameters and manifest -> edits and result, when the change is made
 //!         -> codec::server::write_result  the response in the service's protocol
 //! ```
 
 pub mod codec;
 pub mod model;
+pub mod operations;

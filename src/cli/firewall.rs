@@ -2,7 +2,7 @@
 
 use super::{
     Format, ServerArguments, client,
-    health::{age, connect, other_version},
+    health::{age, connect, encoded, other_version},
     print, print_error,
 };
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
 };
 use clap::Subcommand;
 use hyper::Method;
+use serde_json::Value;
 use std::{fmt::Write, process::ExitCode};
 
 #[derive(Debug, Subcommand)]
@@ -22,32 +23,50 @@ pub(super) enum FirewallCommand {
         #[command(flatten)]
         server: ServerArguments,
     },
+    /// Download a list now; `zonal firewall lists` shows the result
+    Refresh {
+        /// The list, which has a `url`.
+        list: String,
+        #[command(flatten)]
+        server: ServerArguments,
+    },
 }
 
 /// Runs the command.
 ///
-/// The exit status is 1 if the request fails, if a list is missing or has expired, or if the last reading of a list failed.
+/// The exit status is 1 if the request fails. For `lists`, it is also 1 if a list is missing or has expired, or if the last
+/// reading of a list failed.
 pub(super) fn run(command: &FirewallCommand) -> ExitCode {
     match command {
         FirewallCommand::Lists { server } => lists(server),
+        FirewallCommand::Refresh { list, server } => {
+            let path = format!("/v1/firewall/lists/{}/refresh", encoded(list).replace('/', "%2F"));
+            match ask(server, Method::POST, &path) {
+                Ok(_) => ExitCode::SUCCESS,
+                Err(code) => code,
+            }
+        }
     }
 }
 
-fn lists(arguments: &ServerArguments) -> ExitCode {
-    let server = match connect(arguments) {
-        Ok(server) => server,
-        Err(code) => return code,
-    };
-    let response = match client::ask(&server, Method::GET, "/v1/firewall/lists", None).map_err(anyhow::Error::from) {
-        Ok(response) => response,
-        Err(error) => {
-            print_error(printable(&format!("{error:#}")));
-            return ExitCode::FAILURE;
-        }
-    };
+/// Asks the server. Prints the error if it fails, and the response if JSON is wanted.
+fn ask(arguments: &ServerArguments, method: Method, path: &str) -> Result<Value, ExitCode> {
+    let server = connect(arguments)?;
+    let response = client::ask(&server, method, path, None).map_err(|error| {
+        print_error(printable(&format!("{:#}", anyhow::Error::from(error))));
+        ExitCode::FAILURE
+    })?;
     if arguments.format == Format::Json {
         print(&format!("{response:#}\n"));
     }
+    Ok(response)
+}
+
+fn lists(arguments: &ServerArguments) -> ExitCode {
+    let response = match ask(arguments, Method::GET, "/v1/firewall/lists") {
+        Ok(response) => response,
+        Err(code) => return code,
+    };
     let Ok(report) = serde_json::from_value::<FirewallListsReport>(response) else { return other_version() };
     if arguments.format == Format::Human {
         print(&table(&report, now()));

@@ -205,14 +205,14 @@ enum Command {
         )
     )]
     Health(health::HealthArguments),
-    /// Show the DNS Firewall lists of a running server
+    /// Show or download the DNS Firewall lists of a running server
     ///
     /// The exit status is 1 if a list is missing or has expired, or if the last reading of a list failed.
     #[command(
         subcommand,
         after_help = documentation!("docs/guides/filtering-names.md", "zonal-firewall"),
         after_long_help = examples!(
-            "  zonal firewall lists\n  zonal firewall lists --format json",
+            "  zonal firewall lists\n  zonal firewall refresh rslvr-fdl-malware",
             "docs/guides/filtering-names.md",
             "zonal-firewall"
         )

@@ -85,6 +85,8 @@ pub struct Change {
     pub is_fact: bool,
     /// The change is only tried. The reply is what it would do.
     pub dry_run: bool,
+    /// The change is refused if a resource would be set aside because of it.
+    pub is_strict: bool,
     /// When the node received it.
     pub since: Instant,
     /// Gets the result. A change with a receiver is on the disk before it is served.
@@ -106,7 +108,14 @@ impl Change {
 
     fn of(prepared: PreparedChange) -> Change {
         let prepare = move |_: &Collection, _: &Position| Ok(prepared.clone());
-        Change { prepare: Box::new(prepare), is_fact: true, dry_run: false, since: Instant::now(), reply: None }
+        Change {
+            prepare: Box::new(prepare),
+            is_fact: true,
+            dry_run: false,
+            is_strict: false,
+            since: Instant::now(),
+            reply: None,
+        }
     }
 }
 

@@ -241,6 +241,7 @@ impl EtcdSource {
             prepare: Box::new(prepare),
             is_fact: true,
             dry_run: false,
+            is_strict: false,
             since: Instant::now(),
             reply: Some(reply),
         };

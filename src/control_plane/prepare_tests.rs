@@ -166,6 +166,22 @@ const EACH_KIND: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "cidr_collections/c",
+        r#"{"locations": {"here": ["10.0.0.0/20"], "there": ["10.1.0.0/20"]}}"#,
+        &[
+            r#"{"locations": {"here": ["10.0.0.0/99", "x"], "there": 7}}"#,
+            r#"{"locations": {"here": ["10.0.0.0/20"], "there": ["10.0.0.0/20"], "*": []}}"#,
+        ],
+    ),
+    (
+        "profiles/rp",
+        r#"{"private_hosted_zones": ["Z"], "resolver_rules": ["r"], "vpc_endpoints": ["e"], "query_log_configs": ["q"]}"#,
+        &[
+            r#"{"private_hosted_zones": "Z", "dnssec_validation": "maybe"}"#,
+            r#"{"private_hosted_zone": ["Z"], "firewall_rule_groups": [{"id": "g"}]}"#,
+        ],
+    ),
+    (
         "query_log_configs/q",
         r#"{"vpc_ids": ["v"], "destination": {"file": {"path": "q.json"}}}"#,
         &[
@@ -250,6 +266,21 @@ fn sets_aside_what_refers_to_a_deleted_resource() {
     world.put(&[("vpcs/v", EACH_KIND[0].1)]);
     assert!(world.served("private_hosted_zones/Z").is_some());
     assert_eq!(world.set_aside(), ["private_hosted_zones/F"], "what was served last is served again");
+}
+
+/// A Profile is served without a member that is deleted, and so are its VPCs.
+#[test]
+fn the_deletion_of_a_member_takes_neither_its_profile_nor_the_vpcs_along() {
+    let mut world = each_kind();
+    world.allowance.until = u64::MAX;
+    world.put(&[("vpcs/w", r#"{"region": "r", "cidr_blocks": ["10.1.0.0/16"], "profiles": [{"profile_id": "rp"}]}"#)]);
+    assert_eq!(world.set_aside(), [""; 0]);
+    world.put(&[("resolver_rules/r", ""), ("private_hosted_zones/Z", "")]);
+    assert_eq!(world.set_aside(), [""; 0]);
+    assert!(world.served("profiles/rp").is_some() && world.served("vpcs/w").is_some());
+    // A VPC that names a Profile is not served without it: the Profile may protect its clients.
+    world.put(&[("profiles/rp", "")]);
+    assert_eq!(world.set_aside()[0], "-vpcs/w");
 }
 
 /// The problems belong to a master file, and to the resource that names it.

@@ -27,7 +27,7 @@ use crate::{
     manifest::{
         Manifest, Problem, Transferred,
         check::Checked,
-        collection::{Collection, Served},
+        collection::{Collection, Key, Served},
         load::{LoadScope, Loader},
         overlay::{Overlays, digest_with},
     },
@@ -332,6 +332,14 @@ impl Publisher {
         }
         let prepared = guard::prepare_guarded(&self.current, collection, position, self.on_error, pending);
         let mut prepared = prepared.map_err(ChangeError::Problems)?;
+        if changes.iter().any(|change| change.is_strict) {
+            let is_new = |key: &Key| !self.current.state.aside.contains_key(key);
+            let reasons = prepared.reasons.iter().filter(|(key, _)| is_new(key));
+            let problems: Vec<Problem> = reasons.flat_map(|(_, problems)| problems.iter().cloned()).collect();
+            if !problems.is_empty() {
+                return Err(ChangeError::Problems(problems));
+            }
+        }
         prepared.state.is_incomplete &= !is_whole;
         Ok(prepared)
     }

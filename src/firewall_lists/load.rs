@@ -103,8 +103,10 @@ pub fn entries_of(content: &Content) -> u64 {
     content.entries + content.addresses.len() as u64
 }
 
-/// Makes a change of the newest lists and publishes the result. The change can be called several times.
-pub type Publish<'p> = dyn FnMut(&mut dyn FnMut(&Lists) -> Result<Lists, String>) -> Result<(), String> + 'p;
+/// A change of the newest lists. It can be made several times.
+pub type ListsChange<'c> = dyn FnMut(&Lists) -> Result<Lists, String> + 'c;
+/// Makes a change and publishes the result.
+pub type Publish<'p> = dyn FnMut(&mut ListsChange) -> Result<(), String> + 'p;
 
 /// Replaces the entries of a list by those of a text, whose content was [inspected](Text::inspect) before. `is_current` says
 /// whether the list still has this source.
@@ -224,7 +226,7 @@ mod tests {
     fn load(text: &Text, lists: &Lists) -> Vec<Lists> {
         let mut all = vec![lists.clone()];
         let content = text.inspect().unwrap();
-        let publish = &mut |change: &mut dyn FnMut(&Lists) -> Result<Lists, String>| {
+        let publish = &mut |change: &mut ListsChange| {
             // The first result is not published: another change came before it.
             change(all.last().unwrap())?;
             let next = change(all.last().unwrap())?;
@@ -266,7 +268,7 @@ mod tests {
         assert_eq!(line_of(replaced.last().unwrap(), "n5.example"), Some(7));
 
         let mut lists = replaced.last().unwrap().with_ids([].into_iter());
-        let publish = &mut |change: &mut dyn FnMut(&Lists) -> Result<Lists, String>| {
+        let publish = &mut |change: &mut ListsChange| {
             lists = change(&lists)?;
             Ok(())
         };

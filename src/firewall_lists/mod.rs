@@ -34,7 +34,7 @@ use crate::{
 };
 use counters::Counters;
 use fetch::Client;
-use load::{Publish, Stamp, Text};
+use load::{ListsChange, Publish, Stamp, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -43,6 +43,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use store::{CopyInfo, Store};
+use tokio::sync::Notify;
 
 /// Settings of lists on this node.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +64,8 @@ pub struct FirewallLists {
     client: Client,
     store: Store,
     states: Mutex<BTreeMap<Id, State>>,
+    /// Wakes the tasks of downloads before their time.
+    wakers: Mutex<BTreeMap<Id, Arc<Notify>>>,
     /// Lists are compiled one after the other.
     compiling: Mutex<()>,
     snapshot: Published,
@@ -162,6 +165,7 @@ impl FirewallLists {
             store: Store::new(settings.state_directory.as_deref()),
             settings,
             states: Mutex::default(),
+            wakers: Mutex::default(),
             compiling: Mutex::default(),
             snapshot,
             counters: Counters::default(),
@@ -216,7 +220,7 @@ impl FirewallLists {
         let snapshot = self.snapshot.load_full();
         let (sourced, _) = self.changed(&Manifest::default(), &snapshot.manifest);
         drop(snapshot);
-        let publish = &mut |change: &mut dyn FnMut(&Lists) -> Result<Lists, String>| {
+        let publish = &mut |change: &mut ListsChange| {
             let base = publisher.firewall_lists();
             let next = change(&base)?;
             publisher.set_firewall_lists(&base, Arc::new(next));
@@ -229,7 +233,7 @@ impl FirewallLists {
 
     fn load_at_start(&self, list: &Sourced, publish: &mut Publish) {
         match &list.place {
-            Place::File(_) => drop(self.load_file(list, publish)),
+            Place::File(_) => self.load_file(list, publish),
             Place::Nowhere(reason) => self.failed(list, reason.clone()),
             Place::Url(url) => {
                 let Some(info) = self.store.find(&list.id, url) else { return };
@@ -347,6 +351,13 @@ impl FirewallLists {
             Ok(changed)
         });
         result.is_ok()
+    }
+
+    /// Downloads a list now. Returns false if the node does not download a list with this identifier.
+    pub fn refresh(&self, id: &str) -> bool {
+        let waker = self.wakers.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        waker.iter().for_each(|waker| waker.notify_one());
+        waker.is_some()
     }
 
     /// The status of all lists, by identifier.

@@ -3,26 +3,25 @@
 use super::{
     FirewallLists, ListState, Place, Sourced,
     fetch::Fetched,
-    load::{self, Publish, Stamp},
+    load::{self, ListsChange, Publish, Stamp},
     store::CopyInfo,
 };
 use crate::{
     clock::{now, random_seed},
     control_plane::{Message, change::ListsUpdate},
     manifest::{Id, Manifest},
-    snapshot::firewall::table::Lists,
 };
 use anyhow::Context;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, PoisonError,
         mpsc::{Sender, sync_channel},
     },
     time::Duration,
 };
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::{AbortHandle, spawn_blocking},
     time::sleep,
 };
@@ -64,6 +63,7 @@ impl FirewallLists {
             for id in removed {
                 tasks.remove(&id).iter().for_each(AbortHandle::abort);
                 self.states().remove(&id);
+                self.wakers.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 self.store.remove(&id);
             }
             for list in changed {
@@ -91,10 +91,7 @@ impl FirewallLists {
     }
 
     /// Publishes changes by the control plane's thread.
-    fn publish<'p>(
-        &'p self,
-        messages: &'p Sender<Message>,
-    ) -> impl FnMut(&mut dyn FnMut(&Lists) -> Result<Lists, String>) -> Result<(), String> + 'p {
+    fn publish<'p>(&'p self, messages: &'p Sender<Message>) -> impl FnMut(&mut ListsChange) -> Result<(), String> + 'p {
         move |change| {
             loop {
                 let base = self.snapshot.load().firewall_lists.clone();
@@ -165,6 +162,8 @@ impl FirewallLists {
             let list = list.clone();
             self.blocking(&messages, move |lists, publish| lists.load_at_start(&list, publish)).await;
         }
+        let waker = Arc::new(Notify::new());
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).insert(list.id.clone(), waker.clone());
         let mut failures = 0u32;
         let mut wait = match self.store.find(&list.id, url).filter(|_| self.is_known(list)) {
             // It was downloaded by an earlier process.
@@ -173,7 +172,10 @@ impl FirewallLists {
         };
         loop {
             self.change(&list.id, |state| state.next = Some(now() + wait as i64));
-            self.wait(list, wait, &messages).await;
+            tokio::select! {
+                () = self.wait(list, wait, &messages) => {}
+                () = waker.notified() => {}
+            }
             match self.download(list, url, &messages).await {
                 Ok(()) => failures = 0,
                 Err(error) => {

@@ -160,6 +160,7 @@ impl Prepared {
             followers: Arc::new(Semaphore::new(admin::MAX_FOLLOWERS)),
             scrapes: Arc::new(Semaphore::new(admin::MAX_SCRAPES)),
             manifests: Arc::new(Semaphore::new(admin::MAX_MANIFESTS)),
+            aws: admin::AwsState::default(),
         }
     }
 

@@ -96,6 +96,14 @@ impl ServiceError {
 }
 
 impl Unreadable {
+    /// The operation, if it is known.
+    pub fn operation(&self) -> Option<&'static str> {
+        match self {
+            Unreadable::Invalid(operation, _) => Some(operation),
+            Unreadable::UnknownOperation(_) | Unreadable::Malformed(_) => None,
+        }
+    }
+
     /// The error that a client gets.
     pub fn error(&self, service: Service) -> ServiceError {
         let protocol = service.model().protocol;
@@ -300,18 +308,6 @@ pub fn write_error(service: Service, operation: Option<&str>, error: &ServiceErr
             out.push_str("</Error></Errors>");
             xml::write_text("RequestID", request_id, &mut out);
             out.push_str("</Response>");
-        }
-        // This error has several messages, and a root of its own.
-        Protocol::RestXml if error.code == "InvalidChangeBatch" => {
-            begin(&error.code, &model.namespace, &mut out);
-            xml::tag("Messages", &mut out);
-            let messages = error.members.get("messages").and_then(Value::as_array).cloned();
-            let messages = messages.unwrap_or_else(|| vec![error.message.clone().into()]);
-            let messages = messages.iter().filter_map(Value::as_str);
-            messages.for_each(|message| xml::write_text("Message", message, &mut out));
-            xml::end("Messages", &mut out);
-            xml::write_text("RequestId", request_id, &mut out);
-            xml::end(&error.code, &mut out);
         }
         Protocol::RestXml | Protocol::Query => {
             begin("ErrorResponse", &model.namespace, &mut out);

@@ -65,6 +65,7 @@ impl Publisher {
             prepare: Box::new(prepare),
             is_fact: false,
             dry_run: false,
+            is_strict: false,
             since: Instant::now(),
             reply: Some(reply),
         };

@@ -1,0 +1,348 @@
+//! The entrance of AWS's APIs. Requests for them come to paths that zonal's own API does not have: the fallback of the router
+//! tells them by their signature.
+//!
+//! A write is one change of the manifest, on the thread of the control plane like all others: it sees the resources that it
+//! changes, and is answered when it is served.
+
+use super::{
+    Admin,
+    access::Access,
+    not_found,
+    problem::ApiError,
+    push::{octets_up_to, send},
+};
+use crate::{
+    aws::{
+        codec::server::{self, Call, Reply, ServiceError, read_request, write_error, write_result},
+        model::{Protocol, Service},
+        operations::{
+            self, Caller, Context, Handler, NO_ACCOUNT, Parameters, RecordSetIndexes, Written, access_denied,
+        },
+    },
+    clock::{now, random_seed},
+    control_plane::change::{ChangeError, Position, Prepare, PreparedChange},
+    listen::Core,
+    manifest::{Problem, collection::Collection},
+};
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::Value;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::Semaphore;
+
+/// The maximum size of a request's body, in octets.
+const MAX_BODY_OCTETS: usize = 1 << 20;
+/// The maximum number of reads that are made at the same time.
+const MAX_READS: usize = 4;
+
+/// The name of the algorithm of signatures, with which `Authorization` begins.
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+/// The header that names the operation of a service with JSON bodies.
+const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+
+/// The state of the APIs.
+pub struct AwsState {
+    indexes: RecordSetIndexes,
+    reads: Arc<Semaphore>,
+}
+
+impl Default for AwsState {
+    fn default() -> AwsState {
+        AwsState { indexes: RecordSetIndexes::default(), reads: Arc::new(Semaphore::new(MAX_READS)) }
+    }
+}
+
+/// Whether a request is one for an API of AWS.
+pub(super) fn is_for_aws<B>(request: &axum::http::Request<B>) -> bool {
+    let path = request.uri().path();
+    let is_form = path == "/" && *request.method() == Method::POST;
+    let parameters = request.uri().query().unwrap_or_default().split('&');
+    let has_parameter =
+        |name: &str| parameters.clone().any(|part| part.split('=').next().is_some_and(|found| found == name));
+    !path.starts_with("/v1/")
+        && (authorization(request.headers()).is_some()
+            || request.headers().contains_key(TARGET)
+            || has_parameter("X-Amz-Algorithm")
+            || has_parameter("Action")
+            || is_form)
+}
+
+/// The value of `Authorization`, if it is a signature of AWS.
+fn authorization(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix(ALGORITHM)
+}
+
+/// What a signature is for.
+#[derive(Debug, PartialEq)]
+struct Scope<'a> {
+    access_key_id: &'a str,
+    region: &'a str,
+    service: &'a str,
+}
+
+/// The scope in `Credential=KEY/DATE/REGION/SERVICE/aws4_request`.
+fn scope(authorization: &str) -> Option<Scope<'_>> {
+    let parts = authorization.split(',').map(str::trim);
+    let credential = parts.filter_map(|part| part.strip_prefix("Credential=")).next()?;
+    let mut parts = credential.rsplitn(5, '/');
+    let (end, service, region) = (parts.next()?, parts.next()?, parts.next()?);
+    let (_date, access_key_id) = (parts.next()?, parts.next()?);
+    let is_region = region.bytes().all(|octet| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-');
+    (end == "aws4_request" && is_region && !region.is_empty()).then_some(Scope { access_key_id, region, service })
+}
+
+/// The service of a request without a signature, so that its error has the right form.
+fn likely_service(request: &Request) -> Service {
+    let target = request.headers().get(TARGET).and_then(|target| target.to_str().ok()).unwrap_or_default();
+    if target.starts_with("Route53Resolver.") {
+        Service::Route53Resolver
+    } else if request.uri().path().starts_with("/2013-04-01/") {
+        Service::Route53
+    } else {
+        Service::Ec2
+    }
+}
+
+/// The account that a key acts for, while signatures are not verified: the key itself, if it has the form of an account.
+fn account(access_key_id: &str) -> String {
+    let is_account = access_key_id.len() == 12 && access_key_id.bytes().all(|octet| octet.is_ascii_digit());
+    if is_account { access_key_id.into() } else { NO_ACCOUNT.into() }
+}
+
+/// A random identifier in the form of a UUID (RFC 9562, 5.4).
+fn request_id() -> String {
+    let (one, two) = random_seed();
+    let (first, second, third) = (one >> 32, (one >> 16) & 0xffff, one & 0xfff);
+    format!("{first:08x}-{second:04x}-4{third:03x}-8{:03x}-{:012x}", two >> 52, two & 0xffff_ffff_ffff)
+}
+
+/// Serves requests at paths that zonal's own API does not have.
+pub(super) async fn fallback(State(admin): State<Arc<Admin>>, request: Request) -> Response {
+    if !is_for_aws(&request) {
+        return not_found(request.uri().clone()).await.into_response();
+    }
+    let request_id = request_id();
+    let Some(scope) = authorization(request.headers()).and_then(scope) else {
+        let service = likely_service(&request);
+        return response(write_error(service, None, &missing_token(service, &request), &request_id));
+    };
+    let Some(service) = Service::of_signing_name(scope.service) else {
+        let names = Service::ALL.map(Service::signing_name).join(", ");
+        let detail = format!("zonal does not serve AWS's service `{}`; it serves {names}", scope.service);
+        return ApiError::new(StatusCode::NOT_FOUND, detail).into_response();
+    };
+    let caller = Caller {
+        account: account(scope.access_key_id),
+        access_key_id: scope.access_key_id.into(),
+        region: scope.region.into(),
+    };
+    let mut operation = None;
+    let served = serve(&admin, service, caller, request, &mut operation).await;
+    response(match served {
+        Ok((operation, result)) => write_result(service, operation, &result, &request_id),
+        Err(error) => write_error(service, operation, &error, &request_id),
+    })
+}
+
+/// The error for a request without a signature in `Authorization`.
+fn missing_token(service: Service, request: &Request) -> ServiceError {
+    let has_header = authorization(request.headers()).is_some();
+    let code = match (has_header, service.model().protocol) {
+        (true, Protocol::Json | Protocol::RestJson) => "IncompleteSignatureException",
+        (true, _) => "IncompleteSignature",
+        (false, Protocol::Json | Protocol::RestJson) => "MissingAuthenticationTokenException",
+        (false, _) => "MissingAuthenticationToken",
+    };
+    let message = match has_header {
+        true => "`Authorization`: expected `Credential=KEY/DATE/REGION/SERVICE/aws4_request`",
+        false => "the request has no signature: sign it with AWS4-HMAC-SHA256 in the header `Authorization`",
+    };
+    ServiceError::new(service, code, message).with_status(403)
+}
+
+/// Checks that a client may send requests whose signature is not verified.
+fn check_access(access: &Access, service: Service, request: &Request) -> Result<(), ServiceError> {
+    access.check_unverified(request).map_err(|error| access_denied(service, error.detail()))
+}
+
+/// The operation of a request, and its result. `found` gets the operation as soon as it is known.
+async fn serve(
+    admin: &Arc<Admin>,
+    service: Service,
+    caller: Caller,
+    request: Request,
+    found: &mut Option<&'static str>,
+) -> Result<(&'static str, Value), ServiceError> {
+    check_access(&admin.access, service, &request)?;
+    let (parts, body) = request.into_parts();
+    let body = octets_up_to(MAX_BODY_OCTETS, "", body).await;
+    let body =
+        body.map_err(|error| ServiceError::new(service, "RequestEntityTooLarge", error.detail()).with_status(413))?;
+    let target = parts.headers.get(TARGET).and_then(|target| target.to_str().ok());
+    let (method, path) = (parts.method.as_str(), parts.uri.path());
+    let wire = server::Request { method, path, query: parts.uri.query().unwrap_or_default(), target, body: &body };
+    let call = read_request(service, &wire).map_err(|unreadable| {
+        *found = unreadable.operation();
+        unreadable.error(service)
+    })?;
+    *found = Some(call.operation);
+    let operation = call.operation;
+    let result = match operations::admit(&call)?.handler {
+        Handler::Read(handler) => read(admin, caller, call, handler).await?,
+        Handler::Write(handler) => write(admin, caller, call, handler).await?,
+    };
+    Ok((operation, result))
+}
+
+fn unavailable(service: Service) -> ServiceError {
+    ServiceError::new(service, "ServiceUnavailable", "the server is about to end").with_status(503)
+}
+
+/// Makes the result of a read on a thread of its own.
+async fn read(
+    admin: &Arc<Admin>,
+    caller: Caller,
+    call: Call,
+    handler: fn(&Context, Parameters) -> operations::ReadResult,
+) -> operations::ReadResult {
+    let service = call.service;
+    let permit = admin.aws.reads.clone().acquire_owned().await.map_err(|_| unavailable(service))?;
+    let admin = admin.clone();
+    let work = move || {
+        let (collection, revision) = {
+            let state = admin.status.state();
+            (state.persisted.collection.clone(), state.persisted.position.revision)
+        };
+        let result =
+            with_context(&admin, &caller, &collection, revision, |context| handler(context, Parameters::of(&call)));
+        drop(permit);
+        result
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| unavailable(service))?
+}
+
+fn with_context<T>(
+    admin: &Admin,
+    caller: &Caller,
+    collection: &Collection,
+    revision: u64,
+    handle: impl FnOnce(&Context) -> T,
+) -> T {
+    let core: &Core = &admin.core;
+    let snapshot = core.snapshot.load_full();
+    let indexes = &admin.aws.indexes;
+    handle(&Context { caller, collection, revision, snapshot: &snapshot, indexes, now: now() })
+}
+
+/// The result of a handler of a write, or its refusal.
+type Outcome = Arc<Mutex<Option<operations::ReadResult>>>;
+
+/// Makes the change of a write, and returns its result when the change is served.
+async fn write(
+    admin: &Arc<Admin>,
+    caller: Caller,
+    call: Call,
+    handler: fn(&Context, Parameters) -> operations::WriteResult,
+) -> operations::ReadResult {
+    let (service, operation) = (call.service, call.operation);
+    if !admin.takes_changes {
+        let message = "this node's manifest comes from a directory or from etcd, which this API does not change; change it \
+                       there, or set `control_plane: {push: {}}` in zonal.yaml";
+        return Err(access_denied(service, message));
+    }
+    let outcome = Outcome::default();
+    let sent = send(admin, prepare(admin.clone(), caller, call, handler, outcome.clone()), false, true).await;
+    let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match (sent, outcome) {
+        (Some(Ok(_)), Some(Ok(result))) => Ok(result),
+        (_, Some(Err(refusal))) => Err(refusal),
+        (Some(Err(ChangeError::Problems(problems))), _) => {
+            let errors = problems.iter().filter(|problem| problem.is_error()).map(Problem::to_string);
+            Err(operations::refused_change(service, operation, &errors.collect::<Vec<_>>()))
+        }
+        (Some(Err(error)), _) => {
+            Err(ServiceError::new(service, "ServiceUnavailable", error.to_string()).with_status(503))
+        }
+        (None | Some(Ok(_)), _) => Err(unavailable(service)),
+    }
+}
+
+/// Prepares the change of a write. It can be prepared several times; the last outcome counts.
+fn prepare(
+    admin: Arc<Admin>,
+    caller: Caller,
+    call: Call,
+    handler: fn(&Context, Parameters) -> operations::WriteResult,
+    outcome: Outcome,
+) -> Prepare {
+    Box::new(move |collection: &Collection, position: &Position| {
+        let written = with_context(&admin, &caller, collection, position.revision, |context| {
+            handler(context, Parameters::of(&call))
+        });
+        let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        match written {
+            Ok(Written { edits, result }) => {
+                *outcome = Some(Ok(result));
+                let position = Position { revision: position.revision + 1, ..position.clone() };
+                Ok(PreparedChange { edits, position, deletions: None, is_whole: false })
+            }
+            Err(refusal) => {
+                let error = ChangeError::Malformed(refusal.message.clone());
+                *outcome = Some(Err(refusal));
+                Err(error)
+            }
+        }
+    })
+}
+
+fn response(reply: Reply) -> Response {
+    let mut response = reply.body.into_response();
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in reply.headers {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_scope_of_a_signature() {
+        let header = " Credential=a/b/20261130/eu-west-1/route53/aws4_request, SignedHeaders=host, Signature=00";
+        assert_eq!(scope(header), Some(Scope { access_key_id: "a/b", region: "eu-west-1", service: "route53" }));
+        for wrong in ["", " Credential=a", " Credential=a/1/r/s/aws5_request", " Credential=a/1/<r>/s/aws4_request"] {
+            assert_eq!(scope(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_form_of_an_account_is_one() {
+        assert_eq!(account("111122223333"), "111122223333");
+        assert_eq!((account("AKIA00000000"), account("11112222333")), (NO_ACCOUNT.into(), NO_ACCOUNT.into()));
+    }
+
+    #[test]
+    fn leaves_all_other_requests_to_the_own_api() {
+        let request = |method: &str, uri: &str, headers: &[(&str, &str)]| {
+            let mut request = axum::http::Request::builder().method(method).uri(uri);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            is_for_aws(&request.body(()).unwrap())
+        };
+        let signed = [("authorization", "AWS4-HMAC-SHA256 Credential=a")];
+        assert!(request("GET", "/2013-04-01/hostedzone", &signed));
+        assert!(request("POST", "/", &[]) && request("GET", "/?Action=DescribeVpcs", &[]));
+        assert!(request("POST", "/nothing", &[("x-amz-target", "Route53Resolver.GetResolverRule")]));
+        assert!(!request("POST", "/v1/batch", &signed));
+        assert!(!request("GET", "/nothing", &[("authorization", "Bearer a")]) && !request("GET", "/?Actions=a", &[]));
+    }
+}

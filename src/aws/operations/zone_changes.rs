@@ -1,0 +1,423 @@
+//! Hosted zones of Route 53: writes.
+
+use super::{
+    Context, Parameters, WriteResult, Written,
+    hosted_zones::{self, change_info, error, find},
+    identifiers, object, record_sets,
+};
+use crate::{
+    aws::codec::server::ServiceError,
+    manifest::{
+        PrivateHostedZone, ResourceRecordSet, Tags,
+        collection::{Edit, Key},
+    },
+    wire::{Name, rdata::type_from_text},
+};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use std::{collections::HashMap, sync::Arc};
+
+const KIND: &str = "private_hosted_zones";
+
+/// The edit that stores a resource, or deletes it.
+fn edit(kind: &str, id: &str, resource: Option<Vec<u8>>) -> Result<Edit, ServiceError> {
+    let key = Key::new(kind, id).ok_or_else(|| error("InvalidInput", "the identifier is empty"))?;
+    Ok(Edit { key, value: resource.map(Into::into) })
+}
+
+fn zone_edit(id: &str, zone: &PrivateHostedZone) -> Result<Edit, ServiceError> {
+    let text = serde_json::to_vec(zone);
+    let text = text.map_err(|failure| error("InternalFailure", failure.to_string()).with_status(500))?;
+    edit(KIND, id, Some(text))
+}
+
+/// The change that a write makes.
+fn next_change(context: &Context, comment: Option<&str>) -> Value {
+    change_info(context.revision + 1, context.now, comment)
+}
+
+fn time(context: &Context) -> String {
+    Timestamp::from_second(context.now).unwrap_or_default().to_string()
+}
+
+/// The VPC of a request, if it is in the manifest and in the Region that the request says.
+fn vpc_of<'a>(context: &Context, parameters: Parameters<'a>) -> Result<Option<&'a str>, ServiceError> {
+    let Some(vpc) = parameters.get("VPC").map(Parameters) else { return Ok(None) };
+    let (id, region) = (vpc.text("VPCId"), vpc.given_text("VPCRegion"));
+    let found = context.manifest().vpcs.get(id);
+    let found = found.filter(|found| region.is_none_or(|region| region == found.region));
+    let missing = || {
+        let shown = region.map_or(String::new(), |region| format!(" in the Region {region}"));
+        error("InvalidVPCId", format!("The VPC: {id} you provided does not exist{shown}"))
+    };
+    let found = found.ok_or_else(missing)?;
+    if !context.sees(&found.owner_id) {
+        let message =
+            format!("The VPC {id} is not of the account {}: its owner has to associate it", context.caller.account);
+        return Err(error("NotAuthorizedException", message));
+    }
+    Ok(Some(id))
+}
+
+/// Checks that a VPC has no zone of this name yet.
+fn check_conflict(context: &Context, name: &Name, vpc: &str) -> Result<(), ServiceError> {
+    let zones = &context.manifest().private_hosted_zones;
+    let other = zones.iter().find(|(_, zone)| zone.name == *name && zone.vpc_ids.iter().any(|id| id == vpc));
+    match other {
+        None => Ok(()),
+        Some((id, _)) => {
+            let message = format!("The VPC {vpc} is already associated with the hosted zone {id} of the name {name}");
+            Err(error("ConflictingDomainExists", message))
+        }
+    }
+}
+
+pub(super) fn create_hosted_zone(context: &Context, parameters: Parameters) -> WriteResult {
+    let text = parameters.text("Name");
+    let name = record_sets::read_name(text).filter(|name| !name.is_root());
+    let name = name.ok_or_else(|| error("InvalidDomainName", format!("{text} is not a valid domain name")))?;
+    let reference = parameters.text("CallerReference");
+    let zones = &context.manifest().private_hosted_zones;
+    let is_same = |zone: &Arc<PrivateHostedZone>| {
+        context.sees(hosted_zones::owner(zone)) && zone.aws.text("caller_reference") == Some(reference)
+    };
+    if zones.values().any(is_same) {
+        let message = format!("A hosted zone has already been created with the specified caller reference {reference}");
+        return Err(error("HostedZoneAlreadyExists", message));
+    }
+    let vpc = vpc_of(context, parameters)?;
+    vpc.map_or(Ok(()), |vpc| check_conflict(context, &name, vpc))?;
+    let config = parameters.get("HostedZoneConfig").map(Parameters);
+    let is_private = config.and_then(|config| config.get("PrivateZone")) == Some(&Value::Bool(true));
+    let mut zone = PrivateHostedZone::empty(name.to_lowercase());
+    zone.vpc_ids.extend(vpc.map(str::to_string));
+    zone.public = vpc.is_none() && !is_private;
+    if context.caller.account != super::NO_ACCOUNT {
+        zone.aws.set("owner_id", context.caller.account.clone());
+    }
+    zone.aws.set("caller_reference", reference);
+    zone.aws.set("created", time(context));
+    if let Some(comment) = config.and_then(|config| config.given_text("Comment")) {
+        zone.aws.set("comment", comment);
+    }
+    let id = identifiers::random_hosted_zone();
+    let edits = vec![zone_edit(&id, &zone)?];
+    let zone = Arc::new(zone);
+    let vpc = vpc.map(|id| json!({"VPCId": id, "VPCRegion": context.vpc_region(id)}));
+    let result = object(json!({
+        "HostedZone": hosted_zones::value(context, &id, &zone),
+        "ChangeInfo": next_change(context, None),
+        "DelegationSet": {"NameServers": hosted_zones::name_servers(&zone)},
+        "VPC": vpc,
+        "Location": format!("https://route53.amazonaws.com/2013-04-01/hostedzone/{id}"),
+    }));
+    Ok(Written { edits, result })
+}
+
+pub(super) fn delete_hosted_zone(context: &Context, parameters: Parameters) -> WriteResult {
+    let (id, zone) = find(context, parameters.text("Id"))?;
+    if !record_sets::index_of(context, id, zone).sets.iter().all(|set| set.is_of_apex(zone)) {
+        let message = "The specified hosted zone contains non-required resource record sets and so cannot be deleted.";
+        return Err(error("HostedZoneNotEmpty", message));
+    }
+    Ok(Written { edits: vec![edit(KIND, id, None)?], result: json!({"ChangeInfo": next_change(context, None)}) })
+}
+
+pub(super) fn update_hosted_zone_comment(context: &Context, parameters: Parameters) -> WriteResult {
+    let (id, zone) = find(context, parameters.text("Id"))?;
+    let mut changed = (**zone).clone();
+    match parameters.given_text("Comment") {
+        Some(comment) => changed.aws.set("comment", comment),
+        None => drop(changed.aws.remove("comment")),
+    }
+    let edits = vec![zone_edit(id, &changed)?];
+    Ok(Written { edits, result: json!({"HostedZone": hosted_zones::value(context, id, &Arc::new(changed))}) })
+}
+
+/// The VPC of a request that has to have one.
+fn required_vpc<'a>(context: &Context, parameters: Parameters<'a>) -> Result<&'a str, ServiceError> {
+    vpc_of(context, parameters)?.ok_or_else(|| error("InvalidVPCId", "VPC: the parameter is missing"))
+}
+
+pub(super) fn associate_vpc(context: &Context, parameters: Parameters) -> WriteResult {
+    let (id, zone) = find(context, parameters.text("HostedZoneId"))?;
+    if zone.public {
+        let message = format!("The hosted zone {id} is public: only private zones have VPCs");
+        return Err(error("PublicZoneVPCAssociation", message));
+    }
+    let vpc = required_vpc(context, parameters)?;
+    check_conflict(context, &zone.name, vpc)?;
+    let mut changed = (**zone).clone();
+    changed.vpc_ids.push(vpc.into());
+    let info = next_change(context, parameters.given_text("Comment"));
+    Ok(Written { edits: vec![zone_edit(id, &changed)?], result: json!({"ChangeInfo": info}) })
+}
+
+pub(super) fn disassociate_vpc(context: &Context, parameters: Parameters) -> WriteResult {
+    let (id, zone) = find(context, parameters.text("HostedZoneId"))?;
+    let vpc = parameters.get("VPC").map(Parameters).map(|vpc| vpc.text("VPCId")).unwrap_or_default();
+    let at = zone.vpc_ids.iter().position(|other| other == vpc).ok_or_else(|| {
+        error("VPCAssociationNotFound", format!("The VPC {vpc} and the hosted zone {id} are not associated"))
+    })?;
+    if zone.vpc_ids.len() == 1 {
+        let message = format!("The VPC {vpc} is the last one of the hosted zone {id}: delete the zone instead");
+        return Err(error("LastVPCAssociation", message));
+    }
+    let mut changed = (**zone).clone();
+    changed.vpc_ids.remove(at);
+    let info = next_change(context, parameters.given_text("Comment"));
+    Ok(Written { edits: vec![zone_edit(id, &changed)?], result: json!({"ChangeInfo": info}) })
+}
+
+pub(super) fn change_tags_for_resource(context: &Context, parameters: Parameters) -> WriteResult {
+    let change = |tags: &mut Tags| {
+        for tag in parameters.items("AddTags").map(Parameters) {
+            tags.insert(tag.text("Key").into(), tag.text("Value").into());
+        }
+        parameters.texts("RemoveTagKeys").into_iter().for_each(|key| drop(tags.remove(key)));
+    };
+    let id = parameters.text("ResourceId");
+    let edits = match parameters.text("ResourceType") {
+        "hostedzone" => {
+            let (id, zone) = find(context, id)?;
+            let mut changed = (**zone).clone();
+            change(&mut changed.tags);
+            vec![zone_edit(id, &changed)?]
+        }
+        "healthcheck" => {
+            let found = context.manifest().health_checks.get(id);
+            let found = found.ok_or_else(|| error("NoSuchHealthCheck", format!("No health check found with ID: {id}")));
+            let mut changed = (**found?).clone();
+            change(&mut changed.tags);
+            let text = serde_json::to_vec(&changed);
+            let text = text.map_err(|failure| error("InternalFailure", failure.to_string()).with_status(500))?;
+            vec![edit("health_checks", id, Some(text))?]
+        }
+        kind => return Err(error("InvalidInput", format!("ResourceType: zonal has no {kind}"))),
+    };
+    Ok(Written { edits, result: json!({}) })
+}
+
+// Record sets.
+
+/// The record sets of a zone while a batch changes them.
+struct Batch<'a> {
+    id: &'a str,
+    zone: &'a PrivateHostedZone,
+    /// The sets. None for those that were deleted.
+    sets: Vec<Option<ResourceRecordSet>>,
+    /// The position of each set.
+    positions: HashMap<SetKey, usize>,
+    messages: Vec<String>,
+}
+
+/// Name, type and identifier of a set.
+type SetKey = (Name, u16, String);
+
+pub(super) fn change_resource_record_sets(context: &Context, parameters: Parameters) -> WriteResult {
+    let (id, zone) = find(context, parameters.text("HostedZoneId"))?;
+    if zone.is_transferred() || zone.file.is_some() {
+        let source = if zone.is_transferred() { "other servers" } else { "a master file" };
+        let message = format!("The records of the hosted zone {id} come from {source}: change them there");
+        return Err(error("InvalidInput", message));
+    }
+    let batch_parameters = parameters.get("ChangeBatch").map_or(parameters, Parameters);
+    let mut changed = (**zone).clone();
+    let mut batch = Batch::new(id, zone, std::mem::take(&mut changed.records));
+    for change in batch_parameters.items("Changes").map(Parameters) {
+        if let Some(set) = change.get("ResourceRecordSet") {
+            let check = Parameters(set).given_text("HealthCheckId");
+            if let Some(check) = check.filter(|check| !context.manifest().health_checks.contains_key(check)) {
+                return Err(error("NoSuchHealthCheck", format!("No health check found with ID: {check}")));
+            }
+            batch.change(change.text("Action"), Parameters(set));
+        }
+    }
+    if !batch.messages.is_empty() {
+        return Err(error("InvalidChangeBatch", format!("[{}]", batch.messages.join(", "))));
+    }
+    changed.records = batch.sets.into_iter().flatten().collect();
+    let info = next_change(context, batch_parameters.given_text("Comment"));
+    Ok(Written { edits: vec![zone_edit(id, &changed)?], result: json!({"ChangeInfo": info}) })
+}
+
+impl<'a> Batch<'a> {
+    fn new(id: &'a str, zone: &'a PrivateHostedZone, sets: Vec<ResourceRecordSet>) -> Batch<'a> {
+        let keyed = sets.iter().enumerate().filter_map(|(at, set)| Some((key_of(zone, set)?, at)));
+        let positions = keyed.collect();
+        let sets = sets.into_iter().map(Some).collect();
+        Batch { id, zone, sets, positions, messages: Vec::new() }
+    }
+
+    /// Makes a change, or adds the reason why it cannot be made.
+    fn change(&mut self, action: &str, given: Parameters) {
+        if let Err(message) = self.try_change(action, given) {
+            self.messages.push(message);
+        }
+    }
+
+    fn try_change(&mut self, action: &str, given: Parameters) -> Result<(), String> {
+        let set = read_set(self.id, &self.zone.name, given)?;
+        let key = key_of(self.zone, &set).ok_or("the type of a record set is unknown")?;
+        let identifier = match &set.set_identifier {
+            Some(identifier) => format!(", set identifier='{identifier}'"),
+            None => String::new(),
+        };
+        let shown = format!(
+            "resource record set [name='{}', type='{}'{identifier}]",
+            record_sets::name_text(&key.0),
+            set.record_type
+        );
+        let at = self.positions.get(&key).copied();
+        let current = at.and_then(|at| self.sets.get(at)?.as_ref());
+        match (action, at, current) {
+            ("CREATE", _, Some(_)) => Err(format!("Tried to create {shown} but it already exists")),
+            ("DELETE", Some(at), Some(current)) => {
+                if self.zone.name == key.0 && matches!(&*set.record_type, "SOA" | "NS") {
+                    return Err(format!(
+                        "A HostedZone must contain {} record for the zone itself.",
+                        match &*set.record_type {
+                            "SOA" => "exactly one SOA",
+                            _ => "at least one NS",
+                        }
+                    ));
+                }
+                if !is_same(self.zone, current, &set) {
+                    let message = "but the values provided do not match the current values";
+                    return Err(format!("Tried to delete {shown} {message}"));
+                }
+                self.sets[at] = None;
+                self.positions.remove(&key);
+                Ok(())
+            }
+            ("DELETE", ..) => Err(format!("Tried to delete {shown} but it was not found")),
+            (_, Some(at), Some(_)) => {
+                self.sets[at] = Some(set);
+                Ok(())
+            }
+            _ => {
+                self.positions.insert(key, self.sets.len());
+                self.sets.push(Some(set));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn key_of(zone: &PrivateHostedZone, set: &ResourceRecordSet) -> Option<SetKey> {
+    let name = Name::parse(set.name.as_bytes(), Some(&zone.name)).ok()?;
+    Some((name, type_from_text(&set.record_type)?, set.set_identifier.clone().unwrap_or_default()))
+}
+
+/// Whether two sets with one key say the same. The order of values and the spelling of names do not matter.
+fn is_same(zone: &PrivateHostedZone, one: &ResourceRecordSet, other: &ResourceRecordSet) -> bool {
+    let plain = |set: &ResourceRecordSet| {
+        let mut plain = set.clone();
+        plain.name = key_of(zone, set).map_or_else(String::new, |key| key.0.to_lowercase().to_string());
+        plain.record_type.make_ascii_uppercase();
+        if plain.alias.is_none() {
+            plain.ttl.get_or_insert(record_sets::DEFAULT_TTL);
+        }
+        plain.records.sort();
+        plain
+    };
+    plain(one) == plain(other)
+}
+
+/// A record set of a request, as the manifest has it.
+fn read_set(id: &str, apex: &Name, given: Parameters) -> Result<ResourceRecordSet, String> {
+    let (text, rtype) = (given.text("Name"), given.text("Type"));
+    let shown = format!("'{text}' of type '{rtype}'");
+    let name = record_sets::read_name(text).ok_or_else(|| format!("The record name {shown} is not a domain name"))?;
+    if !name.is_at_or_below(apex) {
+        return Err(format!("RRSet with DNS name {text} is not permitted in zone {apex}"));
+    }
+    let mut set = Map::new();
+    set.insert("name".into(), name.to_lowercase().to_string().into());
+    set.insert("type".into(), rtype.into());
+    let values: Vec<Value> = given
+        .items("ResourceRecords")
+        .map(|record| record_sets::decimal_escapes(Parameters(record).text("Value")).into())
+        .collect();
+    let alias = given.get("AliasTarget").map(Parameters);
+    match alias {
+        Some(alias) => {
+            let target = record_sets::read_name(alias.text("DNSName"));
+            let target = target.ok_or_else(|| format!("The alias target of {shown} is not a domain name"))?;
+            if target.is_at_or_below(apex) && alias.text("HostedZoneId") != id {
+                let message = "the alias target is in this zone, but its HostedZoneId is of another one";
+                return Err(format!("Invalid Resource Record {shown}: {message}"));
+            }
+            if !values.is_empty() || given.get("TTL").is_some() {
+                return Err(format!("Invalid request: an alias has no TTL and no ResourceRecords, in {shown}"));
+            }
+            let evaluates = alias.get("EvaluateTargetHealth").cloned().unwrap_or(Value::Bool(false));
+            set.insert("alias".into(), json!({"name": target.to_string(), "evaluate_target_health": evaluates}));
+        }
+        None => {
+            let ttl = given.get("TTL").ok_or_else(|| format!("Invalid request: Missing field 'TTL' in {shown}"))?;
+            if values.is_empty() {
+                return Err(format!("Invalid request: Missing field 'ResourceRecords' in {shown}"));
+            }
+            set.insert("ttl".into(), ttl.clone());
+            set.insert("records".into(), values.into());
+        }
+    }
+    read_policy(given, &mut set)?;
+    let set = serde_json::from_value(Value::Object(set));
+    set.map_err(|failure| format!("Invalid Resource Record {shown}: {failure}"))
+}
+
+/// Adds the routing policy and the health check of a record set.
+fn read_policy(given: Parameters, set: &mut Map<String, Value>) -> Result<(), String> {
+    let policies = [
+        ("Weight", "weighted_routing_policy"),
+        ("Failover", "failover_routing_policy"),
+        ("MultiValueAnswer", "multivalue_answer_routing_policy"),
+        ("Region", "latency_routing_policy"),
+        ("GeoLocation", "geolocation_routing_policy"),
+        ("GeoProximityLocation", "geoproximity_routing_policy"),
+        ("AZAffinity", "az_affinity_routing_policy"),
+        ("CidrRoutingConfig", "cidr_routing_policy"),
+    ];
+    for (member, name) in policies {
+        let Some(value) = given.get(member) else { continue };
+        let part = Parameters(value);
+        let policy = match member {
+            "Weight" => json!({"weight": value}),
+            "Failover" => json!({"type": value}),
+            "Region" => json!({"region": value}),
+            "GeoLocation" => object(json!({
+                "continent": part.get("ContinentCode"), "country": part.get("CountryCode"),
+                "subdivision": part.get("SubdivisionCode"),
+            })),
+            "GeoProximityLocation" => object(json!({
+                "aws_region": part.get("AWSRegion"), "bias": part.get("Bias"),
+                "coordinates": part.get("Coordinates").map(coordinates).transpose()?,
+            })),
+            "AZAffinity" => {
+                json!({"location_type": part.get("LocationType"), "location_id": part.get("LocationId")})
+            }
+            "CidrRoutingConfig" => {
+                json!({"collection_id": part.get("CollectionId"), "location_name": part.get("LocationName")})
+            }
+            _ => value.clone(),
+        };
+        set.insert(name.into(), policy);
+    }
+    for (member, name) in [("SetIdentifier", "set_identifier"), ("HealthCheckId", "health_check_id")] {
+        if let Some(value) = given.get(member) {
+            set.insert(name.into(), value.clone());
+        }
+    }
+    Ok(())
+}
+
+/// The coordinates of a place, which Route 53 writes as texts.
+fn coordinates(place: &Value) -> Result<Value, String> {
+    let number = |member: &str| {
+        let text = Parameters(place).text(member);
+        text.parse::<f32>().map_err(|_| format!("Coordinates: {member} is not a number"))
+    };
+    Ok(json!({"latitude": number("Latitude")?, "longitude": number("Longitude")?}))
+}

@@ -1,0 +1,701 @@
+//! boto3 and the AWS CLI, as their users call them.
+
+use super::PYTHON;
+use crate::harness::{Scratch, Server, can_run, reply::Reply, tree};
+use serde_json::{Value, json};
+use std::process::Command;
+
+/// Runs a script after `prelude.py`. Returns the JSON value that it prints.
+fn boto3(server: &Server, script: &str) -> Value {
+    let prelude = std::fs::read_to_string(tree("tests/aws/prelude.py")).unwrap();
+    let output = Command::new(PYTHON)
+        .args(["-c", &format!("{prelude}\n{script}"), &format!("http://{}", server.admin)])
+        .output()
+        .unwrap_or_else(|error| panic!("{PYTHON}: {error}; run tests/packages"));
+    assert!(output.status.success(), "{}\n{script}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// Runs the AWS CLI. Returns whether it worked, and its output.
+fn aws(server: &Server, words: &[&str]) -> (bool, String) {
+    let aws = tree("target/tools/venv/bin/aws");
+    let output = Command::new(PYTHON)
+        .arg(aws)
+        .args(words)
+        .args(["--endpoint-url", &format!("http://{}", server.admin), "--output", "json"])
+        .env("AWS_ACCESS_KEY_ID", "111122223333")
+        .env("AWS_SECRET_ACCESS_KEY", "any")
+        .env("AWS_DEFAULT_REGION", "us-east-1")
+        .env("AWS_MAX_ATTEMPTS", "1")
+        .env("AWS_CONFIG_FILE", "/dev/null")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        .output()
+        .unwrap_or_else(|error| panic!("{PYTHON}: {error}; run tests/packages"));
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+fn aws_json(server: &Server, words: &[&str]) -> Value {
+    let (works, text) = aws(server, words);
+    assert!(works, "{words:?}: {text}");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{words:?}: {error}: {text}"))
+}
+
+/// The answer to a query from a client of the VPC whose addresses are `127.0.0.0/8`.
+fn dig(server: &Server, name: &str, rtype: &str) -> Reply {
+    let output = Command::new("dig")
+        .args(["@127.0.0.1", "-p", &server.port.to_string(), "+tries=1", "+time=10", name, rtype])
+        .output()
+        .unwrap();
+    Reply::of_dig(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn answer(server: &Server, name: &str, rtype: &str) -> Vec<String> {
+    dig(server, name, rtype).answer
+}
+
+/// Sends a request with curl. Returns the response with its headers.
+fn curl(server: &Server, path: &str, arguments: &[&str]) -> String {
+    let url = format!("http://{}{path}", server.admin);
+    let output =
+        Command::new("curl").args(["-sS", "-i", "--max-time", "60"]).args(arguments).arg(url).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A server with a pushed manifest.
+fn pushed(manifest: Value) -> Server {
+    let server = Server::start_from("{push: {}}", "");
+    push(&server, manifest);
+    server
+}
+
+fn push(server: &Server, manifest: Value) {
+    let file = server.scratch.write("manifest.json", manifest.to_string());
+    let data = format!("@{}", file.display());
+    let arguments = ["-X", "PUT", "-H", "Content-Type: application/json", "-H", "Expect:", "--data-binary", &data];
+    let response = curl(server, "/v1/manifest", &arguments);
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+}
+
+fn network() -> Value {
+    json!({
+        "generation": 1,
+        "vpcs": {
+            "vpc-app": {
+                "owner_id": "111122223333", "region": "us-east-1", "cidr_blocks": ["127.0.0.0/8", "2001:db8:1::/56"],
+                "availability_zones": {"us-east-1a": "use1-az1", "us-east-1b": "use1-az2"},
+                "subnets": {
+                    "subnet-a": {"availability_zone_id": "use1-az1", "cidr_blocks": ["127.0.0.0/24"]},
+                    "subnet-b": {"availability_zone_id": "use1-az2", "cidr_blocks": ["127.0.1.0/24"], "tags": {"tier": "x"}},
+                },
+                "name": "app", "tags": {"team": "network"},
+            },
+            "vpc-other": {"owner_id": "444455556666", "region": "us-east-1", "cidr_blocks": ["10.9.0.0/16"]},
+            "vpc-far": {"owner_id": "111122223333", "region": "eu-west-1", "cidr_blocks": ["10.8.0.0/16"]},
+        },
+        "vpc_peering_connections": {"pcx-1": {"vpc_ids": ["vpc-app", "vpc-far"]}},
+        "vpc_endpoints": {
+            "vpce-1": {
+                "vpc_endpoint_type": "Interface", "service": "sqs", "vpc_id": "vpc-app", "state": "Available",
+                "dns_name_suffix": "abcd1234", "private_dns_enabled": true,
+                "network_interfaces": [
+                    {"availability_zone_id": "use1-az1", "ipv4": "127.0.0.9"},
+                    {"availability_zone_id": "use1-az2", "ipv4": "127.0.1.9"},
+                ],
+            },
+        },
+        "resolver_endpoints": {
+            "rslvr-in-1": {
+                "vpc_id": "vpc-far", "direction": "INBOUND",
+                "ip_addresses": [{"ip": "10.8.0.10"}, {"ip": "10.8.1.10", "ip_id": "rni-1"}], "name": "in",
+            },
+        },
+        "resolver_rules": {
+            "rslvr-rr-1": {
+                "domain_name": "corp.example", "rule_type": "FORWARD", "target_ips": [{"ip": "192.0.2.1", "port": 5353}],
+                "vpc_ids": ["vpc-app"], "name": "corp", "tags": {"team": "network"},
+            },
+            "rslvr-rr-2": {"domain_name": "in.corp.example", "rule_type": "SYSTEM", "vpc_ids": ["vpc-app"]},
+        },
+        "query_log_configs": {"rqlc-1": {"vpc_ids": ["vpc-app"], "destination": {"file": {"path": "log"}}}},
+        "private_hosted_zones": {
+            "Z1": {
+                "name": "one.example", "vpc_ids": ["vpc-app"], "tags": {"a": "b"},
+                "records": [
+                    {"name": "*", "type": "TXT", "ttl": 5, "records": ["\"a\\042\" \"b\""]},
+                    {"name": "www", "type": "A", "records": ["192.0.2.1", "192.0.2.2"]},
+                    {"name": "sqs", "type": "A", "alias": {"name": "vpce-1-abcd1234.sqs.us-east-1.vpce.amazonaws.com"}},
+                    {"name": "w", "type": "A", "records": ["192.0.2.3"], "set_identifier": "x", "weighted_routing_policy": {"weight": 3}},
+                    {"name": "w", "type": "A", "records": ["192.0.2.4"], "set_identifier": "y", "weighted_routing_policy": {"weight": 1}},
+                ],
+            },
+            "Z2": {"name": "two.example", "vpc_ids": ["vpc-app"]},
+            "Z3": {"name": "pub.example", "public": true},
+            "Z4": {"name": "four.example", "vpc_ids": ["vpc-other"], "aws": {"owner_id": "444455556666"}},
+        },
+    })
+}
+
+fn can_run_here() -> bool {
+    can_run(&["curl", "dig", "setpriv"])
+}
+
+#[test]
+fn boto3_reads_networks_and_endpoints() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(network());
+    let found = boto3(
+        &server,
+        "
+ec2, far = client('ec2'), client('ec2', region='eu-west-1')
+vpcs = ec2.describe_vpcs()['Vpcs']
+attributes = [
+    ec2.describe_vpc_attribute(VpcId='vpc-app', Attribute=name)[member]['Value']
+    for name, member in [('enableDnsSupport', 'EnableDnsSupport'), ('enableDnsHostnames', 'EnableDnsHostnames'),
+                         ('enableNetworkAddressUsageMetrics', 'EnableNetworkAddressUsageMetrics')]
+]
+subnets = [subnet for page in ec2.get_paginator('describe_subnets').paginate(PaginationConfig={'PageSize': 1})
+           for subnet in page['Subnets']]
+tagged = lambda name, *values: [vpc['VpcId'] for vpc in ec2.describe_vpcs(Filters=[{'Name': name, 'Values': list(values)}])['Vpcs']]
+endpoint = ec2.describe_vpc_endpoints(VpcEndpointIds=['vpce-1'])['VpcEndpoints'][0]
+services = ec2.describe_vpc_endpoint_services(Filters=[{'Name': 'owner', 'Values': ['amazon']}])
+show({
+    'caller': plain(client('sts').get_caller_identity()),
+    'vpcs': vpcs,
+    'far': [vpc['VpcId'] for vpc in far.describe_vpcs()['Vpcs']],
+    'attributes': attributes,
+    'subnets': subnets,
+    'filters': [tagged('tag:team', 'net*'), tagged('tag:team', 'net'), tagged('cidr', '127.0.0.0/?'), tagged('tag-key', 'Name')],
+    'endpoint': endpoint,
+    'services': services['ServiceNames'],
+    'details': services['ServiceDetails'][0],
+    'peering': ec2.describe_vpc_peering_connections()['VpcPeeringConnections'][0],
+    'azs': [zone['ZoneId'] for zone in ec2.describe_availability_zones()['AvailabilityZones']],
+    'usual': [zone['ZoneId'] for zone in client('ec2', region='ap-southeast-2').describe_availability_zones()['AvailabilityZones']],
+    'regions': [region['RegionName'] for region in ec2.describe_regions()['Regions']],
+    'all': [vpc['VpcId'] for vpc in client('ec2', account='AKIAEXAMPLE').describe_vpcs()['Vpcs']],
+    'refused': [
+        refused(ec2.describe_vpcs, VpcIds=['vpc-other']),
+        refused(ec2.describe_vpcs, Filters=[{'Name': 'colour', 'Values': ['red']}]),
+        refused(ec2.describe_vpcs, NextToken='AAAA'),
+        refused(ec2.describe_vpcs, DryRun=True),
+        refused(ec2.describe_vpc_endpoint_services, ServiceNames=['nothing']),
+        refused(ec2.create_vpc, CidrBlock='10.0.0.0/16'),
+    ],
+})
+",
+    );
+    assert_eq!(found["caller"]["Account"], "111122223333");
+    let vpc = &found["vpcs"][0];
+    assert_eq!(found["vpcs"].as_array().unwrap().len(), 1, "VPCs of other accounts and Regions are not listed");
+    assert_eq!(
+        (&vpc["VpcId"], &vpc["CidrBlock"], &vpc["State"], &vpc["IsDefault"]),
+        (&json!("vpc-app"), &json!("127.0.0.0/8"), &json!("available"), &json!(false))
+    );
+    assert_eq!(vpc["Tags"], json!([{"Key": "Name", "Value": "app"}, {"Key": "team", "Value": "network"}]));
+    assert_eq!(vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"], "2001:db8:1::/56");
+    assert_eq!(found["far"], json!(["vpc-far"]));
+    assert_eq!(found["attributes"], json!([true, true, false]));
+    let subnets: Vec<_> =
+        found["subnets"].as_array().unwrap().iter().map(|s| (&s["SubnetId"], &s["AvailabilityZone"])).collect();
+    assert_eq!(subnets, [(&json!("subnet-a"), &json!("us-east-1a")), (&json!("subnet-b"), &json!("us-east-1b"))]);
+    assert_eq!(found["subnets"][0]["AvailableIpAddressCount"], 251);
+    assert_eq!(found["filters"], json!([["vpc-app"], [], ["vpc-app"], ["vpc-app"]]));
+    let endpoint = &found["endpoint"];
+    assert_eq!((&endpoint["State"], &endpoint["SubnetIds"]), (&json!("available"), &json!(["subnet-a", "subnet-b"])));
+    let names: Vec<&str> =
+        endpoint["DnsEntries"].as_array().unwrap().iter().filter_map(|entry| entry["DnsName"].as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "vpce-1-abcd1234.sqs.us-east-1.vpce.amazonaws.com",
+            "vpce-1-abcd1234-us-east-1a.sqs.us-east-1.vpce.amazonaws.com",
+            "vpce-1-abcd1234-us-east-1b.sqs.us-east-1.vpce.amazonaws.com",
+            "sqs.us-east-1.amazonaws.com",
+        ]
+    );
+    for name in names {
+        assert!(!answer(&server, name, "A").is_empty(), "{name} is listed, so it has an address");
+    }
+    assert_eq!(found["services"], json!(["com.amazonaws.us-east-1.sqs"]));
+    assert_eq!(found["details"]["PrivateDnsNameVerificationState"], "verified");
+    assert_eq!(found["peering"]["Status"]["Code"], "active");
+    assert_eq!(found["peering"]["AccepterVpcInfo"]["VpcId"], "vpc-far");
+    assert_eq!(found["azs"], json!(["use1-az1", "use1-az2"]));
+    assert_eq!(found["usual"], json!(["apse2-az1", "apse2-az2", "apse2-az3"]));
+    assert_eq!(found["regions"], json!(["eu-west-1", "us-east-1"]));
+    assert_eq!(found["all"], json!(["vpc-app", "vpc-other"]), "a key without an account sees all accounts");
+    let codes: Vec<&str> = found["refused"].as_array().unwrap().iter().filter_map(|error| error[0].as_str()).collect();
+    assert_eq!(
+        codes,
+        [
+            "InvalidVpcID.NotFound",
+            "InvalidParameterValue",
+            "InvalidNextToken",
+            "DryRunOperation",
+            "InvalidServiceName",
+            "UnsupportedOperation",
+        ]
+    );
+}
+
+#[test]
+fn boto3_reads_rules_endpoints_and_query_logs() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(network());
+    let found = boto3(
+        &server,
+        "
+resolver, far = client('route53resolver'), client('route53resolver', region='eu-west-1')
+pages = lambda name, member: [item for page in resolver.get_paginator(name).paginate(PaginationConfig={'PageSize': 1}) for item in page[member]]
+rules, associations = pages('list_resolver_rules', 'ResolverRules'), pages('list_resolver_rule_associations', 'ResolverRuleAssociations')
+endpoint = far.get_resolver_endpoint(ResolverEndpointId='rslvr-in-1')['ResolverEndpoint']
+logs = resolver.list_resolver_query_log_configs()
+log_association = resolver.list_resolver_query_log_config_associations()['ResolverQueryLogConfigAssociations'][0]
+show({
+    'rules': rules,
+    'rule': resolver.get_resolver_rule(ResolverRuleId='rslvr-rr-1')['ResolverRule'] == rules[0],
+    'filtered': [rule['Id'] for rule in resolver.list_resolver_rules(Filters=[{'Name': 'TYPE', 'Values': ['SYSTEM']}])['ResolverRules']],
+    'associations': associations,
+    'association': [resolver.get_resolver_rule_association(ResolverRuleAssociationId=found['Id'])['ResolverRuleAssociation'] == found
+                    for found in associations],
+    'tags': resolver.list_tags_for_resource(ResourceArn=rules[0]['Arn'])['Tags'],
+    'here': resolver.list_resolver_endpoints()['ResolverEndpoints'],
+    'listed': far.list_resolver_endpoints()['ResolverEndpoints'] == [endpoint],
+    'endpoint': endpoint,
+    'addresses': [address for page in far.get_paginator('list_resolver_endpoint_ip_addresses').paginate(ResolverEndpointId='rslvr-in-1', PaginationConfig={'PageSize': 1})
+                  for address in page['IpAddresses']],
+    'logs': plain(logs),
+    'log': resolver.get_resolver_query_log_config(ResolverQueryLogConfigId='rqlc-1')['ResolverQueryLogConfig'] == logs['ResolverQueryLogConfigs'][0],
+    'log_association': [log_association, resolver.get_resolver_query_log_config_association(
+        ResolverQueryLogConfigAssociationId=log_association['Id'])['ResolverQueryLogConfigAssociation'] == log_association],
+    'refused': [
+        refused(resolver.get_resolver_rule, ResolverRuleId='rslvr-rr-9'),
+        refused(resolver.get_resolver_endpoint, ResolverEndpointId='rslvr-in-1'),
+        refused(resolver.list_resolver_rules, NextToken='AAAA'),
+        refused(resolver.list_resolver_query_log_configs, SortBy='Name'),
+        refused(resolver.delete_resolver_rule, ResolverRuleId='rslvr-rr-1'),
+    ],
+})
+",
+    );
+    let rule = &found["rules"][0];
+    assert_eq!(
+        (&rule["Id"], &rule["DomainName"], &rule["RuleType"], &rule["Status"], &rule["OwnerId"]),
+        (&json!("rslvr-rr-1"), &json!("corp.example."), &json!("FORWARD"), &json!("COMPLETE"), &json!("111122223333"))
+    );
+    assert_eq!(rule["TargetIps"], json!([{"Ip": "192.0.2.1", "Port": 5353, "Protocol": "Do53"}]));
+    assert_eq!(rule["Arn"], "arn:aws:route53resolver:us-east-1:111122223333:resolver-rule/rslvr-rr-1");
+    assert_eq!((&found["rule"], &found["filtered"]), (&json!(true), &json!(["rslvr-rr-2"])));
+    assert_eq!((found["rules"].as_array().unwrap().len(), &found["association"]), (2, &json!([true, true])));
+    assert_eq!(found["associations"][1]["VPCId"], "vpc-app");
+    assert_eq!(found["tags"], json!([{"Key": "team", "Value": "network"}]));
+    assert_eq!(
+        (&found["here"], &found["listed"]),
+        (&json!([]), &json!(true)),
+        "an endpoint is in the Region of its VPC"
+    );
+    let endpoint = &found["endpoint"];
+    assert_eq!(
+        (&endpoint["Name"], &endpoint["IpAddressCount"], &endpoint["Status"], &endpoint["Protocols"]),
+        (&json!("in"), &json!(2), &json!("OPERATIONAL"), &json!(["Do53"]))
+    );
+    let ips: Vec<&str> = found["addresses"].as_array().unwrap().iter().filter_map(|a| a["Ip"].as_str()).collect();
+    assert_eq!(ips.len(), 2);
+    assert!(ips.contains(&"10.8.0.10") && ips.contains(&"10.8.1.10"), "{ips:?}");
+    assert_eq!((&found["logs"]["TotalCount"], &found["log"]), (&json!(1), &json!(true)));
+    assert_eq!(
+        (&found["log_association"][0]["ResourceId"], &found["log_association"][1]),
+        (&json!("vpc-app"), &json!(true))
+    );
+    let codes: Vec<&str> = found["refused"].as_array().unwrap().iter().filter_map(|error| error[0].as_str()).collect();
+    assert_eq!(
+        codes,
+        [
+            "ResourceNotFoundException",
+            "ResourceNotFoundException",
+            "InvalidNextTokenException",
+            "InvalidParameterException",
+            "UnsupportedOperation",
+        ]
+    );
+}
+
+#[test]
+fn boto3_reads_hosted_zones_and_their_records() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(network());
+    let found = boto3(
+        &server,
+        "
+route53 = client('route53')
+zones = [zone for page in route53.get_paginator('list_hosted_zones').paginate(PaginationConfig={'PageSize': 1}) for zone in page['HostedZones']]
+sets = [found for page in route53.get_paginator('list_resource_record_sets').paginate(HostedZoneId='/hostedzone/Z1', PaginationConfig={'PageSize': 2})
+        for found in page['ResourceRecordSets']]
+show({
+    'zones': zones,
+    'zone': plain(route53.get_hosted_zone(Id='Z1')),
+    'public': route53.get_hosted_zone(Id='Z3')['DelegationSet'],
+    'by_name': [zone['Name'] for zone in route53.list_hosted_zones_by_name(DNSName='pub.example', MaxItems='2')['HostedZones']],
+    'by_vpc': route53.list_hosted_zones_by_vpc(VPCId='vpc-app', VPCRegion='us-east-1')['HostedZoneSummaries'],
+    'count': route53.get_hosted_zone_count()['HostedZoneCount'],
+    'sets': sets,
+    'from': route53.list_resource_record_sets(HostedZoneId='Z1', StartRecordName='w.one.example', StartRecordType='A', StartRecordIdentifier='y', MaxItems='1')['ResourceRecordSets'],
+    'tags': route53.list_tags_for_resource(ResourceType='hostedzone', ResourceId='Z1')['ResourceTagSet']['Tags'],
+    'refused': [
+        refused(route53.get_hosted_zone, Id='Z4'),
+        refused(route53.get_hosted_zone, Id='Z9'),
+        refused(route53.get_change, Id='C1'),
+        refused(route53.list_resource_record_sets, HostedZoneId='Z1', StartRecordType='A'),
+        refused(route53.list_hosted_zones, DelegationSetId='N1'),
+        refused(route53.list_hosted_zones_by_vpc, VPCId='vpc-no', VPCRegion='us-east-1'),
+        refused(route53.get_dnssec, HostedZoneId='Z1'),
+    ],
+})
+",
+    );
+    let ids: Vec<&str> = found["zones"].as_array().unwrap().iter().filter_map(|zone| zone["Id"].as_str()).collect();
+    assert_eq!(ids, ["/hostedzone/Z1", "/hostedzone/Z2", "/hostedzone/Z3"], "zones of other accounts are not listed");
+    assert_eq!(found["zones"][0]["Config"], json!({"PrivateZone": true}));
+    assert_eq!(found["zones"][0]["ResourceRecordSetCount"], 7);
+    assert_eq!(found["zone"]["VPCs"], json!([{"VPCRegion": "us-east-1", "VPCId": "vpc-app"}]));
+    assert_eq!(found["public"]["NameServers"], json!(["ns.pub.example"]));
+    assert_eq!(found["by_name"], json!(["pub.example.", "two.example."]));
+    assert_eq!(
+        found["by_vpc"][1],
+        json!({"HostedZoneId": "Z2", "Name": "two.example.", "Owner": {"OwningAccount": "111122223333"}})
+    );
+    assert_eq!(found["count"], 3);
+    let sets = found["sets"].as_array().unwrap();
+    let names: Vec<String> =
+        sets.iter().map(|set| format!("{} {}", set["Name"].as_str().unwrap(), set["Type"].as_str().unwrap())).collect();
+    assert_eq!(
+        names,
+        [
+            "one.example. NS",
+            "one.example. SOA",
+            "\\052.one.example. TXT",
+            "sqs.one.example. A",
+            "w.one.example. A",
+            "w.one.example. A",
+            "www.one.example. A",
+        ]
+    );
+    assert_eq!(sets[2]["ResourceRecords"], json!([{"Value": "\"a\\052\" \"b\""}]));
+    assert_eq!(sets[3]["AliasTarget"]["DNSName"], "vpce-1-abcd1234.sqs.us-east-1.vpce.amazonaws.com.");
+    assert_eq!((&sets[4]["SetIdentifier"], &sets[4]["Weight"]), (&json!("x"), &json!(3)));
+    assert_eq!(sets[6]["TTL"], 300);
+    assert_eq!(found["from"][0]["SetIdentifier"], "y");
+    assert_eq!(found["tags"], json!([{"Key": "a", "Value": "b"}]));
+    let codes: Vec<&str> = found["refused"].as_array().unwrap().iter().filter_map(|error| error[0].as_str()).collect();
+    assert_eq!(
+        codes,
+        [
+            "NoSuchHostedZone",
+            "NoSuchHostedZone",
+            "NoSuchChange",
+            "InvalidInput",
+            "InvalidInput",
+            "InvalidVPCId",
+            "InvalidArgument",
+        ]
+    );
+}
+
+#[test]
+fn dig_sees_each_change_that_boto3_makes() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(network());
+    let status = |name: &str| dig(&server, name, "A").status;
+    let created = boto3(
+        &server,
+        "
+route53 = client('route53')
+made = route53.create_hosted_zone(Name='New.Example', CallerReference='1', VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'},
+                                  HostedZoneConfig={'Comment': 'made'})
+route53.get_waiter('resource_record_sets_changed').wait(Id=made['ChangeInfo']['Id'])
+show({
+    'made': plain(made),
+    'refused': [
+        refused(route53.create_hosted_zone, Name='other.example', CallerReference='1'),
+        refused(route53.create_hosted_zone, Name='new.example', CallerReference='2', VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'}),
+        refused(route53.create_hosted_zone, Name='a..b', CallerReference='3'),
+        refused(route53.create_hosted_zone, Name='x.example', CallerReference='4', VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-no'}),
+        refused(route53.create_hosted_zone, Name='x.example', CallerReference='4', VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-other'}),
+        refused(route53.create_hosted_zone, Name='x.example', CallerReference='4', DelegationSetId='N1'),
+    ],
+})
+",
+    );
+    let zone = created["made"]["HostedZone"]["Id"].as_str().unwrap().to_string();
+    assert_eq!(created["made"]["HostedZone"]["Name"], "new.example.");
+    assert_eq!(created["made"]["ChangeInfo"]["Status"], "INSYNC");
+    let codes = |found: &Value| -> Vec<String> {
+        let errors = found["refused"].as_array().unwrap().iter();
+        errors.filter_map(|error| error[0].as_str().map(str::to_string)).collect()
+    };
+    assert_eq!(
+        codes(&created),
+        [
+            "HostedZoneAlreadyExists",
+            "ConflictingDomainExists",
+            "InvalidDomainName",
+            "InvalidVPCId",
+            "NotAuthorizedException",
+            "InvalidInput",
+        ]
+    );
+    assert_eq!(status("new.example"), "NOERROR");
+    assert_eq!(answer(&server, "new.example", "SOA").len(), 1);
+
+    // One change at a time.
+    let change = |action: &str, set: &str| {
+        let script = format!(
+            "
+set = {set}
+change = {{'Changes': [{{'Action': '{action}', 'ResourceRecordSet': set}}]}}
+route53 = client('route53')
+try:
+    info = route53.change_resource_record_sets(HostedZoneId='{zone}', ChangeBatch=change)['ChangeInfo']
+    show(info['Status'])
+except ClientError as error:
+    show([error.response['Error']['Code'], error.response['Error']['Message']])
+"
+        );
+        boto3(&server, &script)
+    };
+    let a = |name: &str, address: &str| {
+        format!("{{'Name': '{name}', 'Type': 'A', 'TTL': 60, 'ResourceRecords': [{{'Value': '{address}'}}]}}")
+    };
+    assert_eq!(status("www.new.example"), "NXDOMAIN");
+    assert_eq!(change("CREATE", &a("www.new.example", "192.0.2.7")), "INSYNC");
+    assert_eq!(answer(&server, "www.new.example", "A"), ["www.new.example. 60 A 192.0.2.7"]);
+    assert_eq!(change("UPSERT", &a("WWW.new.example.", "192.0.2.8")), "INSYNC");
+    assert_eq!(answer(&server, "www.new.example", "A"), ["www.new.example. 60 A 192.0.2.8"]);
+    assert_eq!(change("UPSERT", &a("\\\\052.wild.new.example", "192.0.2.9")), "INSYNC");
+    assert_eq!(answer(&server, "any.wild.new.example", "A"), ["any.wild.new.example. 60 A 192.0.2.9"]);
+    let text =
+        r#"{'Name': 't.new.example', 'Type': 'TXT', 'TTL': 1, 'ResourceRecords': [{'Value': '"a\\052" "b c"'}]}"#;
+    assert_eq!(change("CREATE", text), "INSYNC");
+    assert_eq!(answer(&server, "t.new.example", "TXT"), [r#"t.new.example. 1 TXT "a*" "b c""#]);
+    let alias = format!(
+        "{{'Name': 'alias.new.example', 'Type': 'A', 'AliasTarget': {{'HostedZoneId': '{}', 'DNSName': 'www.new.example', \
+         'EvaluateTargetHealth': False}}}}",
+        zone.trim_start_matches("/hostedzone/")
+    );
+    assert_eq!(change("CREATE", &alias), "INSYNC");
+    assert_eq!(answer(&server, "alias.new.example", "A"), ["alias.new.example. 60 A 192.0.2.8"]);
+    for (action, set, code, text) in [
+        ("CREATE", a("www.new.example", "192.0.2.1"), "InvalidChangeBatch", "it already exists"),
+        ("DELETE", a("www.new.example", "192.0.2.1"), "InvalidChangeBatch", "do not match"),
+        ("DELETE", a("no.new.example", "192.0.2.1"), "InvalidChangeBatch", "it was not found"),
+        ("CREATE", a("www.other.example", "192.0.2.1"), "InvalidChangeBatch", "is not permitted in zone new.example."),
+        ("CREATE", a("x.new.example", "300.0.2.1"), "InvalidChangeBatch", "300.0.2.1"),
+        ("DELETE", a("new.example", "192.0.2.1").replace("'A'", "'NS'"), "InvalidChangeBatch", "it was not found"),
+        ("CREATE", "{'Name': 'x.new.example', 'Type': 'A'}".into(), "InvalidChangeBatch", "Missing field 'TTL'"),
+        ("CREATE", "{'Name': 'x.new.example', 'Type': 'A', 'TTL': 1, 'HealthCheckId': 'h', 'ResourceRecords': [{'Value': '192.0.2.1'}]}".into(),
+         "NoSuchHealthCheck", "h"),
+    ] {
+        let found = change(action, &set);
+        let message = found[1].as_str().unwrap_or_default();
+        assert!(found[0] == code && message.contains(text), "{action} {set}: {found}");
+    }
+    // A batch is made as a whole, or not at all, and says all that is wrong with it.
+    let batch = boto3(
+        &server,
+        &format!(
+            "
+a = lambda name: {{'Name': name, 'Type': 'A', 'TTL': 60, 'ResourceRecords': [{{'Value': '192.0.2.1'}}]}}
+changes = [{{'Action': 'CREATE', 'ResourceRecordSet': a(name + '.new.example')}} for name in ['fresh', 'www', 'fresh']]
+show(refused(client('route53').change_resource_record_sets, HostedZoneId='{zone}', ChangeBatch={{'Changes': changes}}))
+"
+        ),
+    );
+    let message = batch[1].as_str().unwrap_or_default();
+    assert!(batch[0] == "InvalidChangeBatch" && message.matches("already exists").count() == 2, "{batch}");
+    assert_eq!(status("fresh.new.example"), "NXDOMAIN");
+
+    let changed = boto3(
+        &server,
+        &format!(
+            "
+route53, zone = client('route53'), '{zone}'
+far = {{'VPCRegion': 'eu-west-1', 'VPCId': 'vpc-far'}}
+near = {{'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'}}
+last = refused(route53.disassociate_vpc_from_hosted_zone, HostedZoneId=zone, VPC=near)
+none = refused(route53.disassociate_vpc_from_hosted_zone, HostedZoneId=zone, VPC=far)
+route53.associate_vpc_with_hosted_zone(HostedZoneId=zone, VPC=far)
+again = refused(route53.associate_vpc_with_hosted_zone, HostedZoneId=zone, VPC=far)
+public = refused(route53.associate_vpc_with_hosted_zone, HostedZoneId='Z3', VPC=far)
+vpcs = [vpc['VPCId'] for vpc in route53.get_hosted_zone(Id=zone)['VPCs']]
+route53.disassociate_vpc_from_hosted_zone(HostedZoneId=zone, VPC=near)
+route53.update_hosted_zone_comment(Id=zone, Comment='other')
+route53.change_tags_for_resource(ResourceType='hostedzone', ResourceId=zone.split('/')[2], AddTags=[{{'Key': 'k', 'Value': 'v'}}])
+shown = route53.get_hosted_zone(Id=zone)
+show({{
+    'refused': [last, none, again, public, refused(route53.delete_hosted_zone, Id=zone)],
+    'vpcs': [vpcs, [vpc['VPCId'] for vpc in shown['VPCs']]],
+    'comment': shown['HostedZone']['Config']['Comment'],
+    'tags': route53.list_tags_for_resource(ResourceType='hostedzone', ResourceId=zone.split('/')[2])['ResourceTagSet']['Tags'],
+}})
+"
+        ),
+    );
+    assert_eq!(
+        codes(&changed),
+        [
+            "LastVPCAssociation",
+            "VPCAssociationNotFound",
+            "ConflictingDomainExists",
+            "PublicZoneVPCAssociation",
+            "HostedZoneNotEmpty",
+        ]
+    );
+    assert_eq!(changed["vpcs"], json!([["vpc-app", "vpc-far"], ["vpc-far"]]));
+    assert_eq!((&changed["comment"], &changed["tags"]), (&json!("other"), &json!([{"Key": "k", "Value": "v"}])));
+    assert_ne!(status("www.new.example"), "NOERROR", "the VPC of this client has the zone no more");
+
+    // What Terraform does to delete a zone: it deletes all record sets as they are listed.
+    boto3(
+        &server,
+        &format!(
+            "
+route53, zone = client('route53'), '{zone}'
+route53.associate_vpc_with_hosted_zone(HostedZoneId=zone, VPC={{'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'}})
+sets = [found for found in route53.list_resource_record_sets(HostedZoneId=zone)['ResourceRecordSets'] if found['Type'] not in ('NS', 'SOA')]
+assert len(sets) == 4, sets
+route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={{'Changes': [{{'Action': 'DELETE', 'ResourceRecordSet': found}} for found in sets]}})
+show(None)
+"
+        ),
+    );
+    assert_eq!(status("www.new.example"), "NXDOMAIN");
+    boto3(&server, &format!("show(plain(client('route53').delete_hosted_zone(Id='{zone}')))"));
+    assert_ne!(dig(&server, "new.example", "SOA").status, "NOERROR");
+}
+
+#[test]
+fn the_aws_cli_manages_a_zone() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(network());
+    assert_eq!(aws_json(&server, &["sts", "get-caller-identity"])["Account"], "111122223333");
+    let vpcs = aws_json(&server, &["ec2", "describe-vpcs", "--query", "Vpcs[].VpcId"]);
+    assert_eq!(vpcs, json!(["vpc-app"]));
+    let zones = aws_json(&server, &["route53", "list-hosted-zones", "--query", "HostedZones[].Name"]);
+    assert_eq!(zones, json!(["one.example.", "two.example.", "pub.example."]));
+    let batch = json!({"Changes": [{
+        "Action": "UPSERT",
+        "ResourceRecordSet": {"Name": "cli.two.example", "Type": "A", "TTL": 9, "ResourceRecords": [{"Value": "192.0.2.5"}]},
+    }]});
+    let words =
+        ["route53", "change-resource-record-sets", "--hosted-zone-id", "Z2", "--change-batch", &batch.to_string()];
+    assert_eq!(aws_json(&server, &words)["ChangeInfo"]["Status"], "INSYNC");
+    assert_eq!(answer(&server, "cli.two.example", "A"), ["cli.two.example. 9 A 192.0.2.5"]);
+    let rules = aws_json(&server, &["route53resolver", "list-resolver-rules", "--query", "ResolverRules[].Name"]);
+    assert_eq!(rules, json!(["corp"]));
+    let (works, text) = aws(&server, &["route53", "get-hosted-zone", "--id", "Z9"]);
+    assert!(!works && text.contains("(NoSuchHostedZone)"), "{text}");
+}
+
+#[test]
+fn requests_without_a_signature_and_from_browsers_are_refused() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(network());
+    let signature = "Authorization: AWS4-HMAC-SHA256 Credential=111122223333/20261130/us-east-1/ec2/aws4_request, \
+                     SignedHeaders=host, Signature=0";
+    let form = "Action=DescribeVpcs&Version=2016-11-15";
+    let post = |headers: &[&str], body: &str| {
+        let mut arguments = vec!["-H", "Expect:", "--data", body];
+        headers.iter().for_each(|header| arguments.extend(["-H", *header]));
+        curl(&server, "/", &arguments)
+    };
+    let signed = post(&[signature], form);
+    assert!(signed.starts_with("HTTP/1.1 200 ") && signed.contains("<vpcId>vpc-app</vpcId>"), "{signed}");
+    let unsigned = post(&[], form);
+    assert!(
+        unsigned.starts_with("HTTP/1.1 403 ") && unsigned.contains("<Code>MissingAuthenticationToken<"),
+        "{unsigned}"
+    );
+    let of_browser = post(&[signature, "Origin: https://example.com"], form);
+    assert!(
+        of_browser.starts_with("HTTP/1.1 403 ") && of_browser.contains("<Code>UnauthorizedOperation<"),
+        "{of_browser}"
+    );
+    let rebound = post(&[signature, "Host: example.com"], form);
+    assert!(rebound.starts_with("HTTP/1.1 403 ") && rebound.contains("`Host` is neither"), "{rebound}");
+    let other = post(&[&signature.replace("/ec2/", "/s3/")], form);
+    assert!(other.starts_with("HTTP/1.1 404 ") && other.contains("does not serve AWS's service `s3`"), "{other}");
+    let large = post(&[signature], &format!("Action=DescribeVpcs&a={}", "b".repeat(1 << 20)));
+    assert!(large.starts_with("HTTP/1.1 413 ") && large.contains("larger than 1048576 octets"), "{large}");
+    let entity =
+        "<?xml version=\"1.0\"?><!DOCTYPE a [<!ENTITY b \"c\">]><CreateHostedZoneRequest>&b;</CreateHostedZoneRequest>";
+    let arguments = ["-H", &signature.replace("/ec2/", "/route53/"), "-H", "Content-Type:", "--data", entity];
+    let bomb = curl(&server, "/2013-04-01/hostedzone", &arguments);
+    assert!(bomb.starts_with("HTTP/1.1 400 ") && bomb.contains("<Code>MalformedInput<"), "{bomb}");
+    // The own API is where it was.
+    let status = curl(&server, "/v1/status", &["-H", signature]);
+    assert!(status.starts_with("HTTP/1.1 200 ") && status.contains("\"generation\""), "{status}");
+    let nothing = curl(&server, "/nothing", &[]);
+    assert!(nothing.starts_with("HTTP/1.1 404 ") && nothing.contains("problem+json"), "{nothing}");
+}
+
+#[test]
+fn a_directory_is_read_only() {
+    if !can_run_here() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut manifest = network();
+    manifest.as_object_mut().unwrap().remove("generation");
+    scratch.write("zones/network.yaml", manifest.to_string());
+    let server = Server::start(&scratch.path().join("zones"));
+    let found = boto3(
+        &server,
+        "
+route53 = client('route53')
+show({
+    'zones': [zone['Name'] for zone in route53.list_hosted_zones()['HostedZones']],
+    'refused': refused(route53.create_hosted_zone, Name='new.example', CallerReference='1'),
+})
+",
+    );
+    assert_eq!(found["zones"], json!(["one.example.", "two.example.", "pub.example."]));
+    assert_eq!(found["refused"][0], "AccessDenied");
+    let message = found["refused"][1].as_str().unwrap();
+    assert!(message.contains("comes from a directory or from etcd"), "{message}");
+}
+
+#[test]
+fn lists_a_large_zone_page_by_page() {
+    if !can_run_here() {
+        return;
+    }
+    let records: Vec<Value> =
+        (0..5000).map(|number| json!({"name": format!("n{number}"), "type": "A", "records": ["192.0.2.1"]})).collect();
+    let mut manifest = network();
+    manifest["private_hosted_zones"]["Z2"]["records"] = records.into();
+    let server = pushed(manifest);
+    let found = boto3(
+        &server,
+        "
+names, pages = [], 0
+for page in client('route53').get_paginator('list_resource_record_sets').paginate(HostedZoneId='Z2'):
+    names += [found['Name'] for found in page['ResourceRecordSets'] if found['Type'] == 'A']
+    pages += 1
+show([len(names), len(set(names)), names == sorted(names), pages])
+",
+    );
+    assert_eq!(found, json!([5000, 5000, true, 17]));
+}
