@@ -124,10 +124,11 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
         name: query.name,
         name_at: HEADER,
         link: 0,
-        firewall: match context.snapshot.firewall.of(context.view.slot) {
-            None => None,
-            Some(rules) => Some(Inspection::new(rules, &context.snapshot.firewall_lists)),
-        },
+        firewall: context
+            .snapshot
+            .firewall
+            .of(context.view.slot)
+            .map(|rules| Inspection::new(rules, &context.snapshot.firewall_lists)),
         blocked_by: None,
         answered_by_others: None,
         has_recursed: false,

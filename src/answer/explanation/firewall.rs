@@ -30,7 +30,7 @@ fn name_entry(found: &Match, name: &LookupName) -> String {
     match (found.below_only, found.entry_labels) {
         (_, 0) if name.labels() > 0 => "*".into(),
         (true, _) => format!("*.{suffix}"),
-        (false, _) => suffix.to_string(),
+        (false, _) => suffix,
     }
 }
 
