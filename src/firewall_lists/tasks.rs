@@ -5,6 +5,7 @@ use super::{
     fetch::Fetched,
     load::{self, ListsChange, Publish, Stamp},
     store::CopyInfo,
+    transfers::zone_of,
 };
 use crate::{
     clock::{now, random_seed},
@@ -60,6 +61,9 @@ impl FirewallLists {
             drop(snapshot);
             let (changed, removed) = self.changed(&before, &manifest);
             before = manifest;
+            let is_transferred =
+                |id: &str| before.firewall_domain_lists.get(id).is_some_and(|list| zone_of(list).is_some());
+            self.transferred.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_transferred(id));
             for id in removed {
                 tasks.remove(&id).iter().for_each(AbortHandle::abort);
                 self.states().remove(&id);
@@ -91,7 +95,10 @@ impl FirewallLists {
     }
 
     /// Publishes changes by the control plane's thread.
-    fn publish<'p>(&'p self, messages: &'p Sender<Message>) -> impl FnMut(&mut ListsChange) -> Result<(), String> + 'p {
+    pub(super) fn publish<'p>(
+        &'p self,
+        messages: &'p Sender<Message>,
+    ) -> impl FnMut(&mut ListsChange) -> Result<(), String> + 'p {
         move |change| {
             loop {
                 let base = self.snapshot.load().firewall_lists.clone();
@@ -122,7 +129,7 @@ impl FirewallLists {
         match &list.place {
             Place::File(_) => self.keep_file(list, messages).await,
             Place::Url(url) => self.keep_download(&list, url, messages).await,
-            Place::Nowhere(reason) => self.failed(&list, reason.clone()),
+            Place::Nowhere(reason) => self.failed(&list.id, reason.clone()),
         }
     }
 
@@ -155,7 +162,7 @@ impl FirewallLists {
 
     async fn keep_download(self: Arc<Self>, list: &Sourced, url: &str, messages: Sender<Message>) {
         if let Err(error) = self.client.check(url) {
-            return self.failed(list, error);
+            return self.failed(&list.id, error);
         }
         if !self.is_known(list) && self.store.find(&list.id, url).is_some() {
             // The manifest came later than the start.
@@ -180,7 +187,7 @@ impl FirewallLists {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures += 1;
-                    self.failed(list, error);
+                    self.failed(&list.id, error);
                 }
             }
             let refresh = u64::from(list.refresh);
@@ -252,7 +259,7 @@ impl FirewallLists {
         self.store.write_info(&info).map_err(|error| format!("the copy is not kept: {error}"))?;
         self.counters.refreshed("unchanged");
         self.change(&list.id, |state| (state.confirmed, state.error) = (Some(info.confirmed), None));
-        self.set_state(list, ListState::Expired, ListState::Loaded, publish);
+        self.set_state(&list.id, ListState::Expired, ListState::Loaded, publish);
         Ok(())
     }
 
@@ -270,7 +277,7 @@ impl FirewallLists {
         info.entries = load::entries_of(&content);
         let (fetched, confirmed) = (info.fetched, info.confirmed);
         let kept = self.store.replace(&info);
-        self.loaded(list, content, fetched, confirmed);
+        self.loaded(&list.id, content, fetched, confirmed);
         kept.map_err(|error| format!("the copy is not kept: {error}"))
     }
 }
