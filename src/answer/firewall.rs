@@ -83,7 +83,7 @@ pub struct FirewallMatches([u32; MAX_MATCHES]);
 
 impl FirewallMatches {
     /// Adds a rule. False if it is there already, or if there is no room.
-    fn add(&mut self, slot: u32, outcome: FirewallOutcome) -> bool {
+    pub fn add(&mut self, slot: u32, outcome: FirewallOutcome) -> bool {
         let packed = (slot + 1) << 3 | outcome as u32;
         for place in &mut self.0 {
             if *place == packed {

@@ -1,7 +1,7 @@
-//! `zonal firewall`: shows the DNS Firewall lists of a running server, through its admin API.
+//! `zonal firewall`: tests DNS Firewall rules, and shows the lists of a running server, through its admin API.
 
 use super::{
-    Format, ServerArguments, client,
+    ExplainArguments, Format, ServerArguments, client, explain,
     health::{age, connect, encoded, other_version},
     print, print_error,
 };
@@ -18,6 +18,11 @@ use std::{fmt::Write, process::ExitCode};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum FirewallCommand {
+    /// Show every rule for a name and a client, and why it matches or not
+    ///
+    /// The steps are those that `zonal explain` shows. No other server is asked, so names of other servers show only the rules
+    /// for the name itself.
+    Test(Box<ExplainArguments>),
     /// Show the lists of a running server: state, entries, age, and why the last reading failed
     Lists {
         #[command(flatten)]
@@ -38,6 +43,7 @@ pub(super) enum FirewallCommand {
 /// reading of a list failed.
 pub(super) fn run(command: &FirewallCommand) -> ExitCode {
     match command {
+        FirewallCommand::Test(arguments) => explain::run(arguments, explain::Part::Firewall),
         FirewallCommand::Lists { server } => lists(server),
         FirewallCommand::Refresh { list, server } => {
             let path = format!("/v1/firewall/lists/{}/refresh", encoded(list).replace('/', "%2F"));

@@ -1,13 +1,14 @@
 use super::*;
 use crate::{
     manifest::Loaded,
-    snapshot::{Snapshot, compile},
+    snapshot::{Node, Snapshot, compile},
 };
 use serde_json::json;
 
 fn compiled(manifest: serde_json::Value, previous: Option<&Snapshot>) -> Snapshot {
     let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
-    compile(&loaded, &Arc::default(), previous).unwrap_or_else(|problems| panic!("{problems:?}")).0
+    let node = Arc::new(Node { loads_firewall_lists: true, ..Node::default() });
+    compile(&loaded, &node, previous).unwrap_or_else(|problems| panic!("{problems:?}")).0
 }
 
 /// The rule set of a VPC's own view.
@@ -81,6 +82,8 @@ fn rules_follow_the_state_of_their_lists() {
     lists.set_state(number, ListState::Loaded);
     let loaded = snapshot.with_firewall_lists(Arc::new(lists.clone()));
     assert!(of(&loaded, "a").unwrap().unready.is_empty());
+    let offline = loaded.with_node(Arc::default()).with_firewall_lists(snapshot.firewall_lists.clone());
+    assert!(of(&offline, "a").unwrap().unready.is_empty(), "nobody reads the list");
     lists.set_state(number, ListState::Expired);
     let expired = loaded.with_firewall_lists(Arc::new(lists));
     assert_eq!(of(&expired, "a").unwrap().rules[0].state, ListState::Expired);
