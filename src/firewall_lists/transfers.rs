@@ -6,7 +6,7 @@
 
 use super::{
     FirewallLists, ListState,
-    load::{self, ListsChange, Publish},
+    load::{self, Publish},
 };
 use crate::{
     clock::now,
@@ -180,7 +180,7 @@ impl FirewallLists {
             let mut lists = lists.with_batch(&mut batch).map_err(|error| error.to_string())?;
             lists.set_data(number, data.clone());
             Ok(lists)
-        } as &mut ListsChange)?;
+        })?;
         Ok((reader, content))
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    firewall_lists::Settings,
+    firewall_lists::{Settings, load::ListsChange},
     manifest::{FirewallListSource, Primary, Record},
     snapshot::{Node, Snapshot},
     wire::{query::LookupName, rdata},
