@@ -168,10 +168,14 @@ impl Snapshot {
 
     /// The same generation with other names in its DNS Firewall lists.
     pub fn with_firewall_lists(&self, firewall_lists: Arc<Lists>) -> Snapshot {
-        let compile = || {
-            let labels = &self.firewall.labels;
-            Firewall::compile(&self.served, &self.networks, &self.views, &firewall_lists, labels)
+        let input = rules::Input {
+            manifest: &self.served,
+            networks: &self.networks,
+            views: &self.views,
+            lists: &firewall_lists,
+            is_offline: !self.node.loads_firewall_lists,
         };
+        let compile = || Firewall::compile(&input, &self.firewall.labels);
         let firewall = match firewall_lists.has_states_of(&self.firewall_lists) {
             true => self.firewall.clone(),
             false => Arc::new(compile()),
@@ -364,7 +368,6 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
             && same_resources(&previous.served.profiles, &manifest.profiles)
             && same_resources(&previous.served.firewall_domain_lists, &manifest.firewall_domain_lists)
             && same_resources(&previous.served.firewall_rule_groups, &manifest.firewall_rule_groups)
-            && same_resources(&previous.served.profiles, &manifest.profiles)
     };
     let firewall = match previous.filter(is_same_firewall) {
         Some(previous) => previous.firewall.clone(),
