@@ -75,7 +75,8 @@ pub fn answers(old: &Snapshot, new: &Snapshot, now: i64, max_answers: usize) -> 
         ask_for(difference, old, new, &mut questions);
     }
     let mut clients = clients(&old.manifest, &new.manifest);
-    let changed = differences.iter().flat_map(|difference| [&difference.old, &difference.new]);
+    let changed = differences.iter().filter(|difference| difference.old != difference.new);
+    let changed = changed.flat_map(|difference| [&difference.old, &difference.new]);
     let collections = changed.filter_map(|resource| match resource {
         Some(Resource::CidrCollection(collection)) => Some(&**collection),
         _ => None,

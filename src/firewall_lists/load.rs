@@ -110,6 +110,8 @@ pub fn entries_of(content: &Content) -> u64 {
 
 /// A change of the newest lists. It can be made several times.
 pub type ListsChange<'c> = dyn FnMut(&Lists) -> Result<Lists, String> + 'c;
+/// Reads a list, and passes its entries on.
+pub type Read<'r> = dyn Fn(&mut dyn FnMut(&Entry)) -> Result<Content, String> + 'r;
 /// Makes a change and publishes the result.
 pub type Publish<'p> = dyn FnMut(&mut ListsChange) -> Result<(), String> + 'p;
 
@@ -121,7 +123,7 @@ pub type Publish<'p> = dyn FnMut(&mut ListsChange) -> Result<(), String> + 'p;
 /// If the file cannot be read or has changed, or if the list does not exist any more. Large lists can then have some names of
 /// the new text.
 pub fn compile(
-    read: &dyn Fn(&mut dyn FnMut(&Entry)) -> Result<Content, String>,
+    read: &Read,
     id: &str,
     content: &Content,
     lists: &Lists,

@@ -10,11 +10,13 @@
 //! - `store` keeps the last good copy of each download.
 //! - `transfers` turns response policy zones that are transferred into entries.
 //! - `load` checks a text and compiles it, list by list.
+//! - `check` warns of sources that cannot be read.
 //! - `counters` holds the metrics.
 //!
 //! One thread does all the work, and no query waits for it. Whatever a source delivers, the names that were loaded before
 //! stay until others replace them, or until they expire.
 
+pub mod check;
 pub mod counters;
 pub mod fetch;
 mod load;

@@ -91,7 +91,7 @@ impl FirewallLists {
         let before = self.transferred.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         let result = self.serve(id, &copy, before, publish);
         if let Err((error, Some(before))) = result {
-            self.transferred.lock().unwrap_or_else(PoisonError::into_inner).insert(id.into(), before);
+            self.transferred.lock().unwrap_or_else(PoisonError::into_inner).insert(id.into(), *before);
             self.failed(id, error.clone());
             return Err(error);
         }
@@ -109,7 +109,7 @@ impl FirewallLists {
         copy: &ZoneCopy,
         before: Option<TransferredList>,
         publish: &mut Publish,
-    ) -> Result<TransferredList, (String, Option<TransferredList>)> {
+    ) -> Result<TransferredList, (String, Option<Box<TransferredList>>)> {
         if copy.is_expired {
             if self.set_state(id, ListState::Loaded, ListState::Expired, publish) {
                 tracing::error!(list = id, "firewall list expired");
@@ -131,7 +131,7 @@ impl FirewallLists {
                 Ok(TransferredList { copy: copy.clone(), reader: Some(reader), content })
             }
             // Some of the names may have changed: the next version is compiled as a whole.
-            Err(error) => Err((error, before.map(|before| TransferredList { reader: None, ..before }))),
+            Err(error) => Err((error, before.map(|before| Box::new(TransferredList { reader: None, ..before })))),
         }
     }
 
