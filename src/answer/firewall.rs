@@ -103,6 +103,16 @@ impl FirewallMatches {
         self.0[0] == 0
     }
 
+    /// The slot of the rule that replaced the answer.
+    #[inline]
+    pub fn blocked_by(&self) -> Option<u32> {
+        if self.is_empty() {
+            return None;
+        }
+        let blocked = self.iter().find(|(_, outcome)| *outcome == FirewallOutcome::Block as usize);
+        blocked.map(|(slot, _)| slot)
+    }
+
     /// The slot of each rule, and the number of its [`FirewallOutcome`].
     pub fn iter(&self) -> impl Iterator<Item = (u32, usize)> {
         self.0.into_iter().take_while(|packed| *packed != 0).map(|packed| ((packed >> 3) - 1, (packed & 7) as usize))
