@@ -102,7 +102,7 @@ impl Feed {
         let mut gzip = Command::new("gzip").arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         gzip.stdin.take().unwrap().write_all(body.as_bytes()).unwrap();
         let head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n";
-        *self.response.lock().unwrap() = [head, &*gzip.wait_with_output().unwrap().stdout].concat();
+        *self.response.lock().unwrap() = [&head[..], &gzip.wait_with_output().unwrap().stdout].concat();
     }
 
     fn requests(&self) -> usize {
