@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - `fetch` downloads a text, from allowed hosts only.
+//! - `gzip` decompresses it.
 //! - `store` keeps the last good copy of each download.
 //! - `transfers` turns response policy zones that are transferred into entries.
 //! - `load` checks a text and compiles it, list by list.
@@ -19,6 +20,7 @@
 pub mod check;
 pub mod counters;
 pub mod fetch;
+mod gzip;
 mod load;
 mod store;
 mod tasks;

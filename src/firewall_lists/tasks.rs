@@ -2,7 +2,8 @@
 
 use super::{
     FirewallLists, ListState, Place, Sourced,
-    fetch::Fetched,
+    fetch::{Fetched, MAX_OCTETS},
+    gzip,
     load::{self, ListsChange, Publish, Stamp},
     store::CopyInfo,
     transfers::zone_of,
@@ -272,6 +273,7 @@ impl FirewallLists {
         publish: &mut Publish,
     ) -> Result<(), String> {
         let draft = self.store.draft(&list.id).map_err(|error| error.to_string())?;
+        gzip::unpack(&draft, MAX_OCTETS).map_err(|error| error.to_string())?;
         let text = load::Text { path: draft, format: list.format, zone: list.zone.clone() };
         let content = self.load(list, &text, known.map(|known| known.entries), publish)?;
         info.entries = load::entries_of(&content);
