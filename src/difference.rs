@@ -6,7 +6,8 @@
 use crate::{
     explain::{Question, Request, of_manifest},
     manifest::{
-        CidrCollection, Direction, Id, Manifest, PrivateHostedZone, Profile, Resource, ResourceChange, VpcEndpoint,
+        CidrCollection, Direction, DomainSpecification, Id, Manifest, PrivateHostedZone, Profile, Resource,
+        ResourceChange, VpcEndpoint,
         connectivity::{Connectivity, Network},
     },
     snapshot::{Snapshot, zone::Zone},
@@ -22,6 +23,8 @@ use std::{
 
 /// The largest number of questions. Beyond it, [`Answers::is_cut`] is set.
 const MAX_QUESTIONS: usize = 10_000;
+/// The largest number of names of one DNS Firewall list that are asked for.
+const MAX_LISTED: usize = 200;
 
 /// The answers that differ.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -72,7 +75,8 @@ pub fn answers(old: &Snapshot, new: &Snapshot, now: i64, max_answers: usize) -> 
         ask_for(difference, old, new, &mut questions);
     }
     let mut clients = clients(&old.manifest, &new.manifest);
-    let changed = differences.iter().flat_map(|difference| [&difference.old, &difference.new]);
+    let changed = differences.iter().filter(|difference| difference.old != difference.new);
+    let changed = changed.flat_map(|difference| [&difference.old, &difference.new]);
     let collections = changed.filter_map(|resource| match resource {
         Some(Resource::CidrCollection(collection)) => Some(&**collection),
         _ => None,
@@ -183,9 +187,36 @@ fn ask_for(difference: &ResourceChange, old: &Snapshot, new: &Snapshot, question
                 let rtypes: &[&str] = if endpoint.dns64 { &["A", "AAAA"] } else { &["A"] };
                 ask_for_private_names(manifest, rtypes, questions);
             }
+            Resource::FirewallDomainList(list) => {
+                let both = [&difference.old, &difference.new].into_iter().flatten();
+                let other = both.filter_map(|other| match other {
+                    Resource::FirewallDomainList(other) if !Arc::ptr_eq(other, list) => Some(&**other),
+                    _ => None,
+                });
+                let known: BTreeSet<_> = other.flat_map(|other| &other.domains).collect();
+                ask_for_listed(list.domains.iter().filter(|domain| !known.contains(domain)), questions);
+            }
+            Resource::FirewallRuleGroup(group) => {
+                let lists = group.rules.iter().filter_map(|rule| rule.firewall_domain_list_id.as_ref());
+                for list in lists.filter_map(|list| manifest.firewall_domain_lists.get(list)) {
+                    ask_for_listed(list.domains.iter(), questions);
+                }
+            }
             // Connections of networks decide which views have the private names of endpoints.
             _ => ask_for_private_names(manifest, &["A"], questions),
         }
+    }
+}
+
+/// Adds a question for each name of a DNS Firewall list, up to [`MAX_LISTED`] names.
+fn ask_for_listed<'l>(domains: impl Iterator<Item = &'l DomainSpecification>, questions: &mut Questions) {
+    for domain in domains.take(MAX_LISTED) {
+        let name = match (domain.is_all(), domain.below_only) {
+            (true, _) => "example.com.".into(),
+            (false, true) => format!("www.{}", domain.name),
+            (false, false) => domain.name.to_string(),
+        };
+        questions.insert((name, "A".into()));
     }
 }
 

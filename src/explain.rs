@@ -13,6 +13,7 @@ use crate::{
     },
     wire::{
         Name,
+        codes::ede,
         message::{self, Message},
         name::name_text,
         rdata::{type_from_text, type_to_text, write},
@@ -315,6 +316,11 @@ impl Explanation {
             return vec![format!("forwarded {who}")];
         }
         let status = self.status.as_deref().unwrap_or("no answer");
+        if let Some(Ede { text, .. }) = self.ede.as_ref().filter(|error| error.code == ede::BLOCKED)
+            && self.answer.is_empty()
+        {
+            return vec![format!("blocked by {text}: {}", if status == "NOERROR" { "no data" } else { status })];
+        }
         if self.answer.is_empty() {
             let of_type = |rtype: &'static str| self.authority.iter().filter(move |record| record.rtype == rtype);
             if status == "NOERROR" && of_type("SOA").next().is_none() && of_type("NS").next().is_some() {
@@ -334,6 +340,16 @@ impl Explanation {
         // The order of records rotates.
         records.sort();
         records
+    }
+
+    /// Leaves out all steps but those about the client and DNS Firewall.
+    pub fn retain_firewall(&mut self) {
+        self.steps.retain(|step| matches!(step.stage, Stage::Client | Stage::Firewall));
+        self.servers.clear();
+        if self.steps.iter().all(|step| step.stage != Stage::Firewall) {
+            let text = "no rule group filters the queries of this client".into();
+            self.steps.push(Step { stage: Stage::Firewall, text });
+        }
     }
 
     /// The generation that was explained.

@@ -237,6 +237,13 @@ pub fn resources(port: u16, text: &str) -> Vec<(&'static str, &'static str, Valu
             json!({"direction": "OUTBOUND", "vpc_id": "shared", "ip_addresses": [{"ip": "127.2.0.54"}]}),
         ),
         ("health_checks", "hc-ext", json!({"type": "EXTERNAL", "stale_after": 60, "when_stale": "unhealthy"})),
+        ("firewall_domain_lists", "list", json!({"domains": ["www.corp.example"]})),
+        (
+            "firewall_rule_groups",
+            "group",
+            json!({"rules": [{"name": "report", "priority": 1, "action": "ALERT", "firewall_domain_list_id": "list"}],
+                   "vpc_associations": [{"vpc_id": "app", "priority": 1}]}),
+        ),
         ("resolver_rules", "there", rule("there.example", "127.4.0.53")),
         ("resolver_rules", "dead", rule("dead.example", "127.4.0.99")),
     ]

@@ -5,6 +5,7 @@ mod aws;
 mod container;
 mod forwarders;
 mod fresh;
+mod import;
 mod kubernetes;
 mod package;
 

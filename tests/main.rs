@@ -18,6 +18,7 @@ mod docs;
 mod etcd;
 mod etcd_access;
 mod explain;
+mod firewall;
 mod firewall_lists;
 mod forwarders;
 mod forwarding;

@@ -4,6 +4,7 @@ mod bind_and_knot;
 mod catalogs;
 mod expiry;
 mod notified;
+mod policy_zones;
 mod steps;
 mod wrong_primaries;
 

@@ -237,6 +237,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/health", get(health::list))
         .route("/v1/health/{*id}", get(health::show).put(health::set).delete(health::clear))
         .route("/v1/firewall/lists", get(firewall::lists))
+        .route("/v1/firewall/observed", get(firewall::observed))
         .route("/v1/firewall/lists/{id}/refresh", post(firewall::refresh))
         .route("/v1/negative_trust_anchors", get(negative_trust_anchors::list))
         .route(

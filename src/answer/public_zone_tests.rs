@@ -25,6 +25,7 @@ fn manifest() -> Value {
             "ZDEEP": {"name": "deep.below.split.example", "public": true, "records": [a("@", "192.0.2.3")]},
             "ZCUT": {"name": "cut.example", "public": true, "records": [
                 {"name": "sub", "type": "NS", "records": ["ns.elsewhere.example"]}, a("*", "192.0.2.4")]},
+            "ZTEST": {"name": "acme.test", "public": true, "records": [a("www", "192.0.2.6")]},
             "ZLEFT": {"name": "left.example", "public": true, "fallthrough": true, "records": [a("www", "192.0.2.5")]},
         },
         "resolver_rules": {
@@ -91,6 +92,10 @@ fn answers_every_client_below_private_zones_and_rules() {
         ("10.1.0.7", "www.left.example", "192.0.2.5"),
         ("10.1.0.7", "other.left.example", "internet"),
         ("10.1.0.7", "elsewhere.example", "internet"),
+        // A special-use name is not asked of the internet, but a zone below it is served.
+        ("10.1.0.7", "www.acme.test", "192.0.2.6"),
+        ("10.1.0.7", "none.acme.test", "no name"),
+        ("10.1.0.7", "other.test", "no name"),
         ("10.9.0.7", "www.split.example", "refused"),
     ] {
         assert_eq!(ask(&snapshot, source, name), expected, "{source} {name}");

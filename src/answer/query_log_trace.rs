@@ -4,13 +4,20 @@
 
 use super::{
     Client,
+    firewall::{FirewallHit, FirewallOutcome, MatchedEntry},
     trace::{AnsweredBy, CacheState, Stage, Trace},
 };
 use crate::snapshot::{endpoints::Az, networks::MatchedClient, routes::Route, views::View};
-use std::sync::Arc;
+use ipnet::IpNet;
+use std::{net::IpAddr, sync::Arc};
 
 /// The room for what answered, in octets: enough for a chain of 16 links. The rest is left out.
 const ANSWERED_BY_OCTETS: usize = 512;
+
+/// The room for matches of DNS Firewall rules, in octets: at least two with the longest names. The rest is left out.
+const FIREWALL_OCTETS: usize = 640;
+/// The size of a match without its name, in octets.
+const MATCH_OCTETS: usize = 4 + 3 + 1 + 1 + 4 + 18 + 1;
 
 /// The client, by the numbers of the snapshot that answered.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +47,10 @@ pub struct QueryLogTrace {
     len: usize,
     /// The offset of the current name in `answered_by`.
     current: usize,
+    /// The matches of DNS Firewall rules, as [`read_firewall`] reads them.
+    firewall: [u8; FIREWALL_OCTETS],
+    /// The length of what is written in `firewall`.
+    firewall_len: usize,
 }
 
 impl Default for QueryLogTrace {
@@ -51,6 +62,8 @@ impl Default for QueryLogTrace {
             answered_by: [0; ANSWERED_BY_OCTETS],
             len: 0,
             current: 0,
+            firewall: [0; FIREWALL_OCTETS],
+            firewall_len: 0,
         }
     }
 }
@@ -60,7 +73,13 @@ impl QueryLogTrace {
     #[inline]
     pub fn clear(&mut self) {
         (self.client, self.query_at, self.cache) = (None, 0, None);
-        (self.len, self.current) = (0, 0);
+        (self.len, self.current, self.firewall_len) = (0, 0, 0);
+    }
+
+    /// The matches of DNS Firewall rules, as [`read_firewall`] reads them.
+    #[inline]
+    pub fn firewall_octets(&self) -> &[u8] {
+        &self.firewall[..self.firewall_len]
     }
 
     /// The resources that answered, as [`read_answered_by`] reads them.
@@ -77,6 +96,85 @@ pub fn read_answered_by(mut octets: &[u8]) -> impl Iterator<Item = (&'static str
         octets = rest;
         Some((AnsweredBy::LABELS.get(usize::from(number)).copied()?, id))
     })
+}
+
+/// The part of a rule's condition that matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoggedEntry {
+    /// An entry of the list for the name.
+    Name {
+        /// The number of its labels.
+        labels: u8,
+        /// It is for names below it only.
+        below_only: bool,
+    },
+    /// An entry of the list for the address of the client.
+    Client(IpNet),
+    /// An entry of the list for an address in the answer.
+    Answer(IpNet),
+    /// A block of the rule's `answer_addresses`.
+    Block(IpNet),
+    /// Nothing: the list is not there.
+    Unready,
+}
+
+/// The match of a DNS Firewall rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoggedMatch<'a> {
+    /// The slot of the rule.
+    pub slot: u32,
+    /// The result.
+    pub outcome: FirewallOutcome,
+    /// The position of the name in the chain.
+    pub hop: u8,
+    /// The part of the condition that matched.
+    pub entry: LoggedEntry,
+    /// The line of the entry in its list; 0 without one.
+    pub line: u32,
+    /// The name that was inspected, in lower case and wire format.
+    pub name: &'a [u8],
+}
+
+/// Reads the matches of DNS Firewall rules, each with its octets.
+pub fn read_firewall(mut octets: &[u8]) -> impl Iterator<Item = (&[u8], LoggedMatch<'_>)> {
+    std::iter::from_fn(move || {
+        let (fixed, rest) = octets.split_first_chunk::<MATCH_OCTETS>()?;
+        let [s1, s2, s3, s4, outcome, hop, kind, labels, below, l1, l2, l3, l4, block @ .., name_len] = *fixed;
+        let name = rest.get(..usize::from(name_len))?;
+        let (own, rest) = octets.split_at(MATCH_OCTETS + name.len());
+        octets = rest;
+        let block = || read_block(block);
+        let entry = match kind {
+            0 => LoggedEntry::Name { labels, below_only: below != 0 },
+            1 => LoggedEntry::Client(block()?),
+            2 => LoggedEntry::Answer(block()?),
+            3 => LoggedEntry::Block(block()?),
+            _ => LoggedEntry::Unready,
+        };
+        let (outcome, _) = *FirewallOutcome::LABELS.get(usize::from(outcome))?;
+        let (slot, line) = (u32::from_le_bytes([s1, s2, s3, s4]), u32::from_le_bytes([l1, l2, l3, l4]));
+        Some((own, LoggedMatch { slot, outcome, hop, entry, line, name }))
+    })
+}
+
+fn read_block([family, length, address @ ..]: [u8; 18]) -> Option<IpNet> {
+    let number = u128::from_le_bytes(address);
+    let address = match family {
+        4 => IpAddr::from((number as u32).to_be_bytes()),
+        _ => IpAddr::from(number.to_be_bytes()),
+    };
+    IpNet::new(address, length).ok()
+}
+
+fn block_octets(block: &IpNet) -> [u8; 18] {
+    let (family, number) = match block {
+        IpNet::V4(block) => (4, u128::from(u32::from(block.network()))),
+        IpNet::V6(block) => (6, u128::from(block.network())),
+    };
+    let mut octets = [0; 18];
+    (octets[0], octets[1]) = (family, block.prefix_len());
+    octets[2..].copy_from_slice(&number.to_le_bytes());
+    octets
 }
 
 impl Trace for QueryLogTrace {
@@ -109,6 +207,27 @@ impl Trace for QueryLogTrace {
         (room[0], room[1]) = (number, id.len() as u8);
         room[2..].copy_from_slice(id);
         self.len = start + 2 + id.len();
+    }
+
+    fn firewall(&mut self, hit: &FirewallHit) {
+        let name = hit.name.wire();
+        let start = self.firewall_len;
+        let Some(room) = self.firewall.get_mut(start..start + MATCH_OCTETS + name.len()) else { return };
+        let (kind, labels, below_only, line, block) = match hit.entry {
+            MatchedEntry::Name(found) => (0, found.entry_labels, found.below_only, found.line, None),
+            MatchedEntry::Client(entry) => (1, 0, false, entry.line, Some(entry.block)),
+            MatchedEntry::Answer(entry) => (2, 0, false, entry.line, Some(entry.block)),
+            MatchedEntry::Block(block) => (3, 0, false, 0, Some(block)),
+            MatchedEntry::Unready => (4, 0, false, 0, None),
+        };
+        let (fixed, octets) = room.split_at_mut(MATCH_OCTETS);
+        fixed[..4].copy_from_slice(&hit.rule.slot.to_le_bytes());
+        fixed[4..9].copy_from_slice(&[hit.outcome as u8, hit.hop as u8, kind, labels, below_only.into()]);
+        fixed[9..13].copy_from_slice(&line.to_le_bytes());
+        fixed[13..31].copy_from_slice(&block.as_ref().map_or([0; 18], block_octets));
+        fixed[31] = name.len() as u8;
+        octets.copy_from_slice(name);
+        self.firewall_len = start + MATCH_OCTETS + name.len();
     }
 
     fn cache_state(&mut self, state: CacheState) {

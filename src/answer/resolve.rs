@@ -31,6 +31,7 @@ use super::{
 use crate::{
     manifest::RuleType,
     snapshot::{
+        autodefined::{Autodefined, SPECIAL_USE},
         firewall::rules::Rule as FirewallRule,
         networks::ClientPath,
         routes::{Route, Rule, Servers},
@@ -124,10 +125,11 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
         name: query.name,
         name_at: HEADER,
         link: 0,
-        firewall: match context.snapshot.firewall.of(context.view.slot) {
-            None => None,
-            Some(rules) => Some(Inspection::new(rules, &context.snapshot.firewall_lists)),
-        },
+        firewall: context
+            .snapshot
+            .firewall
+            .of(context.view)
+            .map(|rules| Inspection::new(rules, &context.snapshot.firewall_lists)),
         blocked_by: None,
         answered_by_others: None,
         has_recursed: false,
@@ -379,6 +381,10 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
                     });
                     (Some(self.public_name(name, skip)), AnswerKind::Endpoint)
                 }
+                Cut::Autodefined(zone) if self.is_public_below_special_use(zone, skip) => {
+                    let (decision, kind) = self.ask_internet();
+                    (Some(decision), kind)
+                }
                 Cut::Autodefined(zone) => {
                     self.trace.answered_by(|| AnsweredBy::Autodefined);
                     (Some(self.autodefined(zone, skip)), AnswerKind::Autodefined)
@@ -481,6 +487,13 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             }
             decision => (decision, AnswerKind::Forward),
         }
+    }
+
+    /// Whether an autodefined zone is a special-use name, and a public zone at it or below answers the current name in its place.
+    fn is_public_below_special_use(&self, zone: &Autodefined, skip: usize) -> bool {
+        let is_special = || SPECIAL_USE.find(self.name, skip).is_some_and(|special| std::ptr::eq(special, zone));
+        let public = public_zone(self.context.snapshot, self.name, 0);
+        public.is_some_and(|(public, found)| found <= skip && !public.fallthrough) && is_special()
     }
 
     /// Whether a public zone is at the current name or below it, so that the name exists.

@@ -5,6 +5,7 @@ use crate::{
     clock::now,
     config::{Config, ControlPlane, DEFAULT_FILE, Source},
     control_plane::{internet::Internet, updates::Journals},
+    firewall_lists,
     manifest::{
         Loaded, Loader, Manifest, Problem,
         check::check,
@@ -33,6 +34,7 @@ const MAX_BROKEN: usize = 100;
 pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     let mut problems = Vec::new();
     let mut is_empty = false;
+    let mut allowed_sources = None;
     let (mut listen, mut node, mut overlays) = (Vec::new(), Node::default(), Overlays::default());
     let directory = match arguments.named.as_ref().or(arguments.directory.as_ref()) {
         Some(directory) => Some(directory.clone()),
@@ -44,6 +46,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
                 overlays =
                     config.state_directory.as_deref().and_then(|state| Journals::read(state).ok()).unwrap_or_default();
                 problems.extend(config.warnings);
+                allowed_sources = Some(config.firewall.allow_sources.clone());
                 node.query_logs = Some(config.query_log.allowed());
                 node.health_allow.clone_from(&config.health.allow);
                 listen.extend(config.listen.into_iter().flatten().map(|listen| listen.address));
@@ -63,6 +66,9 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         let (snapshot, warnings) = examine_updated(directory, &listen, &Arc::new(node), overlays);
         problems.extend(warnings);
         is_empty = snapshot.as_ref().is_ok_and(|snapshot| *snapshot.manifest == Manifest::default());
+        if let Ok(snapshot) = &snapshot {
+            problems.extend(firewall_lists::check::check(&snapshot.manifest, directory, allowed_sources.as_deref()));
+        }
         problems.extend(snapshot.err().into_iter().flatten());
         problems.extend(load::ignored_files(directory));
     }

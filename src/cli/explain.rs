@@ -20,8 +20,17 @@ use anyhow::anyhow;
 use hyper::Method;
 use std::{path::Path, process::ExitCode, sync::Arc};
 
+/// The part of an explanation that is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it.
+    All,
+    /// The steps about DNS Firewall, and the reply.
+    Firewall,
+}
+
 /// Runs the command.
-pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
+pub(super) fn run(arguments: &ExplainArguments, part: Part) -> ExitCode {
     let ExplainArguments { from, to, via, name, rtype, reverse, resolve, .. } = arguments.clone();
     let (name, rtype) = match reverse {
         Some(address) => (reverse_name(address, 0), "PTR".into()),
@@ -42,14 +51,13 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let explained = match &arguments.directory {
-        Some(directory) => of_directory(directory, &Config::default(), &questions, "as --directory says"),
-        None => of_server_or_directory(arguments, &requests, &questions),
-    };
-    let (explanations, source) = match explained {
+    let (mut explanations, source) = match explained(arguments, &requests, &questions) {
         Ok(explained) => explained,
         Err(code) => return code,
     };
+    if part == Part::Firewall {
+        explanations.iter_mut().for_each(Explanation::retain_firewall);
+    }
     print(&match (&explanations[..], arguments.format) {
         ([one], Format::Human) => one.to_text(&source),
         ([one], Format::Json) => one.to_json(&source),
@@ -57,6 +65,13 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
         (several, Format::Json) => side_by_side::json(several, &source),
     });
     ExitCode::SUCCESS
+}
+
+fn explained(arguments: &ExplainArguments, requests: &[Request], questions: &[Question]) -> Explained {
+    match &arguments.directory {
+        Some(directory) => of_directory(directory, &Config::default(), questions, "as --directory says"),
+        None => of_server_or_directory(arguments, requests, questions),
+    }
 }
 
 /// Explanations with their source; or the exit status, after the error was reported.

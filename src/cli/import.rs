@@ -40,7 +40,7 @@ use std::{
 };
 
 /// The imported resources: JSON values with the names of the manifest, by kind and identifier.
-pub(super) type Made = BTreeMap<&'static str, BTreeMap<String, Value>>;
+type Made = BTreeMap<&'static str, BTreeMap<String, Value>>;
 
 /// Runs `zonal import aws`. Exit status 1 if a file could not be read, or nothing could be written.
 pub(super) fn run(arguments: &ImportArguments) -> ExitCode {
@@ -85,7 +85,7 @@ fn write(directory: &Path, made: &Made) -> anyhow::Result<()> {
 }
 
 /// Makes the resources of a manifest that zonal can serve.
-pub(super) fn import(input: &Input, region: Option<&str>, report: &mut Report) -> Made {
+fn import(input: &Input, region: Option<&str>, report: &mut Report) -> Made {
     let mut import = Import::new(input, region, report);
     import.networks();
     import.endpoints();

@@ -205,14 +205,14 @@ enum Command {
         )
     )]
     Health(health::HealthArguments),
-    /// Show or download the DNS Firewall lists of a running server
+    /// Test DNS Firewall rules; show or download the lists of a running server
     ///
     /// The exit status is 1 if a list is missing or has expired, or if the last reading of a list failed.
     #[command(
         subcommand,
         after_help = documentation!("docs/guides/filtering-names.md", "zonal-firewall"),
         after_long_help = examples!(
-            "  zonal firewall lists\n  zonal firewall refresh rslvr-fdl-malware",
+            "  zonal firewall test bad.example --from 10.1.0.7\n  zonal firewall lists",
             "docs/guides/filtering-names.md",
             "zonal-firewall"
         )
@@ -560,7 +560,7 @@ pub fn main() -> ExitCode {
         },
         Command::Init { directory } => init::run(&directory),
         Command::Check(arguments) => check::run(&arguments),
-        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments, explain::Part::All),
         Command::Cache(command) => cache::run(&command),
         Command::Health(arguments) => health::run(&arguments),
         Command::Firewall(command) => firewall::run(&command),

@@ -6,7 +6,7 @@
 use crate::{
     manifest::{
         FirewallListFormat,
-        domain_lists::{self, Content},
+        domain_lists::{self, Content, Entry},
     },
     snapshot::firewall::table::{Addresses, Batch, Extent, ListData, ListState, Lists},
     wire::Name,
@@ -76,7 +76,12 @@ impl Text {
         self.read(&mut |_| {})
     }
 
-    fn read(&self, visit: &mut dyn FnMut(&domain_lists::Entry)) -> Result<Content, String> {
+    /// Reads the text. Each entry goes to `visit`.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn read(&self, visit: &mut dyn FnMut(&Entry)) -> Result<Content, String> {
         let mut read = |input: &mut BufReader<File>| domain_lists::read(input, self.format, self.zone.as_ref(), visit);
         self.open().and_then(|mut input| read(&mut input)).map_err(|error| format!("{}: {error}", self.path.display()))
     }
@@ -105,18 +110,20 @@ pub fn entries_of(content: &Content) -> u64 {
 
 /// A change of the newest lists. It can be made several times.
 pub type ListsChange<'c> = dyn FnMut(&Lists) -> Result<Lists, String> + 'c;
+/// Reads a list, and passes its entries on.
+pub type Read<'r> = dyn Fn(&mut dyn FnMut(&Entry)) -> Result<Content, String> + 'r;
 /// Makes a change and publishes the result.
 pub type Publish<'p> = dyn FnMut(&mut ListsChange) -> Result<(), String> + 'p;
 
-/// Replaces the entries of a list by those of a text, whose content was [inspected](Text::inspect) before. `is_current` says
-/// whether the list still has this source.
+/// Replaces the entries of a list by those that `read` passes on each time that it is called. `content` is the result of a
+/// former call. `is_current` says whether the list still has this source.
 ///
 /// # Errors
 ///
 /// If the file cannot be read or has changed, or if the list does not exist any more. Large lists can then have some names of
 /// the new text.
 pub fn compile(
-    text: &Text,
+    read: &Read,
     id: &str,
     content: &Content,
     lists: &Lists,
@@ -133,9 +140,9 @@ pub fn compile(
     let data = Arc::new(data);
     for part in 0..parts {
         let mut batch = Batch::new(number, Extent::Part { number: part, count: parts }, content.entries);
-        let again = text.read(&mut |entry| batch.add(entry))?;
+        let again = read(&mut |entry| batch.add(entry))?;
         if (again.entries, again.lines) != (content.entries, content.lines) {
-            return Err(format!("{} has changed while it was read", text.path.display()));
+            return Err("the text has changed while it was read".into());
         }
         publish(&mut |lists| {
             if lists.number(id) != Some(number) || !is_current() {
@@ -152,7 +159,8 @@ pub fn compile(
     Ok(())
 }
 
-fn data_of(content: &Content) -> ListData {
+/// What a list with this content has beside its names.
+pub fn data_of(content: &Content) -> ListData {
     let (mut clients, mut answers) = (Addresses::default(), Addresses::default());
     for trigger in &content.addresses {
         let addresses = if trigger.is_client { &mut clients } else { &mut answers };
@@ -233,7 +241,7 @@ mod tests {
             all.push(next);
             Ok(())
         };
-        compile(text, "a", &content, lists, &|| true, publish).unwrap();
+        compile(&|visit| text.read(visit), "a", &content, lists, &|| true, publish).unwrap();
         all.remove(0);
         all
     }

@@ -7,18 +7,24 @@
 //! ```
 //!
 //! - `fetch` downloads a text, from allowed hosts only.
+//! - `gzip` decompresses it.
 //! - `store` keeps the last good copy of each download.
+//! - `transfers` turns response policy zones that are transferred into entries.
 //! - `load` checks a text and compiles it, list by list.
+//! - `check` warns of sources that cannot be read.
 //! - `counters` holds the metrics.
 //!
 //! One thread does all the work, and no query waits for it. Whatever a source delivers, the names that were loaded before
 //! stay until others replace them, or until they expire.
 
+pub mod check;
 pub mod counters;
 pub mod fetch;
+mod gzip;
 mod load;
 mod store;
 mod tasks;
+pub mod transfers;
 
 use crate::{
     clock::now,
@@ -26,6 +32,7 @@ use crate::{
     manifest::{
         FirewallDomainList, FirewallListFormat, FirewallListSource, Id, Manifest, changes,
         domain_lists::{Content, Skipped},
+        transferred::ZoneCopy,
     },
     snapshot::{
         firewall::table::{ListState, Lists},
@@ -44,6 +51,7 @@ use std::{
 };
 use store::{CopyInfo, Store};
 use tokio::sync::Notify;
+use transfers::TransferredList;
 
 /// Settings of lists on this node.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +76,8 @@ pub struct FirewallLists {
     wakers: Mutex<BTreeMap<Id, Arc<Notify>>>,
     /// Lists are compiled one after the other.
     compiling: Mutex<()>,
+    /// The lists that are transferred.
+    transferred: Mutex<BTreeMap<Id, TransferredList>>,
     snapshot: Published,
     counters: Counters,
 }
@@ -91,7 +101,7 @@ pub struct FirewallListStatus {
     pub id: Id,
     /// Its state.
     pub state: FirewallListState,
-    /// The file or the URL that it is from; none if the manifest has its names.
+    /// The file, the URL, or the zone and its first primary; none if the manifest has its names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
     /// The number of its entries.
@@ -167,6 +177,7 @@ impl FirewallLists {
             states: Mutex::default(),
             wakers: Mutex::default(),
             compiling: Mutex::default(),
+            transferred: Mutex::default(),
             snapshot,
             counters: Counters::default(),
         })
@@ -176,8 +187,8 @@ impl FirewallLists {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, id: &Id, change: impl FnOnce(&mut State)) {
-        change(self.states().entry(id.clone()).or_default());
+    fn change(&self, id: &str, change: impl FnOnce(&mut State)) {
+        change(self.states().entry(id.into()).or_default());
     }
 
     /// A list of the manifest as a source. None if its names are in the manifest, or are transferred.
@@ -216,7 +227,8 @@ impl FirewallLists {
     }
 
     /// Loads all files, and all copies of downloads that an earlier process has kept. Nothing is answered yet.
-    pub fn load_first(&self, publisher: &mut Publisher) {
+    /// `transferred` are the copies of lists that an earlier process has transferred.
+    pub fn load_first(&self, publisher: &mut Publisher, transferred: Vec<(Id, ZoneCopy)>) {
         let snapshot = self.snapshot.load_full();
         let (sourced, _) = self.changed(&Manifest::default(), &snapshot.manifest);
         drop(snapshot);
@@ -229,17 +241,25 @@ impl FirewallLists {
         for list in sourced {
             self.load_at_start(&list, publish);
         }
+        for (id, copy) in transferred {
+            // A copy of a list that is not in the manifest is an error, which nobody waits for.
+            let is_expired = copy.is_expired;
+            let current = ZoneCopy { is_expired: false, ..copy.clone() };
+            if self.serve_copy(&id, current, publish).is_ok() && is_expired {
+                let _ = self.serve_copy(&id, copy, publish);
+            }
+        }
     }
 
     fn load_at_start(&self, list: &Sourced, publish: &mut Publish) {
         match &list.place {
             Place::File(_) => self.load_file(list, publish),
-            Place::Nowhere(reason) => self.failed(list, reason.clone()),
+            Place::Nowhere(reason) => self.failed(&list.id, reason.clone()),
             Place::Url(url) => {
                 let Some(info) = self.store.find(&list.id, url) else { return };
                 match self.load_copy(list, &info, publish) {
                     Ok(()) => self.expire_if_due(list, publish),
-                    Err(error) => self.failed(list, error),
+                    Err(error) => self.failed(&list.id, error),
                 }
             }
         }
@@ -252,15 +272,15 @@ impl FirewallLists {
         let result = self.load(list, &text, None, publish);
         self.change(&list.id, |state| state.stamp = stamp);
         match result {
-            Ok(content) => self.loaded(list, content, now(), now()),
-            Err(error) => self.failed(list, error),
+            Ok(content) => self.loaded(&list.id, content, now(), now()),
+            Err(error) => self.failed(&list.id, error),
         }
     }
 
     fn load_copy(&self, list: &Sourced, info: &CopyInfo, publish: &mut Publish) -> Result<(), String> {
         let text = self.text(list).ok_or("no text")?;
         let content = self.load(list, &text, None, publish)?;
-        self.loaded(list, content, info.fetched, info.confirmed);
+        self.loaded(&list.id, content, info.fetched, info.confirmed);
         Ok(())
     }
 
@@ -296,15 +316,15 @@ impl FirewallLists {
             let newest = snapshot.manifest.firewall_domain_lists.get(&list.id);
             newest.and_then(|newest| self.sourced(&list.id, newest)).as_ref() == Some(list)
         };
-        load::compile(text, &list.id, &content, &lists, &is_current, publish)?;
+        load::compile(&|visit| text.read(visit), &list.id, &content, &lists, &is_current, publish)?;
         Ok(content)
     }
 
-    fn loaded(&self, list: &Sourced, content: Content, updated: i64, confirmed: i64) {
+    fn loaded(&self, id: &str, content: Content, updated: i64, confirmed: i64) {
         let (entries, skipped) = (load::entries_of(&content), content.skipped);
-        tracing::info!(list = list.id, entries, skipped, "firewall list loaded");
+        tracing::info!(list = id, entries, skipped, "firewall list loaded");
         self.counters.refreshed("loaded");
-        self.change(&list.id, |state| {
+        self.change(id, |state| {
             let (updated, confirmed) = (Some(updated), Some(confirmed));
             let content = Content { local: Vec::new(), conditions: Vec::new(), ..content };
             let (stamp, next) = (state.stamp, state.next);
@@ -313,13 +333,13 @@ impl FirewallLists {
     }
 
     /// Notes the failure of a reading. An equal failure is logged once.
-    fn failed(&self, list: &Sourced, error: String) {
+    fn failed(&self, id: &str, error: String) {
         self.counters.refreshed("failed");
-        let before = self.states().get(&list.id).and_then(|state| state.error.clone());
+        let before = self.states().get(id).and_then(|state| state.error.clone());
         if before.as_ref() != Some(&error) {
-            tracing::warn!(list = list.id, error, "firewall list not loaded");
+            tracing::warn!(list = id, error, "firewall list not loaded");
         }
-        self.change(&list.id, |state| state.error = Some(error));
+        self.change(id, |state| state.error = Some(error));
     }
 
     /// When the entries of a list expire, in seconds since 1970.
@@ -333,15 +353,15 @@ impl FirewallLists {
         if self.expiry(list).is_none_or(|expiry| now() < expiry) {
             return;
         }
-        if self.set_state(list, ListState::Loaded, ListState::Expired, publish) {
+        if self.set_state(&list.id, ListState::Loaded, ListState::Expired, publish) {
             tracing::error!(list = list.id, "firewall list expired");
         }
     }
 
     /// Sets the state of a list from `old` to `new`. Returns whether it was `old`.
-    fn set_state(&self, list: &Sourced, old: ListState, new: ListState, publish: &mut Publish) -> bool {
+    fn set_state(&self, id: &str, old: ListState, new: ListState, publish: &mut Publish) -> bool {
         let lists = self.snapshot.load().firewall_lists.clone();
-        let is_old = |lists: &Lists| lists.number(&list.id).filter(|number| lists.state(*number) == old);
+        let is_old = |lists: &Lists| lists.number(id).filter(|number| lists.state(*number) == old);
         if is_old(&lists).is_none() {
             return false;
         }
@@ -368,11 +388,15 @@ impl FirewallLists {
         let report = |(id, list): (&Id, &Arc<FirewallDomainList>)| {
             let state = states.get(id).cloned().unwrap_or_default();
             let sourced = self.sourced(id, list);
+            let zone = transfers::zone_of(list);
+            let transferred =
+                zone.and_then(|zone| Some(format!("{} of {}", zone.name, zone.primaries.first()?.address())));
             let location = sourced.as_ref().and_then(|sourced| match &sourced.place {
                 Place::File(path) => Some(path.display().to_string()),
                 Place::Url(url) => Some(url.clone()),
                 Place::Nowhere(_) => None,
             });
+            let location = location.or(transferred);
             let expires_after = sourced.as_ref().and_then(|sourced| sourced.expires_after);
             let entries = match list.source {
                 None => list.domains.len() as u64,

@@ -2,9 +2,11 @@
 
 use super::{
     FirewallLists, ListState, Place, Sourced,
-    fetch::Fetched,
+    fetch::{Fetched, MAX_OCTETS},
+    gzip,
     load::{self, ListsChange, Publish, Stamp},
     store::CopyInfo,
+    transfers::zone_of,
 };
 use crate::{
     clock::{now, random_seed},
@@ -60,6 +62,9 @@ impl FirewallLists {
             drop(snapshot);
             let (changed, removed) = self.changed(&before, &manifest);
             before = manifest;
+            let is_transferred =
+                |id: &str| before.firewall_domain_lists.get(id).is_some_and(|list| zone_of(list).is_some());
+            self.transferred.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_transferred(id));
             for id in removed {
                 tasks.remove(&id).iter().for_each(AbortHandle::abort);
                 self.states().remove(&id);
@@ -91,7 +96,10 @@ impl FirewallLists {
     }
 
     /// Publishes changes by the control plane's thread.
-    fn publish<'p>(&'p self, messages: &'p Sender<Message>) -> impl FnMut(&mut ListsChange) -> Result<(), String> + 'p {
+    pub(super) fn publish<'p>(
+        &'p self,
+        messages: &'p Sender<Message>,
+    ) -> impl FnMut(&mut ListsChange) -> Result<(), String> + 'p {
         move |change| {
             loop {
                 let base = self.snapshot.load().firewall_lists.clone();
@@ -122,7 +130,7 @@ impl FirewallLists {
         match &list.place {
             Place::File(_) => self.keep_file(list, messages).await,
             Place::Url(url) => self.keep_download(&list, url, messages).await,
-            Place::Nowhere(reason) => self.failed(&list, reason.clone()),
+            Place::Nowhere(reason) => self.failed(&list.id, reason.clone()),
         }
     }
 
@@ -155,7 +163,7 @@ impl FirewallLists {
 
     async fn keep_download(self: Arc<Self>, list: &Sourced, url: &str, messages: Sender<Message>) {
         if let Err(error) = self.client.check(url) {
-            return self.failed(list, error);
+            return self.failed(&list.id, error);
         }
         if !self.is_known(list) && self.store.find(&list.id, url).is_some() {
             // The manifest came later than the start.
@@ -180,7 +188,7 @@ impl FirewallLists {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures += 1;
-                    self.failed(list, error);
+                    self.failed(&list.id, error);
                 }
             }
             let refresh = u64::from(list.refresh);
@@ -252,7 +260,7 @@ impl FirewallLists {
         self.store.write_info(&info).map_err(|error| format!("the copy is not kept: {error}"))?;
         self.counters.refreshed("unchanged");
         self.change(&list.id, |state| (state.confirmed, state.error) = (Some(info.confirmed), None));
-        self.set_state(list, ListState::Expired, ListState::Loaded, publish);
+        self.set_state(&list.id, ListState::Expired, ListState::Loaded, publish);
         Ok(())
     }
 
@@ -265,12 +273,13 @@ impl FirewallLists {
         publish: &mut Publish,
     ) -> Result<(), String> {
         let draft = self.store.draft(&list.id).map_err(|error| error.to_string())?;
+        gzip::unpack(&draft, MAX_OCTETS).map_err(|error| error.to_string())?;
         let text = load::Text { path: draft, format: list.format, zone: list.zone.clone() };
         let content = self.load(list, &text, known.map(|known| known.entries), publish)?;
         info.entries = load::entries_of(&content);
         let (fetched, confirmed) = (info.fetched, info.confirmed);
         let kept = self.store.replace(&info);
-        self.loaded(list, content, fetched, confirmed);
+        self.loaded(&list.id, content, fetched, confirmed);
         kept.map_err(|error| format!("the copy is not kept: {error}"))
     }
 }

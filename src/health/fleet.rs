@@ -118,7 +118,7 @@ impl Reporter {
     fn remove(&mut self, part: u8) -> HashSet<TargetId> {
         let of_part = self.verdicts.iter().filter(|(_, (of, _))| *of == part);
         let removed: HashSet<TargetId> = of_part.map(|(id, _)| id.clone()).collect();
-        removed.iter().for_each(|id| drop(self.verdicts.remove(id)));
+        self.verdicts.retain(|_, (of, _)| *of != part);
         removed
     }
 }

@@ -319,6 +319,14 @@ impl Content {
         self.sets.iter().map(|(key, values)| (&key.owner, key.rtype, values))
     }
 
+    /// Iterates over the record sets of an owner: type, records.
+    pub fn sets_of(&self, owner: &Name) -> impl Iterator<Item = (u16, &Values)> {
+        let owner = owner.to_lowercase();
+        let first = SetKey { owner: owner.clone(), rtype: 0 };
+        let sets = self.sets.range(first..).take_while(move |(key, _)| key.owner == owner);
+        sets.map(|(key, values)| (key.rtype, values))
+    }
+
     /// Returns the TTL in seconds and the data of the SOA record.
     pub fn soa_record(&self) -> Option<(u32, &[u8])> {
         self.sets.get(&SetKey::new(&self.zone, rtype::SOA))?.iter().next()

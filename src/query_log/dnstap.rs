@@ -1,7 +1,10 @@
 //! dnstap: messages in wire format, in Frame Streams (<https://dnstap.info>,
 //! <https://farsightsec.github.io/fstrm/>).
 
-use super::entry::Entry;
+use super::{
+    entry::Entry,
+    firewall::{self, Policy},
+};
 use crate::{answer::Transport, config::DnstapMessage};
 use prost::Message as _;
 use std::{
@@ -58,6 +61,8 @@ struct Message {
     response_time_nsec: Option<u32>,
     #[prost(bytes = "vec", optional, tag = "14")]
     response_message: Option<Vec<u8>>,
+    #[prost(message, optional, tag = "15")]
+    policy: Option<Policy>,
 }
 
 /// Encodes entries as dnstap messages of this node.
@@ -128,6 +133,7 @@ impl Message {
             }
             (message.response_time_sec, message.response_time_nsec) = seconds(time);
             message.response_message = Some(entry.reply.to_vec());
+            message.policy = firewall::policy(entry.firewall, entry.reply);
         }
         message
     }

@@ -44,7 +44,9 @@ pub struct Entry<'a> {
     pub is_endpoint: bool,
     /// The sources of the answer, in the form that [`crate::answer::query_log_trace::read_answered_by`] reads.
     pub answered_by: &'a [u8],
-    /// The query; empty if no dnstap message needs it.
+    /// The DNS Firewall rules that matched, as [`super::firewall::read`] reads them.
+    pub firewall: &'a [u8],
+    /// The query; empty if no dnstap message needs it, and there is an answer.
     pub query: &'a [u8],
     /// The answer; empty without one.
     pub reply: &'a [u8],
@@ -53,7 +55,7 @@ pub struct Entry<'a> {
 /// The size of the fixed part of an entry, in octets: length, four numbers, six octets, two addresses with ports.
 const FIXED: usize = 4 + 4 * 8 + 6 + 2 * 19;
 /// The number of parts of variable length. Each has its length in front, in four octets.
-const PARTS: usize = 8;
+const PARTS: usize = 9;
 
 fn put_address(out: &mut Vec<u8>, (address, port): (IpAddr, u16)) {
     match address {
@@ -79,6 +81,7 @@ impl Entry<'_> {
             self.subnet.as_bytes(),
             self.entry_point.as_bytes(),
             self.answered_by,
+            self.firewall,
             self.query,
             self.reply,
         ];
@@ -161,6 +164,7 @@ impl<'a> Entry<'a> {
             subnet: reader.text()?,
             entry_point: reader.text()?,
             answered_by: reader.part()?,
+            firewall: reader.part()?,
             query: reader.part()?,
             reply: reader.part()?,
         };
@@ -236,6 +240,7 @@ mod tests {
             entry_point: text,
             is_endpoint: number % 2 == 1,
             answered_by: octets,
+            firewall: octets,
             query: octets,
             reply: octets,
         }

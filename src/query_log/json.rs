@@ -4,7 +4,7 @@
 //!
 //! The code is written by hand for speed: it runs for each query, and mostly copies constants.
 
-use super::entry::Entry;
+use super::{entry::Entry, firewall};
 use crate::{
     answer::{AnsweredBy, CacheState, Transport, query_log_trace::read_answered_by},
     manifest::ClientAddress,
@@ -75,7 +75,9 @@ impl Formatter {
             out.extend_from_slice(b"\"resolver_endpoint\":");
             string(entry.entry_point, out);
         }
-        out.extend_from_slice(b"},\"zonal\":{");
+        out.push(b'}');
+        firewall::members(entry.firewall, out);
+        out.extend_from_slice(b",\"zonal\":{");
         out.extend_from_slice(entry.back.as_bytes());
         for (member, text) in [
             (&b",\"availability_zone_id\":"[..], entry.az),
@@ -88,6 +90,7 @@ impl Formatter {
             }
         }
         answered_by(entry.answered_by, out);
+        firewall::matches(entry.firewall, out);
         if let Some(state) = entry.cache {
             out.extend_from_slice(b",\"cache\":\"");
             out.extend_from_slice(CacheState::LABELS[state as usize].as_bytes());
@@ -246,7 +249,7 @@ fn answered_by(octets: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Writes a text as a JSON string.
-fn string(text: &str, out: &mut Vec<u8>) {
+pub fn string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     escaped(text, out);
     out.push(b'"');
@@ -386,6 +389,7 @@ mod tests {
             entry_point: text,
             is_endpoint: true,
             answered_by: &[1, 1, b'r', 3, 0],
+            firewall: &[],
             query: &[],
             reply,
         }

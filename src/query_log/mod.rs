@@ -12,6 +12,7 @@
 pub mod dnstap;
 mod entry;
 mod file;
+mod firewall;
 mod json;
 mod sink;
 mod stream;
@@ -135,6 +136,8 @@ pub struct EntrySender {
     ring: Option<Producer<u8>>,
     /// The buffer of an entry.
     entry: Vec<u8>,
+    /// The buffer of its DNS Firewall matches.
+    firewall: Vec<u8>,
     random: u32,
     /// The port that queries arrive on; 0 if it is not known.
     port: u16,
@@ -143,7 +146,7 @@ pub struct EntrySender {
 impl EntrySender {
     /// A sender with a ring of `size` octets. The ring is allocated when it is first needed.
     pub fn new(log: &Arc<QueryLog>, size: usize, random: u32) -> EntrySender {
-        EntrySender { log: log.clone(), size, ring: None, entry: Vec::new(), random, port: 0 }
+        EntrySender { log: log.clone(), size, ring: None, entry: Vec::new(), firewall: Vec::new(), random, port: 0 }
     }
 
     /// The same sender, for queries that arrive on this port.
@@ -157,6 +160,7 @@ impl EntrySender {
         if is_on && self.ring.is_none() {
             self.ring = Some(self.log.ring(self.size));
             self.entry.reserve(1 << 13);
+            self.firewall.reserve(1 << 12);
         }
         is_on
     }
@@ -180,6 +184,14 @@ impl EntrySender {
         if slots == 0 {
             return;
         }
+        let traced = answer.noted.firewall_octets();
+        let mut matches = std::mem::take(&mut self.firewall);
+        matches.clear();
+        if !traced.is_empty() {
+            firewall::write(traced, &snapshot.firewall.labels, &mut matches);
+        }
+        // A query that a firewall rule drops has no reply: its question is that of the query.
+        let is_dropped = answer.reply.is_some_and(|(answered, _)| answered.len == 0);
         let client = asked.map_or(answer.client, |asked| &asked.client);
         let entry_point = snapshot.networks.entry_points.get(&client.local);
         let subnet = asked.and_then(|asked| asked.subnet).map(|at| &*snapshot.networks.subnets[at as usize].id);
@@ -203,9 +215,15 @@ impl EntrySender {
             is_endpoint: entry_point
                 .is_some_and(|entry_point| entry_point.path != crate::snapshot::networks::ClientPath::InVpc),
             answered_by: answer.noted.answered_by_octets(),
-            query: if is_for_dnstap { answer.packet.get(answer.noted.query_at..).unwrap_or_default() } else { &[] },
+            firewall: &matches,
+            query: if is_for_dnstap || is_dropped {
+                answer.packet.get(answer.noted.query_at..).unwrap_or_default()
+            } else {
+                &[]
+            },
             reply: answer.reply.map_or(&[], |(answered, reply)| reply.get(..answered.len).unwrap_or_default()),
         });
+        self.firewall = matches;
     }
 
     /// Logs a query to an upstream server, or its answer, to dnstap. `local` is the local address, if it is known.
@@ -242,6 +260,7 @@ impl EntrySender {
             entry_point: "",
             is_endpoint: false,
             answered_by: &[],
+            firewall: &[],
             query: if is_query { message } else { &[] },
             reply: if is_query { &[] } else { message },
         });

@@ -32,7 +32,18 @@ pub fn node(config: &Config, internet: Option<Arc<Route>>) -> anyhow::Result<Nod
     let health_allow = config.health.allow.clone();
     let is_validation_off = config.internet_resolver.is_validation_off();
     let tcp_keepalive = keepalive(config);
-    Ok(Node { nsid, cookie_secrets, tcp_keepalive, started, internet, is_validation_off, query_logs, health_allow })
+    let loads_firewall_lists = true;
+    Ok(Node {
+        nsid,
+        cookie_secrets,
+        tcp_keepalive,
+        started,
+        internet,
+        is_validation_off,
+        query_logs,
+        loads_firewall_lists,
+        health_allow,
+    })
 }
 
 /// The idle time-out that answers by TCP tell clients, in units of 100 milliseconds (RFC 7828).

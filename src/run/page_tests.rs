@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    answer::{AnswerKind, Answered, Locality, Transport, known::Question},
+    answer::{AnswerKind, Answered, Locality, Transport, firewall::FirewallOutcome, known::Question},
     listen::{
         self,
         tests::{core_of, limits, page},
@@ -36,6 +36,10 @@ fn snapshot(vpcs: usize, port: u16, previous: Option<&Snapshot>) -> Snapshot {
         },
         "resolver_rules": {"rule": {"domain_name": "example", "rule_type": "FORWARD", "vpc_ids": ["vpc-0"],
             "resolver_endpoint_id": "out", "target_ips": [{"ip": "127.0.0.1", "port": port}]}},
+        "firewall_domain_lists": {"list": {"domains": ["bad.example"]}},
+        "firewall_rule_groups": {"group": {"rules": [
+            {"name": "r", "priority": 1, "action": "BLOCK", "firewall_domain_list_id": "list"}],
+            "vpc_associations": [{"vpc_id": "vpc-0", "priority": 1}]}},
     });
     let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
     compile(&loaded, &Arc::new(Node::default()), previous).unwrap_or_else(|problems| panic!("{problems:?}")).0
@@ -61,7 +65,9 @@ fn everything() -> Metrics {
     let (address, socket) = (socket.local_addr().unwrap(), Arc::new(Socket::from(socket)));
     let mut writer = core.counters.workers.add_worker(Transport::Udp, Some((address, 0, &socket)));
     writer.prepare(&served);
-    writer.answered(&answered(0, 0));
+    let mut with_match = answered(0, 0);
+    assert!(with_match.firewall.add(0, FirewallOutcome::Block));
+    writer.answered(&with_match);
     let status = Arc::new(Status::default());
     status.update_source(|source| source.connected());
     let certificates = Certificates::default();
@@ -135,6 +141,7 @@ fn metrics_of_targets_have_their_endpoint() {
         (r#"zonal_rule_targets{resolver_rule="rule"}"#, "1"),
         (r#"zonal_resources{kind="resolver_rules"}"#, "1"),
         (r#"zonal_resources{kind="private_hosted_zones"}"#, "0"),
+        (r#"zonal_firewall_matches_total{group="group",list="list",outcome="block",rule="r"}"#, "1"),
     ] {
         let found = text.lines().find(|other| other.starts_with(line)).unwrap_or_else(|| panic!("{line} in\n{text}"));
         assert!(found.ends_with(&format!(" {value}")), "{found}");

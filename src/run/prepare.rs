@@ -16,7 +16,7 @@ use crate::{
         status::{LoadError, Status},
         updates::{Journals, SerialStore, UpdateStorage},
     },
-    firewall_lists::{self, FirewallLists},
+    firewall_lists::{self, FirewallLists, transfers::list_id},
     forward::{self, Forwarding, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     health::Health,
     listen::{Core, Limits},
@@ -31,7 +31,7 @@ use crate::{
     transfer::{
         self, Transfers,
         copies::Copies,
-        incoming,
+        incoming::{self, ListTransfers},
         primary::TransferLimits,
         tsig::Keys,
         update::{Updates, etcd::EtcdEditor},
@@ -117,14 +117,17 @@ impl Prepared {
         let mut publisher = Publisher::new(core.snapshot.clone(), node, status.clone(), on_error, store);
         let copies = Copies::new(state_directory);
         let found = copies.read();
-        publisher.set_transferred(found.iter().map(|(id, copy)| (id.clone(), copy.zone_copy(started))).collect());
+        let zones = found.iter().filter(|(id, _)| list_id(id).is_none());
+        publisher.set_transferred(zones.map(|(id, copy)| (id.clone(), copy.zone_copy(started))).collect());
         let (storage, overlays) = update_storage(&source, state_directory)?;
         publisher.set_updates(storage, overlays, serials);
         watch.add(internet.files());
         let mut loader = directory.map(|directory| loader(directory, keeps_texts, had_resources));
         publish_first(&mut publisher, loader.as_mut(), saved, matches!(source, Source::Etcd(_)), on_error)?;
         let firewall_lists = FirewallLists::new(lists_settings(config, directory), core.snapshot.clone());
-        firewall_lists.load_first(&mut publisher);
+        let of_list = |id| list_id(id).map(Id::from);
+        let transferred = found.iter().filter_map(|(id, copy)| Some((of_list(id)?, copy.zone_copy(started)))).collect();
+        firewall_lists.load_first(&mut publisher, transferred);
         watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
         let refresh_times = found.into_iter().map(|(id, copy)| (id, copy.refreshed)).collect();
         Ok(Prepared {
@@ -166,14 +169,18 @@ impl Prepared {
 
     /// Starts the threads and tasks that follow etcd, primaries, secondaries, and changes of the manifest.
     pub fn follow(self, config: &Config, runtime: &Runtime) -> anyhow::Result<()> {
-        let Prepared { core, status, publisher, watch, loader, internet, copies, refresh_times, .. } = self;
+        let Prepared {
+            core, status, publisher, watch, loader, internet, copies, refresh_times, firewall_lists, ..
+        } = self;
         if let Source::Etcd(etcd) = config.control_plane.source() {
             let position = publisher.position().clone();
             start_etcd(etcd::follow(etcd.clone(), watch.sender(), status.clone(), position))?;
         }
         let generations = || publisher.generations();
         let transfers = &core.transfers;
-        runtime.spawn(incoming::run_tasks(transfers.clone(), watch.sender(), generations(), copies, refresh_times));
+        let lists = ListTransfers { messages: firewall_lists.start_transfers(watch.sender())?, lists: firewall_lists };
+        let run = incoming::run_tasks(transfers.clone(), watch.sender(), generations(), copies, refresh_times, lists);
+        runtime.spawn(run);
         runtime.spawn(transfer::follow(transfers.clone(), status, generations()));
         std::thread::Builder::new()
             .name("control-plane".into())

@@ -35,7 +35,10 @@ use crate::manifest::{
 use aliases::Aliases;
 use cidrs::CidrTables;
 use endpoints::{Azs, Endpoints, Renamed};
-use firewall::{rules::Firewall, table::Lists};
+use firewall::{
+    rules::{self, Firewall},
+    table::Lists,
+};
 use health::Targets;
 use ipnet::IpNet;
 use networks::Networks;
@@ -63,6 +66,9 @@ pub struct Node {
     pub is_validation_off: bool,
     /// The allowed destinations of query logs; none where no log is written, as in `zonal check`.
     pub query_logs: Option<Allowed>,
+    /// The node reads DNS Firewall lists from their sources. False where nobody does, as in `zonal check`: rules with a list that
+    /// is not there are ignored.
+    pub loads_firewall_lists: bool,
     /// Addresses that health checks may ask beside those of the manifest's networks.
     pub health_allow: Vec<IpNet>,
 }
@@ -162,10 +168,14 @@ impl Snapshot {
 
     /// The same generation with other names in its DNS Firewall lists.
     pub fn with_firewall_lists(&self, firewall_lists: Arc<Lists>) -> Snapshot {
-        let compile = || {
-            let labels = &self.firewall.labels;
-            Firewall::compile(&self.served, &self.networks, &self.views, &firewall_lists, labels)
+        let input = rules::Input {
+            manifest: &self.served,
+            networks: &self.networks,
+            views: &self.views,
+            lists: &firewall_lists,
+            is_offline: !self.node.loads_firewall_lists,
         };
+        let compile = || Firewall::compile(&input, &self.firewall.labels);
         let firewall = match firewall_lists.has_states_of(&self.firewall_lists) {
             true => self.firewall.clone(),
             false => Arc::new(compile()),
@@ -353,15 +363,20 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         Arc::ptr_eq(&previous.firewall_lists, &firewall_lists)
             && Arc::ptr_eq(&previous.networks, &networks)
             && Arc::ptr_eq(&previous.views.labels, &views.labels)
+            && previous.node.loads_firewall_lists == node.loads_firewall_lists
             && same_resources(&previous.served.vpcs, &manifest.vpcs)
             && same_resources(&previous.served.profiles, &manifest.profiles)
             && same_resources(&previous.served.firewall_domain_lists, &manifest.firewall_domain_lists)
             && same_resources(&previous.served.firewall_rule_groups, &manifest.firewall_rule_groups)
-            && same_resources(&previous.served.profiles, &manifest.profiles)
     };
     let firewall = match previous.filter(is_same_firewall) {
         Some(previous) => previous.firewall.clone(),
-        None => Arc::new(Firewall::compile(manifest, &networks, &views, &firewall_lists, &rule_labels)),
+        None => {
+            let is_offline = !node.loads_firewall_lists;
+            let (networks, views, lists) = (&networks, &views, &firewall_lists);
+            let input = rules::Input { manifest, networks, views, lists, is_offline };
+            Arc::new(Firewall::compile(&input, &rule_labels))
+        }
     };
     let snapshot = Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),

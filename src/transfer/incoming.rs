@@ -12,8 +12,12 @@ use super::{
 use crate::{
     clock::{random_seed, seconds},
     control_plane::{Message, change::ZoneTransfer},
+    firewall_lists::{
+        FirewallLists,
+        transfers::{zone_id, zone_of},
+    },
     manifest::{
-        Id, Primary, PrivateHostedZone, Problem, Resources, WithMetadata, catalog, changes,
+        Id, Primary, PrivateHostedZone, Problem, WithMetadata, catalog, changes,
         transferred::{Content, ZoneCopy},
     },
     snapshot::Snapshot,
@@ -202,16 +206,29 @@ pub async fn run_tasks(
     mut generations: watch::Receiver<u64>,
     copies: Copies,
     mut times: BTreeMap<Id, SystemTime>,
+    lists: ListTransfers,
 ) {
     for phase in Phase::ALL {
         transfers.counters.transferred_zones.with_label_values(&[phase.name()]);
     }
-    let mut followed = Resources::default();
+    let (mut followed, mut followed_lists) = Default::default();
     loop {
         let snapshot = transfers.snapshot.load_full();
         if snapshot.generation > 0 {
-            start_and_stop_tasks(&transfers, &snapshot, &followed, &messages, &copies, &mut times);
+            let mut zones = transfers.incoming.zones();
+            let mut tasks = Tasks { transfers: &transfers, zones: &mut zones, copies: &copies, times: &mut times };
+            for change in changes(&followed, &snapshot.manifest.private_hosted_zones) {
+                let source = change.new.filter(|zone| zone.is_transferred()).cloned();
+                tasks.replace(change.id, source, snapshot.transferred.get(change.id).cloned(), &messages);
+            }
+            for change in changes(&followed_lists, &snapshot.manifest.firewall_domain_lists) {
+                let source = change.new.and_then(|list| zone_of(list)).map(Arc::new);
+                let copy = lists.lists.transferred_copy(change.id);
+                tasks.replace(&zone_id(change.id), source, copy, &lists.messages);
+            }
+            drop(zones);
             followed = snapshot.manifest.private_hosted_zones.clone();
+            followed_lists = snapshot.manifest.firewall_domain_lists.clone();
             // The rest are copies of zones that are no longer in the manifest.
             std::mem::take(&mut times).keys().for_each(|id| copies.remove(id));
         }
@@ -223,31 +240,43 @@ pub async fn run_tasks(
     }
 }
 
-/// Starts and stops tasks, so that each zone with primaries has one. `former` are the zones after
-/// the last call.
-fn start_and_stop_tasks(
-    transfers: &Arc<Transfers>,
-    snapshot: &Snapshot,
-    former: &Resources<PrivateHostedZone>,
-    messages: &Sender<Message>,
-    copies: &Copies,
-    times: &mut BTreeMap<Id, SystemTime>,
-) {
-    let mut zones = transfers.incoming.zones();
-    for change in changes(former, &snapshot.manifest.private_hosted_zones) {
-        let id = change.id;
-        let Some(source) = change.new.filter(|zone| zone.is_transferred()) else {
+/// DNS Firewall lists that are transferred.
+pub struct ListTransfers {
+    /// The lists, with their copies.
+    pub lists: Arc<FirewallLists>,
+    /// Receives their transfers.
+    pub messages: Sender<Message>,
+}
+
+/// Starts and stops tasks, so that each zone with primaries has one.
+struct Tasks<'t> {
+    transfers: &'t Arc<Transfers>,
+    zones: &'t mut Zones,
+    copies: &'t Copies,
+    times: &'t mut BTreeMap<Id, SystemTime>,
+}
+
+impl Tasks<'_> {
+    /// Replaces the task of a zone, if `source` is other than before; stops it without a source. `messages` receives transfers.
+    fn replace(
+        &mut self,
+        id: &Id,
+        source: Option<Arc<PrivateHostedZone>>,
+        copy: Option<ZoneCopy>,
+        messages: &Sender<Message>,
+    ) {
+        let (transfers, zones) = (self.transfers, &mut *self.zones);
+        let Some(source) = source else {
             if zones.stop(id, &transfers.counters) {
-                copies.remove(id);
+                self.copies.remove(id);
             }
-            continue;
+            return;
         };
         let before = zones.by_id.get(id).map(|(zone, _)| zone.clone());
-        if before.as_ref().is_some_and(|zone| zone.source == *source || zone.source.is_served_like(source)) {
-            continue;
+        if before.as_ref().is_some_and(|zone| zone.source == source || zone.source.is_served_like(&source)) {
+            return;
         }
-        let copy = snapshot.transferred.get(id).cloned();
-        let known = before.and_then(|before| before.state().refreshed).or_else(|| times.remove(id));
+        let known = before.and_then(|before| before.state().refreshed).or_else(|| self.times.remove(id));
         let refreshed = copy.is_some().then_some(known).flatten();
         zones.stop(id, &transfers.counters);
         let phase = match &copy {
@@ -265,8 +294,8 @@ fn start_and_stop_tasks(
             error: None,
             notifier: None,
         };
-        let (source, notified) = (source.clone(), Notify::new());
-        let zone = Arc::new(TransferredZone { id: id.clone(), source, state: Mutex::new(state), notified });
+        let zone =
+            Arc::new(TransferredZone { id: id.clone(), source, state: Mutex::new(state), notified: Notify::new() });
         transfers.counters.transferred_zones.with_label_values(&[phase.name()]).inc();
         let age = refreshed.and_then(|refreshed| SystemTime::now().duration_since(refreshed).ok()).unwrap_or_default();
         let live = copy.as_ref().filter(|copy| !copy.is_expired).map(|copy| (&copy.content.soa, age));
@@ -274,7 +303,7 @@ fn start_and_stop_tasks(
             schedule: Schedule::new(live),
             transfers: transfers.clone(),
             messages: messages.clone(),
-            copies: copies.clone(),
+            copies: self.copies.clone(),
             zone: zone.clone(),
             copy,
         };

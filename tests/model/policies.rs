@@ -87,7 +87,8 @@ pub fn groups(
             match targets.is_empty() {
                 false if is_alias => {
                     let targets = *dice.pick(&targets);
-                    let target = text(dice.pick(targets));
+                    let target: &N = dice.pick(targets);
+                    let target = text(target);
                     set["alias"] = json!({"name": target, "evaluate_target_health": dice.percent(60)});
                 }
                 _ if is_cname => {

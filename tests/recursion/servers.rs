@@ -165,6 +165,77 @@ fn one_bad_server_of_four_harms_no_name() {
     assert!(found.iter().all(|status| status == "NOERROR"), "{found:?}\n{}", zonal.log());
 }
 
+/// Neither a referral to the root with AA nor an answer from another server's cache is the answer of
+/// a zone. The latter counts if no server of the zone has a better one.
+#[test]
+fn a_server_without_the_zone_does_not_answer_for_it() {
+    if !can_run(&PROGRAMS) {
+        return;
+    }
+    let lab = network();
+    let _above = above(&lab, |_| None);
+    let good = |asked: &Asked| addresses(asked, "zone.test");
+    let upward = |asked: &Asked| {
+        let mut response = own(asked);
+        response.authorities.push(ns(".", 86_400, "ns.root"));
+        say(&response)
+    };
+    let secondhand = |asked: &Asked| {
+        let mut response = asked.response();
+        response.metadata.recursion_available = true;
+        response.answers.push(a(&asked.name(), 60, "192.0.2.9"));
+        say(&response)
+    };
+    let mut number = 0;
+    let mut found = |count: usize, behave: fn(&Asked) -> Vec<Say>| {
+        let _servers: Vec<Fake> =
+            (0..4).map(|n| if n < count { server(&lab, n, behave) } else { server(&lab, n, good) }).collect();
+        let zonal = recursive(&lab);
+        let data = (0..8).map(|_| {
+            number += 1;
+            lab.dig("app", &format!("@10.1.0.2 n{number}.zone.test A")).data("A").concat()
+        });
+        (data.collect::<Vec<_>>(), zonal.log())
+    };
+    for (count, behave, expected) in
+        [(3, upward as fn(&Asked) -> Vec<Say>, "192.0.2.1"), (3, secondhand, "192.0.2.1"), (4, secondhand, "192.0.2.9")]
+    {
+        let (data, log) = found(count, behave);
+        assert!(data.iter().all(|address| address == expected), "{count} {expected}: {data:?}\n{log}");
+    }
+}
+
+/// The referral has the address of one server only, and that server refuses. The other server is
+/// outside the zone.
+#[test]
+fn servers_outside_the_zone_are_asked_if_those_inside_fail() {
+    if !can_run(&PROGRAMS) {
+        return;
+    }
+    let lab = network();
+    let _above = above(&lab, |asked| {
+        let servers = [("ns.mixed.test", Some(SERVERS[0])), ("ns.zone.test", None)];
+        is_below(asked, "mixed.test").then(|| referral(asked, "mixed.test", &servers))
+    });
+    let of_zone = |asked: &Asked| match asked.name() == "ns.zone.test" && qtype(asked) == RecordType::A {
+        true => {
+            let mut response = own(asked);
+            response.answers.push(a("ns.zone.test", 60, SERVERS[3]));
+            say(&response)
+        }
+        false if is_below(asked, "mixed.test") => addresses(asked, "mixed.test"),
+        false => addresses(asked, "zone.test"),
+    };
+    let _refuses = server(&lab, 0, move |asked| match is_below(asked, "mixed.test") {
+        true => vec![Say::Now(asked.fails(ResponseCode::Refused))],
+        false => of_zone(asked),
+    });
+    let _others: Vec<Fake> = (1..4).map(|number| server(&lab, number, of_zone)).collect();
+    let zonal = recursive(&lab);
+    let found = statuses(&lab, (0..8).map(|n| format!("n{n}.mixed.test")));
+    assert!(found.iter().all(|status| status == "NOERROR"), "{found:?}\n{}", zonal.log());
+}
+
 #[test]
 fn three_silent_servers_of_four_harm_no_name() {
     if !can_run(&PROGRAMS) {

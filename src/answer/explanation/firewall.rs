@@ -30,7 +30,7 @@ fn name_entry(found: &Match, name: &LookupName) -> String {
     match (found.below_only, found.entry_labels) {
         (_, 0) if name.labels() > 0 => "*".into(),
         (true, _) => format!("*.{suffix}"),
-        (false, _) => suffix.to_string(),
+        (false, _) => suffix,
     }
 }
 
@@ -94,7 +94,7 @@ pub fn name(
 ) -> Vec<String> {
     let asked = name_text(name.wire());
     let mut lines = Vec::new();
-    let judged = judge_name(rules, lists, name, hop, qtype, client);
+    let judged = judge_name(rules, lists, name, hop, qtype, client).unwrap_or(Judged::NOTHING);
     let mut decided = None;
     let mut first = 0;
     for group in &rules.groups {
@@ -112,7 +112,7 @@ pub fn name(
             } else if matches!(rule.condition, Condition::Addresses { .. }) {
                 format!("{what}: looks at the addresses of the answer")
             } else if rule.state != ListState::Loaded {
-                unready(rule, rules.fails_open, &mut decided, &what)
+                unready(rule, rules, &mut decided, &what)
             } else {
                 let own = judged.decided.into_iter().chain(judged.shadows.iter().flatten().copied());
                 let entry = own.filter(|(other, _)| *other == index).map(|(_, entry)| entry).next();
@@ -140,13 +140,16 @@ pub fn name(
     lines
 }
 
-fn unready(rule: &Rule, fails_open: bool, decided: &mut Option<Arc<str>>, what: &str) -> String {
+fn unready(rule: &Rule, rules: &RuleSet, decided: &mut Option<Arc<str>>, what: &str) -> String {
     let list = &rule.label.list;
     let why = match rule.state {
         ListState::Expired => format!("list {list} has expired"),
         _ => format!("list {list} is not loaded"),
     };
-    match (rule.on_missing, rule.is_shadow, fails_open) {
+    if rules.is_offline {
+        return format!("{what}: list {list} has a source, which a running server reads; ignored here");
+    }
+    match (rule.on_missing, rule.is_shadow, rules.fails_open) {
         (OnMissing::Skip, ..) => format!("{what}: {why}; ignored, because its `on_missing` is `skip`"),
         (_, true, _) => format!("{what}: {why}; ignored, because the rule is a shadow"),
         (_, _, true) => format!("{what}: {why}; ignored, because `firewall_fail_open` is true"),

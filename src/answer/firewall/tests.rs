@@ -95,7 +95,7 @@ fn snapshot_with(rules: Value, change: impl FnOnce(&mut Value)) -> Snapshot {
     let target = Target { ip: [192, 0, 2, 53].into(), port: 53, protocol: Default::default(), server_name: None };
     let internet = Servers::Targets { targets: vec![target], sources: Vec::new(), trust_ad: false };
     let route = Arc::new(Route::new(String::new(), [0].into(), internet));
-    let node = Arc::new(Node { internet: Some(route), ..Node::default() });
+    let node = Arc::new(Node { internet: Some(route), loads_firewall_lists: true, ..Node::default() });
     let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
     compile(&loaded, &node, None).unwrap_or_else(|problems| panic!("{problems:?}")).0
 }

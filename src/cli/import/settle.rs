@@ -79,7 +79,7 @@ fn check(manifest: Manifest) -> Vec<Fault> {
                 None => problem.message.clone(),
             };
             let (kind, id) = problem.resource?;
-            let kind = crate::manifest::kind_of(&kind)?;
+            let kind = crate::manifest::kind_of(kind)?;
             Some((kind, id, problem.field, message))
         })
         .collect()

@@ -217,7 +217,13 @@ impl Checked {
         let changes_names = !same_services || !endpoints.is_empty() || !zones.is_empty();
         let same_groups = same_resources(&old.firewall_rule_groups, &manifest.firewall_rule_groups);
         let same_logs = same_resources(&old.query_log_configs, &manifest.query_log_configs);
-        if !manifest.profiles.is_empty() && (changes_names || !same_rules || !same_groups || !same_logs) {
+        let changes_members = !same_services
+            || !same_rules
+            || !same_groups
+            || !same_logs
+            || !endpoints.is_empty()
+            || zones.iter().any(zones::changes_members);
+        if !manifest.profiles.is_empty() && changes_members {
             checker.profiles();
             this.profiles = checker.found();
         }

@@ -39,6 +39,12 @@ pub(super) fn changes_routing(change: &Change<PrivateHostedZone>) -> bool {
     (&old.name, &old.vpc_ids, old.fallthrough) != (&new.name, &new.vpc_ids, new.fallthrough)
 }
 
+/// Whether a change can change what Profiles with the zone have.
+pub(super) fn changes_members(change: &Change<PrivateHostedZone>) -> bool {
+    let is_public = |zone: Option<&Arc<PrivateHostedZone>>| zone.map(|zone| zone.public);
+    changes_shadowing(change) || is_public(change.old) != is_public(change.new)
+}
+
 /// Whether a change can change what the zone shadows, or what shadows the zone.
 pub(super) fn changes_shadowing(change: &Change<PrivateHostedZone>) -> bool {
     let has_alias = |zone: &PrivateHostedZone| zone.records.iter().any(|set| set.name == "@" && set.alias.is_some());

@@ -22,7 +22,7 @@ use std::{
     io::{self, BufRead},
 };
 
-pub use rpz::{RpzReader, Trigger};
+pub use rpz::{RpzReader, Trigger, trigger_of};
 
 /// The names that an entry is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,7 +175,8 @@ pub struct Content {
 }
 
 impl Content {
-    fn skip(&mut self, line: u32, text: &[u8], reason: impl Into<Cow<'static, str>>) {
+    /// Notes a line that is not understood.
+    pub fn skip(&mut self, line: u32, text: &[u8], reason: impl Into<Cow<'static, str>>) {
         self.skipped += 1;
         if self.first_skipped.len() < MAX_SHOWN {
             let text = String::from_utf8_lossy(&text[..text.len().min(4 * MAX_SHOWN_CHARACTERS)]);

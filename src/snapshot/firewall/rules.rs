@@ -16,7 +16,7 @@ use crate::{
     },
     snapshot::{
         networks::{ClientPath, Networks},
-        views::Views,
+        views::{View, Views},
     },
 };
 use ipnet::IpNet;
@@ -148,6 +148,8 @@ pub struct RuleSet {
     pub groups: Box<[PlacedGroup]>,
     /// A query that the rules cannot judge is answered.
     pub fails_open: bool,
+    /// Nobody reads lists from their sources: rules with a list that is not there are ignored.
+    pub is_offline: bool,
     /// The first rule with each list, by the number of the list.
     first_of_list: Box<[u32]>,
     /// The rules that cannot judge a name and do not skip it, in order.
@@ -177,8 +179,9 @@ impl RuleSet {
         self.rules.get(index as usize)
     }
 
-    fn new(groups: &[Group], fails_open: bool, manifest: &Manifest, lists: &Lists, labels: &mut Labels) -> RuleSet {
-        let mut set = RuleSet { fails_open, ..RuleSet::default() };
+    fn new(groups: &[Group], fails_open: bool, input: &Input, labels: &mut Labels) -> RuleSet {
+        let Input { manifest, lists, is_offline, .. } = *input;
+        let mut set = RuleSet { fails_open, is_offline, ..RuleSet::default() };
         let (mut rules, mut placed) = (Vec::new(), Vec::new());
         for group in groups {
             let id: Arc<str> = group.id.as_str().into();
@@ -332,6 +335,21 @@ impl Labels {
     }
 }
 
+/// The input of a compilation.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// The manifest.
+    pub manifest: &'a Manifest,
+    /// Its networks.
+    pub networks: &'a Networks,
+    /// Its views.
+    pub views: &'a Views,
+    /// The names of its lists.
+    pub lists: &'a Lists,
+    /// Nobody reads lists from their sources.
+    pub is_offline: bool,
+}
+
 /// The rules of all views.
 #[derive(Debug, Default)]
 pub struct Firewall {
@@ -348,20 +366,17 @@ impl Firewall {
         self.views.is_empty()
     }
 
-    /// The rules of a view, by its slot. `None` if its queries are not filtered.
+    /// The rules of a view. `None` if its queries are not filtered.
     #[inline]
-    pub fn of(&self, view: u32) -> Option<&RuleSet> {
-        self.views.get(view as usize)?.as_deref()
+    pub fn of(&self, view: &View) -> Option<&RuleSet> {
+        let rules = self.views.get(view.slot as usize)?.as_deref()?;
+        // A delegation endpoint and an inbound endpoint of one VPC can have the same slot.
+        (view.path != ClientPath::InboundDelegation).then_some(rules)
     }
 
     /// Compiles the rules of a manifest. Rules keep their slots in `labels`.
-    pub(in crate::snapshot) fn compile(
-        manifest: &Manifest,
-        networks: &Networks,
-        views: &Views,
-        lists: &Lists,
-        labels: &Arc<Vec<Arc<RuleLabel>>>,
-    ) -> Firewall {
+    pub(in crate::snapshot) fn compile(input: &Input, labels: &Arc<Vec<Arc<RuleLabel>>>) -> Firewall {
+        let Input { manifest, networks, views, .. } = *input;
         let groups = groups_of_vpcs(manifest);
         if groups.is_empty() {
             return Firewall { views: Box::default(), labels: labels.clone() };
@@ -374,7 +389,7 @@ impl Firewall {
             let Some(resource) = manifest.vpcs.get(vpc.as_str()) else { continue };
             let fails_open = fails_open(manifest, resource);
             let key = groups.iter().map(|group| (group.priority, group.profile, group.id)).collect();
-            let make = || Arc::new(RuleSet::new(groups, fails_open, manifest, lists, &mut known));
+            let make = || Arc::new(RuleSet::new(groups, fails_open, input, &mut known));
             of_vpcs.insert(vpc, shared.entry((key, fails_open)).or_insert_with(make).clone());
         }
         let mut of_views: Vec<Option<Arc<RuleSet>>> = vec![None; views.labels.len()];

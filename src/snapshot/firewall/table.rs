@@ -277,12 +277,16 @@ impl Lists {
         self.list(list).map_or(ListState::Missing, |list| list.state)
     }
 
-    /// Whether all lists have the numbers and states that they have in `other`.
+    /// Whether all lists have the numbers and states that they have in `other`, and entries for addresses as there.
     pub fn has_states_of(&self, other: &Lists) -> bool {
-        let states = |lists: &Lists| -> Vec<Option<(Option<Arc<str>>, ListState)>> {
-            lists.lists.iter().map(|list| list.as_ref().map(|list| (list.id.clone(), list.state))).collect()
+        let is_same = |(ours, theirs): (&Option<List>, &Option<List>)| match (ours, theirs) {
+            (Some(ours), Some(theirs)) => {
+                let has_addresses = |list: &List| [list.data.clients.is_empty(), list.data.answers.is_empty()];
+                (&ours.id, ours.state) == (&theirs.id, theirs.state) && has_addresses(ours) == has_addresses(theirs)
+            }
+            (ours, theirs) => ours.is_none() && theirs.is_none(),
         };
-        states(self) == states(other)
+        self.lists.len() == other.lists.len() && self.lists.iter().zip(&other.lists).all(is_same)
     }
 
     /// The number of a list.

@@ -18,6 +18,7 @@ use crate::{
     manifest::{
         Change, Id, Profile, RuleType, changes,
         connectivity::{Network, ReachKey},
+        same_resources,
     },
     snapshot::{
         endpoints::{Endpoint, PrivateName},
@@ -355,9 +356,23 @@ pub(super) fn compile(views: &mut Views, input: &Input, previous: Option<&Previo
         false => compiler.rename(views, &renamed),
     }
     let has_old_delegates = previous.is_some() && views.delegating.iter().next().is_some();
-    if has_delegates || has_old_delegates {
+    if (has_delegates || has_old_delegates) && previous.is_none_or(|previous| changes_delegation(previous, input)) {
         delegate(views, input);
     }
+}
+
+/// Whether a change can change which zone cuts the DELEGATE rules of VPCs with Profiles match.
+fn changes_delegation(previous: &Previous, input: &Input) -> bool {
+    let (old, new) = (previous.manifest, input.manifest);
+    !same_resources(&old.resolver_rules, &new.resolver_rules)
+        || !same_resources(&old.profiles, &new.profiles)
+        || previous.changed_zones.iter().any(|id| {
+            let [old, new] = [previous.zones, input.zones].map(|zones| {
+                let (number, zone) = zones.numbered(id)?;
+                Some((number, &zone.apex, zone.cuts(), &zone.source.vpc_ids, zone.source.public))
+            });
+            old != new
+        })
 }
 
 /// The settings of a Profile that views have.

@@ -134,7 +134,7 @@ impl Denials {
         let soa = zone.soa.as_ref().filter(is_valid)?;
         let denials =
             if zone.nsecs.is_empty() { zone.nsec3s_for(apex, name, work)? } else { zone.nsecs_for(apex, name)? };
-        let all_valid = denials.iter().all(|stored| is_valid(&stored));
+        let all_valid = denials.iter().all(is_valid);
         all_valid.then(|| denials.into_iter().chain([soa]).flat_map(|stored| stored.aged(now)).collect())
     }
 }

@@ -1,20 +1,21 @@
 use super::*;
 use crate::{
     manifest::Loaded,
-    snapshot::{Snapshot, compile},
+    snapshot::{Node, Snapshot, compile},
 };
 use serde_json::json;
 
 fn compiled(manifest: serde_json::Value, previous: Option<&Snapshot>) -> Snapshot {
     let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
-    compile(&loaded, &Arc::default(), previous).unwrap_or_else(|problems| panic!("{problems:?}")).0
+    let node = Arc::new(Node { loads_firewall_lists: true, ..Node::default() });
+    compile(&loaded, &node, previous).unwrap_or_else(|problems| panic!("{problems:?}")).0
 }
 
 /// The rule set of a VPC's own view.
 fn of<'s>(snapshot: &'s Snapshot, vpc: &str) -> Option<&'s RuleSet> {
     let at = snapshot.networks.vpc_at(vpc).unwrap();
     let view = snapshot.views.iter().find(|view| view.vpc == at && view.path == ClientPath::InVpc).unwrap();
-    snapshot.firewall.of(view.slot)
+    snapshot.firewall.of(view)
 }
 
 fn names(set: &RuleSet) -> Vec<String> {
@@ -64,7 +65,7 @@ fn rules_are_in_the_order_of_groups_and_priorities_and_vpcs_with_equal_groups_sh
 fn delegation_endpoints_are_not_filtered_and_inbound_endpoints_are() {
     let snapshot = compiled(manifest(7), None);
     for view in snapshot.views.iter().filter(|view| view.label.starts_with('a')) {
-        let is_filtered = snapshot.firewall.of(view.slot).is_some();
+        let is_filtered = snapshot.firewall.of(view).is_some();
         assert_eq!(is_filtered, view.path != ClientPath::InboundDelegation, "{}", view.label);
     }
 }
@@ -81,6 +82,8 @@ fn rules_follow_the_state_of_their_lists() {
     lists.set_state(number, ListState::Loaded);
     let loaded = snapshot.with_firewall_lists(Arc::new(lists.clone()));
     assert!(of(&loaded, "a").unwrap().unready.is_empty());
+    let offline = loaded.with_node(Arc::default()).with_firewall_lists(snapshot.firewall_lists.clone());
+    assert!(of(&offline, "a").unwrap().unready.is_empty(), "nobody reads the list");
     lists.set_state(number, ListState::Expired);
     let expired = loaded.with_firewall_lists(Arc::new(lists));
     assert_eq!(of(&expired, "a").unwrap().rules[0].state, ListState::Expired);
