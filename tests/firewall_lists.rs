@@ -15,8 +15,8 @@ use std::{
 fn manifest(list: &str) -> String {
     format!(
         "vpcs: {{vpc: {{region: us-east-1, cidr_blocks: [127.81.0.0/16], availability_zones: {{a: az1}}}}}}\n\
-         private_hosted_zones: {{Z: {{name: example, vpc_ids: [vpc], resource_record_sets: [{{name: '*.example', type: A, ttl: 60, \
-         resource_records: [192.0.2.1]}}]}}}}\n\
+         private_hosted_zones: {{Z: {{name: example, vpc_ids: [vpc], records: [{{name: '*', type: A, ttl: 60, \
+         records: [192.0.2.1]}}]}}}}\n\
          firewall_domain_lists: {{l: {list}}}\n\
          firewall_rule_groups: {{g: {{rules: [{{name: r, priority: 1, action: BLOCK, block_response: NXDOMAIN, \
          firewall_domain_list_id: l}}], vpc_associations: [{{vpc_id: vpc, priority: 1}}]}}}}\n"
