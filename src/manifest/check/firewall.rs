@@ -246,12 +246,12 @@ impl<'a> Checker<'a> {
         // At equal priorities, a group of the VPC itself comes before those of its Profiles: the sort is stable.
         if !manifest.profiles.is_empty() {
             for (vpc, resource) in &manifest.vpcs {
-                let placed = manifest.rule_groups_of_profiles(resource);
-                let of_profiles: Vec<_> = placed
-                    .into_iter()
-                    .filter_map(|placed| {
-                        let (id, group) = manifest.firewall_rule_groups.get_key_value(placed.id)?;
-                        Some((placed.priority, id, &**group))
+                // Profiles are in the order of their priorities, which is that of groups with equal priorities.
+                let members = manifest.profiles_of(resource).flat_map(|(_, profile)| &profile.firewall_rule_groups);
+                let of_profiles: Vec<_> = members
+                    .filter_map(|member| {
+                        let (id, group) = manifest.firewall_rule_groups.get_key_value(&member.id)?;
+                        Some((member.priority, id, &**group))
                     })
                     .collect();
                 if !of_profiles.is_empty() {
