@@ -26,6 +26,8 @@ const MAX_GROUPS: usize = 100;
 const MAX_TTL: u32 = 604_800;
 /// The shortest time between two downloads, and the shortest age at which a copy expires, in seconds.
 const MIN_REFRESH: u32 = 60;
+/// The number of pairs of rules that are compared.
+const MAX_PAIRS: usize = 1_000_000;
 /// The number of warnings about the order of rules.
 const MAX_REPORTED: usize = 100;
 /// The number of hidden resources that a warning names.
@@ -241,6 +243,27 @@ impl<'a> Checker<'a> {
             }
         }
         groups.values_mut().for_each(|groups| groups.sort_by_key(|(priority, id, _)| (*priority, *id)));
+        // At equal priorities, a group of the VPC itself comes before those of its Profiles: the sort is stable.
+        if !manifest.profiles.is_empty() {
+            for (vpc, resource) in &manifest.vpcs {
+                // Profiles are in the order of their priorities, which is that of groups with equal priorities.
+                let members = manifest.profiles_of(resource).flat_map(|(_, profile)| &profile.firewall_rule_groups);
+                let of_profiles: Vec<_> = members
+                    .filter_map(|member| {
+                        let (id, group) = manifest.firewall_rule_groups.get_key_value(&member.id)?;
+                        Some((member.priority, id, &**group))
+                    })
+                    .collect();
+                if !of_profiles.is_empty() {
+                    let of_vpc = groups.entry(vpc).or_default();
+                    of_vpc.extend(of_profiles);
+                    of_vpc.sort_by_key(|(priority, ..)| *priority);
+                    // A group of several Profiles, or of the VPC too, is evaluated once.
+                    let mut seen = BTreeSet::new();
+                    of_vpc.retain(|(_, id, _)| seen.insert(*id));
+                }
+            }
+        }
         groups
     }
 
@@ -249,12 +272,19 @@ impl<'a> Checker<'a> {
         let mut compared: HashMap<(&Id, &Id), Option<&DomainSpecification>> = HashMap::new();
         let mut indexes: HashMap<&Id, Arc<Specifications>> = HashMap::new();
         let mut reported: BTreeSet<(&Id, usize, &Id, usize)> = BTreeSet::new();
-        for groups in groups.values() {
+        // VPCs with equal groups have equal warnings.
+        let mut seen: HashSet<Vec<&Id>> = HashSet::new();
+        let mut pairs = 0;
+        for groups in groups.values().filter(|groups| seen.insert(groups.iter().map(|(_, id, _)| *id).collect())) {
             let rules = in_order(groups);
             let alerts = |(_, _, rule): &PlacedRule| rule.action == FirewallAction::Alert && !rule.shadow;
             for at in (0..rules.len()).filter(|at| alerts(&rules[*at])) {
                 let (alert_group, alert_at, alert) = rules[at];
                 let Some(alert_list) = &alert.firewall_domain_list_id else { continue };
+                pairs += rules.len() - at;
+                if pairs > MAX_PAIRS {
+                    return;
+                }
                 for (group, block_at, block) in &rules[at + 1..] {
                     let Some(list) = block.firewall_domain_list_id.as_ref() else { continue };
                     let share_types = alert.qtypes.is_empty()
