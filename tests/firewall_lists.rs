@@ -191,7 +191,7 @@ fn keeps_a_download_whatever_its_server_sends_later() {
         ("302 Found\nLocation: http://169.254.169.254/latest/meta-data", String::new(), "redirect refused"),
         ("302 Found\nLocation: /list.txt", String::new(), "redirects"),
         ("503 Service Unavailable", String::new(), "status 503"),
-        ("999", String::new(), "HTTP"),
+        ("garbage", String::new(), "HTTP"),
     ] {
         feed.send(head, &body);
         refresh(&server);
