@@ -352,29 +352,15 @@ enum JournalCommand {
         /// Zone: its identifier in the manifest, or its domain name [default: all zones].
         zone: Option<String>,
         #[command(flatten)]
-        arguments: JournalArguments,
+        arguments: ServerArguments,
     },
     /// Drop the journal of a zone, so that its files are served again
     Drop {
         /// Zone: its identifier in the manifest, or its domain name.
         zone: String,
         #[command(flatten)]
-        arguments: JournalArguments,
+        arguments: ServerArguments,
     },
-}
-
-#[derive(Args, Debug)]
-struct JournalArguments {
-    #[command(flatten)]
-    config: ConfigArgument,
-    /// Admin address of the server [default: the address in the configuration].
-    #[arg(long, value_name = "ADDR:PORT|URL", conflicts_with = "config")]
-    admin: Option<String>,
-    #[command(flatten)]
-    access: AccessArguments,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
 }
 
 /// The server that a command asks.
