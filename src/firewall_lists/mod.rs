@@ -13,11 +13,9 @@
 //! - `load` checks a text and compiles it, list by list.
 //! - `check` warns of sources that cannot be read.
 //! - `counters` holds the metrics.
-//!
 //! - `worker` is the thread that reads and compiles, so that no query waits for it.
 //!
-//! Whatever a source delivers, the names that were loaded before
-//! stay until others replace them, or until they expire.
+//! Whatever a source delivers, the names that were loaded before stay until others replace them, or until they expire.
 
 pub mod check;
 pub mod counters;
