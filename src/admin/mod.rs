@@ -408,7 +408,8 @@ mod tests {
         counters.register(&metrics.registry, &core.snapshot, &status);
         let settings = crate::health::Settings::default();
         let health = Health::start(settings, &core.forwarding, watch::channel(0).1, &core.runtime).unwrap();
-        let firewall_lists = FirewallLists::new(crate::firewall_lists::Settings::default(), core.snapshot.clone());
+        let firewall_lists =
+            FirewallLists::new(crate::firewall_lists::Settings::default(), core.snapshot.clone()).unwrap();
         Admin {
             health,
             firewall_lists,
