@@ -392,10 +392,9 @@ fn seconds_of(time: &str) -> Option<i64> {
     if !is_number(date, 8) || !is_number(clock, 6) {
         return None;
     }
-    let number = |text: &str, from: usize, to: usize| text.get(from..to)?.parse::<i8>().ok();
-    let year = date.get(..4)?.parse::<i16>().ok()?;
-    let (month, day) = (number(date, 4, 6)?, number(date, 6, 8)?);
-    let (hour, minute, second) = (number(clock, 0, 2)?, number(clock, 2, 4)?, number(clock, 4, 6)?);
-    let time = jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
-    Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+    let part = |text: &str, from: usize| text.get(from..from + 2).map(str::to_string);
+    let (year, month, day) = (date.get(..4)?, part(date, 4)?, part(date, 6)?);
+    let (hour, minute, second) = (part(clock, 0)?, part(clock, 2)?, part(clock, 4)?);
+    let time: jiff::Timestamp = format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z").parse().ok()?;
+    Some(time.as_second())
 }
