@@ -339,6 +339,11 @@ impl FirewallLists {
         });
     }
 
+    /// Notes that the source of a list has confirmed its entries, at a time in seconds since 1970.
+    pub fn confirmed(&self, id: &str, time: i64) {
+        self.change(id, |state| (state.confirmed, state.error) = (Some(time), None));
+    }
+
     /// Notes the failure of a reading. An equal failure is logged once.
     fn failed(&self, id: &str, error: String) {
         self.counters.refreshed("failed");
