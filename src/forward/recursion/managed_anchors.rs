@@ -229,7 +229,9 @@ impl ManagedAnchors {
             let octets = BASE64.decode(key.key.as_bytes()).ok()?;
             Some(PublicKeyBuf::new(octets, Algorithm::from_u8(key.algorithm)))
         };
-        let of_zone = |managed: &Managed| managed.keys.iter().filter(|key| key.is_trusted()).filter_map(key).collect();
+        let of_zone = |managed: &Managed| -> Vec<PublicKeyBuf> {
+            managed.keys.iter().filter(|key| key.is_trusted()).filter_map(key).collect()
+        };
         self.zones().iter().map(|(name, managed)| (name.clone(), of_zone(managed))).collect()
     }
 
