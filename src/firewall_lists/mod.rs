@@ -13,11 +13,9 @@
 //! - `load` checks a text and compiles it, list by list.
 //! - `check` warns of sources that cannot be read.
 //! - `counters` holds the metrics.
-//!
 //! - `worker` is the thread that reads and compiles, so that no query waits for it.
 //!
-//! Whatever a source delivers, the names that were loaded before
-//! stay until others replace them, or until they expire.
+//! Whatever a source delivers, the names that were loaded before stay until others replace them, or until they expire.
 
 pub mod check;
 pub mod counters;
@@ -339,6 +337,11 @@ impl FirewallLists {
             let (stamp, next) = (state.stamp, state.next);
             *state = State { content, stamp, updated, confirmed, next, error: None };
         });
+    }
+
+    /// Notes that the source of a list has confirmed its entries, at a time in seconds since 1970.
+    pub fn confirmed(&self, id: &str, time: i64) {
+        self.change(id, |state| (state.confirmed, state.error) = (Some(time), None));
     }
 
     /// Notes the failure of a reading. An equal failure is logged once.

@@ -222,7 +222,7 @@ impl FirewallLists {
         let info = CopyInfo { confirmed: now(), ..known };
         self.store.write_info(&info).map_err(|error| format!("the copy is not kept: {error}"))?;
         self.counters.refreshed("unchanged");
-        self.change(&list.id, |state| (state.confirmed, state.error) = (Some(info.confirmed), None));
+        self.confirmed(&list.id, info.confirmed);
         self.set_state(&list.id, ListState::Expired, ListState::Loaded, publish);
         Ok(())
     }
