@@ -335,6 +335,63 @@ fn logging_a_query_does_not_allocate() {
     }
 }
 
+/// DNS Firewall does not allocate, whether a rule matches a name, an address or nothing, and neither does the query log.
+#[test]
+fn a_filtered_query_does_not_allocate() {
+    let scratch = harness::Scratch::new();
+    scratch.write("corp.zone", ZONE);
+    let more = r#"
+query_log_configs: {l: {vpc_ids: [vpc-a], destination: {stdout: {}}}}
+firewall_domain_lists:
+  bad: {domains: [one.corp.example, "*.blocked.forward.example"]}
+  garden: {domains: [sqs.example]}
+  all: {domains: ["*"]}
+firewall_rule_groups:
+  g:
+    rules:
+      - {name: trial, priority: 1, action: BLOCK, firewall_domain_list_id: all, shadow: true}
+      - {name: bad, priority: 2, action: BLOCK, firewall_domain_list_id: bad}
+      - {name: garden, priority: 3, action: BLOCK, firewall_domain_list_id: garden, block_response: OVERRIDE,
+         block_override_domain: "*.corp.example"}
+      - {name: addresses, priority: 4, action: BLOCK, answer_addresses: [192.0.2.0/24]}
+    vpc_associations: [{vpc_id: vpc-a, priority: 1}]
+"#;
+    scratch.write("manifest.yaml", [MANIFEST, more].concat());
+    let snapshot = harness::snapshot(scratch.path());
+    let log = QueryLog::new(Default::default());
+    let mut tap = EntrySender::new(&log, SMALL_RING_OCTETS, 1);
+    assert!(tap.prepare(&snapshot));
+    let (local, source) = ("127.0.0.1".parse().unwrap(), "10.1.0.5".parse().unwrap());
+    let client = Client { source, port: 5353, local, transport: Transport::Udp };
+    let known = Cached(entry(&[192, 0, 2, 1], 1));
+    let (mut noted, mut reply) = (QueryLogTrace::default(), [0; 1232]);
+    for (name, rtype, outcomes) in [
+        ("one.corp.example", 1, &[3, 2][..]),
+        ("x.blocked.forward.example", 1, &[3, 2]),
+        ("www.forward.example", 1, &[3, 2]),
+        ("sqs.example", 1, &[3, 2]),
+        ("no.corp.example", 28, &[3]),
+    ] {
+        let packet = query(name, rtype, true);
+        let received = std::time::SystemTime::now();
+        for _ in 0..100 {
+            let mut found = None;
+            let count = allocations(|| {
+                noted.clear();
+                let moment = Moment { now: 0, draw: 7 };
+                let outcome = answer_traced(&snapshot, &known, &client, moment, &packet, &mut reply, &mut noted);
+                let Outcome::Reply(answered) = outcome else { panic!("{name} is known") };
+                let reply = Some((&answered, &reply[..]));
+                tap.log(&snapshot, &LoggedAnswer { noted: &noted, client: &client, packet: &packet, received, reply });
+                found = Some(answered.firewall);
+            });
+            assert_eq!(count, 0, "{name} allocates");
+            let found: Vec<usize> = found.unwrap().iter().map(|(_, outcome)| outcome).collect();
+            assert_eq!(found, outcomes, "{name}");
+        }
+    }
+}
+
 /// The zones changed after they were built: one by a dynamic update, the other by an incremental
 /// transfer.
 #[test]

@@ -296,3 +296,71 @@ fn explain_shows_every_rule_and_why_it_did_not_match() {
         assert!(text.contains(line), "{line}\n{text}");
     }
 }
+
+#[test]
+fn a_protected_association_stays_until_its_protection_is_removed() {
+    if !can_run(&["dig"]) {
+        return;
+    }
+    let fake = upstream();
+    let with = |association: &str| {
+        let text = manifest(RULES, fake.address.port());
+        assert_eq!(text.matches("{vpc_id: a, priority: 100}").count(), 1);
+        text.replace("{vpc_id: a, priority: 100}", association)
+    };
+    let (server, files) = start(RULES, &fake);
+    files.write("manifest.yaml", with("{vpc_id: a, priority: 100, mutation_protection: true}"));
+    server.wait_for_status("the protection is served", |status| status["generation"].as_u64() >= Some(2));
+    files.write("manifest.yaml", with(""));
+    let refused = |server: &Server| server.process.log().contains("is protected: the change removes it");
+    wait_until("the change is refused", || refused(&server).then_some(()));
+    assert_eq!(dig(&server, A, "bad.example", &[]).records.len(), 0);
+    files.write("manifest.yaml", with("{vpc_id: a, priority: 100}"));
+    server.wait_for_status("the protection is removed", |status| status["generation"].as_u64() >= Some(3));
+    files.write("manifest.yaml", with(""));
+    wait_until_equal("nothing is filtered", 1, || dig(&server, A, "bad.example", &[]).records.len());
+}
+
+#[test]
+fn observed_names_make_an_allow_list() {
+    if !can_run(&["dig"]) {
+        return;
+    }
+    let fake = upstream();
+    let (server, files) = start(RULES, &fake);
+    for name in ["x.bad.example", "bad.example", "X.bad.example"] {
+        dig(&server, A, name, &[]);
+    }
+    let zonal = |arguments: &[&str]| {
+        let output = Command::new(ZONAL)
+            .args(arguments)
+            .args(["--config", "zonal.yaml"])
+            .current_dir(server.scratch.path())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = wait_until("the names are observed", || {
+        let text = zonal(&["firewall", "observed", "--id", "seen"]);
+        (text.contains("2 queries in a") && text.contains("- \"bad.example.\"")).then_some(text)
+    });
+    assert!(text.starts_with("firewall_domain_lists:\n  \"seen\":\n    domains:\n"), "{text}");
+    assert!(text.contains("blocked by rule malware of base; last from 127.97.0.7"), "{text}");
+    let often = zonal(&["firewall", "observed", "--min-count", "2"]);
+    assert!(often.contains("- \"x.bad.example.\"") && !often.contains("- \"bad.example.\""), "{often}");
+    assert!(zonal(&["firewall", "observed", "--view", "b"]).contains("domains: []"));
+    // The output is a resource: with an ALLOW rule in front, the names are answered.
+    let allowed =
+        RULES.to_string() + "      - {name: seen, priority: 1, action: ALLOW, firewall_domain_list_id: seen}\n";
+    files.write("seen.yaml", &text);
+    files.write("manifest.yaml", manifest(&allowed, fake.address.port()));
+    wait_until_equal("the name is allowed", 1, || dig(&server, A, "x.bad.example", &[]).records.len());
+    let tested = zonal(&["firewall", "test", "x.bad.example", "--from", A]);
+    assert!(
+        tested.contains("rule seen: x.bad.example. matches entry `x.bad.example.`, line 2 of list seen: ALLOW"),
+        "{tested}"
+    );
+    assert!(tested.contains("rule malware: not reached, because rule seen ends the evaluation"), "{tested}");
+    let other = zonal(&["firewall", "test", "x.bad.example", "--from", B]);
+    assert!(other.contains("no rule group filters the queries of this client"), "{other}");
+}

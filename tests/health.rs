@@ -339,9 +339,13 @@ fn routing_policies_follow_health() {
     ]);
     assert_eq!(server.status()["generation"], generation);
     let (text, _) = zonal(&server, &["explain", "--from", "127.81.0.9", "db.corp.example"]);
-    for line in
-        ["failover routing of 2 record sets", "`p`: unhealthy by hc-ext; PRIMARY: not chosen", "SECONDARY: answers"]
-    {
+    for line in [
+        "failover routing of 2 record sets",
+        "`p`: unhealthy by hc-ext (health check: unhealthy for ",
+        " s ago reported unhealthy",
+        "); PRIMARY: not chosen",
+        "SECONDARY: answers",
+    ] {
         assert!(text.contains(line), "{line}: {text}");
     }
     // A zone whose answers differ between clients cannot be transferred.

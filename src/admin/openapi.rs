@@ -24,6 +24,13 @@ pub const OPERATIONS: &[(&str, &str, &str, Input, Output)] = &[
     ),
     ("/v1/health/{id}", "delete", "Ends the forced verdict of a target", Input::Nothing, Output::Object),
     ("/v1/firewall/lists/{id}/refresh", "post", "Downloads a DNS Firewall list now", Input::Nothing, Output::Object),
+    (
+        "/v1/firewall/observed",
+        "get",
+        "Lists the names that DNS Firewall blocked most often, with view, rule and last client",
+        Input::Nothing,
+        Output::Object,
+    ),
     ("/v1/firewall/lists", "get", "Lists the DNS Firewall lists with their states", Input::Nothing, Output::Object),
     ("/v1/negative_trust_anchors", "get", "Lists the negative trust anchors", Input::Nothing, Output::Object),
     (

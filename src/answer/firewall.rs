@@ -103,6 +103,16 @@ impl FirewallMatches {
         self.0[0] == 0
     }
 
+    /// The slot of the rule that replaced the answer.
+    #[inline]
+    pub fn blocked_by(&self) -> Option<u32> {
+        if self.is_empty() {
+            return None;
+        }
+        let blocked = self.iter().find(|(_, outcome)| *outcome == FirewallOutcome::Block as usize);
+        blocked.map(|(slot, _)| slot)
+    }
+
     /// The slot of each rule, and the number of its [`FirewallOutcome`].
     pub fn iter(&self) -> impl Iterator<Item = (u32, usize)> {
         self.0.into_iter().take_while(|packed| *packed != 0).map(|packed| ((packed >> 3) - 1, (packed & 7) as usize))
@@ -211,7 +221,8 @@ pub struct Judged<'s> {
 }
 
 impl<'s> Judged<'s> {
-    const NOTHING: Judged<'s> = Judged { decided: None, shadows: [None; MAX_SHADOWS] };
+    /// No match.
+    pub const NOTHING: Judged<'s> = Judged { decided: None, shadows: [None; MAX_SHADOWS] };
 
     /// Adds the match of a rule. Of several matches of one rule, the first one counts.
     fn add(&mut self, index: u32, rule: &Rule, entry: MatchedEntry<'s>) {
@@ -233,7 +244,8 @@ impl<'s> Judged<'s> {
     }
 }
 
-/// Judges a name. `client` is the address of the client, for the query's own name.
+/// Judges a name. `client` is the address of the client, for the query's own name. None if no rule matches: this is so for most
+/// names, and then nothing is initialised.
 #[inline]
 pub fn judge_name<'s>(
     rules: &RuleSet,
@@ -242,22 +254,22 @@ pub fn judge_name<'s>(
     hop: usize,
     qtype: u16,
     client: Option<IpAddr>,
-) -> Judged<'s> {
-    let mut judged = Judged::NOTHING;
+) -> Option<Judged<'s>> {
+    let mut judged: Option<Judged> = None;
     if let Some(client) = client {
         for (index, rule) in rules.of_clients.iter().filter_map(|index| Some((*index, rules.rule(*index)?))) {
             if let Condition::List(Some(list)) = rule.condition
                 && rule.applies(hop, qtype)
                 && let Some(entry) = lists.client(list, client)
             {
-                judged.add(index, rule, MatchedEntry::Client(entry));
+                judged.get_or_insert(Judged::NOTHING).add(index, rule, MatchedEntry::Client(entry));
             }
         }
     }
     lists.find(name, qtype, &mut |found| {
         for (index, rule) in rules.of_list(found.list) {
             if rule.state == ListState::Loaded && rule.applies(hop, qtype) {
-                judged.add(index, rule, MatchedEntry::Name(found));
+                judged.get_or_insert(Judged::NOTHING).add(index, rule, MatchedEntry::Name(found));
             }
         }
         ControlFlow::Continue(())
@@ -300,11 +312,11 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         let client = (hop == 0).then_some(self.context.client.source);
         let name = &*self.name;
         self.trace.notes(Stage::Firewall, || explanation::firewall::name(rules, lists, name, hop, qtype, client));
-        let judged = judge_name(rules, lists, name, hop, qtype, client);
-        if judged.decided.is_none() && judged.shadows[0].is_none() && rules.unready.is_empty() {
-            return false;
+        match judge_name(rules, lists, name, hop, qtype, client) {
+            Some(judged) => self.conclude(&judged),
+            None if rules.unready.is_empty() => false,
+            None => self.conclude(&Judged::NOTHING),
         }
-        self.conclude(&judged)
     }
 
     /// Whether a rule blocks the current name for another query type. Counts nothing if none does.
@@ -314,8 +326,8 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             return false;
         };
         let client = (hop == 0).then_some(client);
-        let judged = judge_name(inspection.rules, inspection.lists, self.name, hop, qtype, client);
         let rules = inspection.rules;
+        let Some(judged) = judge_name(rules, inspection.lists, self.name, hop, qtype, client) else { return false };
         let is_blocked = judged.decided.is_some_and(|(index, entry)| {
             let effect = rules.rule(index).map(|rule| effect(rule, &entry, self.context.client.transport));
             matches!(effect, Some(Effect::Respond | Effect::Entry(_)))
@@ -461,6 +473,8 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         self.summary.refresh = false;
         self.summary.authentic = false;
         self.summary.locality = None;
+        // Clients of other views have other rules: a forwarder keeps the answer for this client's network only.
+        self.summary.same_for_all = false;
         if is_unready {
             let why = match rule.state {
                 ListState::Expired => "the list has expired",

@@ -3,6 +3,7 @@
 
 use super::{
     context::Context,
+    explanation::checked,
     known::KnownAnswers,
     resolve::{Decision, Resolver},
     trace::{Stage, Trace},
@@ -89,7 +90,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         let place = self.client_place();
         self.summary.scope = self.summary.scope.max(group.scope(&place));
         let choice = group.choose(&place, is_healthy, self.context.moment.draw);
-        self.trace.notes(Stage::Zone, || explanation(group, &place, choice, is_healthy));
+        self.trace.notes(Stage::Zone, || explanation(group, &place, choice, self.context.moment.now, is_healthy));
         let before = self.reply.count(Section::Answer);
         for at in group.chosen(choice, is_healthy) {
             match &group.members[at].content {
@@ -140,6 +141,7 @@ fn explanation(
     group: &Group,
     place: &ClientPlace,
     choice: Choice,
+    now: i64,
     is_healthy: impl Fn(usize) -> bool + Copy,
 ) -> Vec<String> {
     let chosen: Vec<usize> = group.chosen(choice, is_healthy).collect();
@@ -156,8 +158,11 @@ fn explanation(
         let health = match (&member.health_check, is_healthy(at)) {
             (None, true) => "healthy, without a health check".to_string(),
             (None, false) => "unhealthy, as its target is".into(),
-            (Some(check), true) => format!("healthy by {check}"),
-            (Some(check), false) => format!("unhealthy by {check}"),
+            (Some(check), is_healthy) => {
+                let word = if is_healthy { "healthy" } else { "unhealthy" };
+                let why = member.verdict.as_ref().map(|verdict| format!(" ({})", checked(verdict, now)));
+                format!("{word} by {check}{}", why.unwrap_or_default())
+            }
         };
         let rule = match group.rank(at, place) {
             None => "not for this client".to_string(),

@@ -202,7 +202,7 @@ fn rule_groups_of_vpcs_and_profiles_are_in_one_order() {
     };
     let groups = |snapshot: &Snapshot| -> (Vec<String>, bool) {
         let view = snapshot.views.iter().next().unwrap();
-        let rules = snapshot.firewall.of(view.slot).unwrap();
+        let rules = snapshot.firewall.of(view).unwrap();
         let text = |group: &crate::snapshot::firewall::rules::PlacedGroup| {
             format!("{} {} {}", group.priority, group.id, group.profile.as_deref().unwrap_or("-"))
         };

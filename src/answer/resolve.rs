@@ -128,7 +128,7 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
         firewall: context
             .snapshot
             .firewall
-            .of(context.view.slot)
+            .of(context.view)
             .map(|rules| Inspection::new(rules, &context.snapshot.firewall_lists)),
         blocked_by: None,
         answered_by_others: None,

@@ -209,6 +209,9 @@ fn line(target: &TargetReport, now: i64) -> String {
     if target.frozen {
         text.push_str(", frozen");
     }
+    if let Some(fleet) = &target.fleet {
+        let _ = write!(text, ", healthy for {} of {} nodes", fleet.healthy, fleet.reporters);
+    }
     if let Some(attempt) = target.attempts.first() {
         let _ = write!(text, "; last attempt {} ago: {}", age(now - attempt.at), printable(&attempt.result));
     }

@@ -410,14 +410,14 @@ impl Publisher {
         self.current.snapshot.load().firewall_lists.clone()
     }
 
-    /// Serves other names in lists, in the same generation. Returns false, and serves nothing else, if `base` is not served
+    /// Serves other names in lists, in the same generation, which is not announced again. Returns false, and serves nothing else, if `base` is not served
     /// any more.
     pub fn set_firewall_lists(&mut self, base: &Arc<Lists>, lists: Arc<Lists>) -> bool {
         let previous = self.current.snapshot.load_full();
         if !Arc::ptr_eq(&previous.firewall_lists, base) {
             return false;
         }
-        self.swap(previous.with_firewall_lists(lists));
+        self.replace(previous.with_firewall_lists(lists));
         retire(previous);
         true
     }
@@ -597,8 +597,22 @@ impl Publisher {
         !self.damaged.is_empty()
     }
 
+    /// Replaces the snapshot, and announces it.
+    fn swap(&mut self, snapshot: Snapshot) {
+        let generation = snapshot.generation;
+        self.replace(snapshot);
+        self.counters.set_published();
+        let mut state = self.status.state();
+        state.persisted = self.current.state.clone();
+        state.is_stale = self.current.snapshot.load().is_stale;
+        state.damaged.clone_from(&self.damaged);
+        state.since = now();
+        drop(state);
+        self.generations.send_replace(generation);
+    }
+
     /// Replaces the snapshot. No other function does so.
-    fn swap(&mut self, mut snapshot: Snapshot) {
+    fn replace(&mut self, mut snapshot: Snapshot) {
         snapshot.is_stale |= self.has_lost_updates();
         let previous = self.current.snapshot.load().serials.clone();
         if let Some(serials) = &mut self.serials
@@ -608,19 +622,10 @@ impl Publisher {
             // versions of a zone with the same serial.
             serials.write(&previous, &snapshot.serials);
         }
-        let (generation, is_stale) = (snapshot.generation, snapshot.is_stale);
-        self.current.state.generation = generation;
+        self.current.state.generation = snapshot.generation;
         // The snapshot lacks the zones that were removed from the manifest.
         self.current.transferred = snapshot.transferred.clone();
         self.current.snapshot.store(Arc::new(snapshot));
-        self.counters.set_published();
-        let mut state = self.status.state();
-        state.persisted = self.current.state.clone();
-        state.is_stale = is_stale;
-        state.damaged.clone_from(&self.damaged);
-        state.since = now();
-        drop(state);
-        self.generations.send_replace(generation);
     }
 
     /// Writes the state to the state directory, and with `sync` waits until it is on the disk.

@@ -233,7 +233,7 @@ where
         .header(header::HOST, host)
         .header(header::USER_AGENT, concat!("zonal/", env!("CARGO_PKG_VERSION")))
         .header(header::ACCEPT, "*/*")
-        .header(header::ACCEPT_ENCODING, "identity")
+        .header(header::ACCEPT_ENCODING, "gzip")
         .header(header::CONNECTION, "close");
     if let Some(etag) = &known.etag {
         request = request.header(header::IF_NONE_MATCH, etag);
@@ -275,7 +275,9 @@ async fn read(response: Response<Incoming>, file: &Path) -> Result<Got, String> 
         }
         _ => return Err(format!("the server answers with status {}", status.as_u16())),
     }
-    if let Some(encoding) = text(headers, &header::CONTENT_ENCODING).filter(|encoding| encoding != "identity") {
+    if let Some(encoding) = text(headers, &header::CONTENT_ENCODING)
+        .filter(|encoding| !matches!(&**encoding, "identity" | "gzip" | "x-gzip"))
+    {
         return Err(format!("the server sends the text with the encoding `{encoding}`, which was not asked for"));
     }
     let length = text(headers, &header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());

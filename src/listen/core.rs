@@ -1,6 +1,7 @@
 //! The state that all listeners of a server share. `admin` and `run` know it too; no room that `listen` imports does.
 
 use super::{
+    blocked::BlockedNames,
     connections::Connections,
     counters::Counters,
     dispatch::ReplyRecorder,
@@ -36,6 +37,8 @@ pub struct Core {
     pub runtime: Handle,
     /// The query log.
     pub query_log: Arc<QueryLog>,
+    /// The names that DNS Firewall blocked.
+    pub blocked: Arc<BlockedNames>,
     /// The counters of the transports.
     pub counters: Counters,
 }
@@ -61,6 +64,7 @@ impl Core {
             transfers,
             runtime: runtime.clone(),
             query_log,
+            blocked: BlockedNames::start(runtime),
             counters,
         }
     }
@@ -78,6 +82,7 @@ impl Core {
         ReplyRecorder::new(
             counters,
             EntrySender::new(&self.query_log, ring_octets, random_seed().0 as u32).on_port(port),
+            self.blocked.sender(),
         )
     }
 }

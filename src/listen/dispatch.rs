@@ -9,6 +9,7 @@
 
 use super::{
     Core,
+    blocked::BlockedSender,
     limit::Verdict,
     workers::{DropReason, LimitAction, WorkerCounters},
 };
@@ -69,18 +70,20 @@ pub struct ReplyRecorder {
     /// The counters.
     pub counters: WorkerCounters,
     entries: EntrySender,
+    blocked: BlockedSender,
     is_logged: bool,
 }
 
 impl ReplyRecorder {
-    /// A recorder that counts in `counters` and logs to `entries`.
-    pub fn new(counters: WorkerCounters, entries: EntrySender) -> ReplyRecorder {
-        ReplyRecorder { counters, entries, is_logged: false }
+    /// A recorder that counts in `counters`, logs to `entries`, and passes blocked names to `blocked`.
+    pub fn new(counters: WorkerCounters, entries: EntrySender, blocked: BlockedSender) -> ReplyRecorder {
+        ReplyRecorder { counters, entries, blocked, is_logged: false }
     }
 
     /// Prepares for replies from this snapshot.
     pub fn prepare(&mut self, snapshot: &Snapshot) {
         self.counters.prepare(snapshot);
+        self.blocked.prepare(snapshot);
         self.is_logged = self.entries.prepare(snapshot);
     }
 
@@ -107,6 +110,12 @@ impl ReplyRecorder {
             self.counters.dropped(DropReason::Silent);
             return None;
         };
+        if let (Some(rule), Some(view)) = (answered.firewall.blocked_by(), answered.view)
+            && let Some(name) = reply.get(HEADER..).filter(|_| answered.len > 0)
+        {
+            let name = &name[..name::wire_len(name).unwrap_or(0)];
+            self.blocked.send(view, rule, client.source, name);
+        }
         if answered.len == 0 {
             // A DNS Firewall rule drops the query.
             self.counters.filtered(&answered);

@@ -1,5 +1,6 @@
 //! The transports. Each one reads queries from its sockets, passes them to [`dispatch`], and sends the replies.
 
+pub mod blocked;
 pub mod bodies;
 pub mod connections;
 mod core;

@@ -150,7 +150,10 @@ impl DomainSpecification {
 
     /// Whether it means a name.
     pub fn contains(&self, name: &Name) -> bool {
-        self.is_all() || name.is_at_or_below(&self.name) && !(self.below_only && *name == self.name)
+        match self.below_only {
+            true => self.is_all() || name.is_at_or_below(&self.name) && *name != self.name,
+            false => *name == self.name,
+        }
     }
 }
 

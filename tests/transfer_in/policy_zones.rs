@@ -12,8 +12,8 @@ const CHANGES: u32 = 50;
 fn manifest_of(port: u16) -> String {
     format!(
         "vpcs: {{vpc-a: {{region: us-east-1, cidr_blocks: [127.71.0.0/16], availability_zones: {{a: az1}}}}}}\n\
-         private_hosted_zones: {{Z: {{name: example, vpc_ids: [vpc-a], resource_record_sets: [{{name: '*.example', type: A, \
-         ttl: 60, resource_records: [192.0.2.1]}}]}}}}\n\
+         private_hosted_zones: {{Z: {{name: example, vpc_ids: [vpc-a], records: [{{name: '*', type: A, \
+         ttl: 60, records: [192.0.2.1]}}]}}}}\n\
          firewall_domain_lists: {{l: {{source: {{zone: rpz.test, primaries: [{{ip: 127.0.0.1, port: {port}, \
          tsig_key: transfer}}]}}}}}}\n\
          firewall_rule_groups: {{g: {{rules: [{{name: r, priority: 1, action: BLOCK, firewall_domain_list_id: l}}], \

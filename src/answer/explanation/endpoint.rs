@@ -268,7 +268,7 @@ pub fn interface(context: &Context, interface: &Interface, family: Family, choic
 }
 
 /// The reason for a verdict: the state and its age, the last attempts, and overrides.
-fn checked(verdict: &Verdict, now: i64) -> String {
+pub fn checked(verdict: &Verdict, now: i64) -> String {
     let report = verdict.report();
     let mut text = match report.state {
         State::Unknown => "health check: never healthy yet, counts as healthy".to_string(),

@@ -94,7 +94,7 @@ pub fn name(
 ) -> Vec<String> {
     let asked = name_text(name.wire());
     let mut lines = Vec::new();
-    let judged = judge_name(rules, lists, name, hop, qtype, client);
+    let judged = judge_name(rules, lists, name, hop, qtype, client).unwrap_or(Judged::NOTHING);
     let mut decided = None;
     let mut first = 0;
     for group in &rules.groups {

@@ -7,7 +7,7 @@ pub mod client;
 mod endpoint;
 pub mod firewall;
 
-pub use endpoint::{interface, interfaces, other_endpoints, reach};
+pub use endpoint::{checked, interface, interfaces, other_endpoints, reach};
 
 use super::{
     cache::state_of,

@@ -19,7 +19,8 @@ impl Reader<'_> {
                     }
                 }
                 // `__type` is the name of the shape, which some clients send.
-                wire.keys().filter(|name| *name != "__type").for_each(|name| self.unknown(path, name));
+                let others = wire.iter().filter(|(name, found)| *name != "__type" && !found.is_null());
+                others.for_each(|(name, _)| self.unknown(path, name));
                 Value::Object(value)
             }
             (Shape::List { member, .. }, Value::Array(wire)) => {

@@ -159,7 +159,7 @@ fn writes_results_that_it_reads() {
     let shift = json!({
         "items": [{
             "zonalShiftId": "1", "resourceIdentifier": "arn:x", "awayFrom": "use1-az1", "comment": "",
-            "expiryTime": "2026-11-30T20:00:00.250Z", "startTime": "2026-11-30T20:00:00Z", "status": "ACTIVE",
+            "expiryTime": "2026-11-30T20:00:00.25Z", "startTime": "2026-11-30T20:00:00Z", "status": "ACTIVE",
         }],
     });
     let identity = json!({"Account": "111122223333", "Arn": "arn:aws:iam::111122223333:root", "UserId": "1"});
@@ -192,7 +192,7 @@ fn writes_errors_that_it_reads() {
         (Service::Route53, "GetHostedZone", "NoSuchHostedZone", 404),
         (Service::Route53, "ChangeResourceRecordSets", "InvalidChangeBatch", 400),
         (Service::Ec2, "DescribeVpcs", "InvalidVpcID.NotFound", 400),
-        (Service::Route53Profiles, "GetProfile", "ResourceNotFoundException", 404),
+        (Service::Route53Profiles, "GetProfile", "ResourceNotFoundException", 400),
         (Service::Sts, "GetCallerIdentity", "ExpiredToken", 403),
     ] {
         let mut error = ServiceError::new(service, code, "it is <not> here");

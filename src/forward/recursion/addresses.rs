@@ -82,11 +82,13 @@ impl Addresses {
         let mut sought = 0;
         for (at, (name, ttl)) in names.into_iter().enumerate() {
             let has_any = referral.additionals.iter().any(|record| record.name == name);
-            let mut found = self.seen.get(&name.to_lowercase()).unwrap_or_default();
+            let mut found = Vec::new();
             if !has_any && sought < MAX_SOUGHT {
                 sought += 1;
-                found.extend(self.seek(&name, errand).await);
+                found = self.seek(&name, errand).await;
             }
+            // The search may have met a referral with another address.
+            found.extend(self.seen.get(&name.to_lowercase()).unwrap_or_default());
             let name = match zone.zone_of(&name) {
                 true => name,
                 false if found.is_empty() => continue,

@@ -62,6 +62,14 @@ pub fn kind(message: &Message, query: &Query) -> Kind {
     match cut {
         // A server that does not have the zone refers to the root, and some set AA nevertheless.
         Some(cut) if cut.name.is_root() && !name.is_root() => Kind::Lame,
+        // Some servers set AA in referrals. A server of the zone would have the NS records in the answer section, and no
+        // DS records.
+        Some(cut)
+            if cut.name.zone_of(name)
+                && (has(RecordType::DS) || (query.query_type == RecordType::NS && cut.name == *name)) =>
+        {
+            Kind::Referral(labels(&cut.name))
+        }
         // Some servers send no SOA record in a negative answer.
         _ if message.authoritative => Kind::Answer,
         Some(cut) if cut.name.zone_of(name) && !cut.name.is_root() => Kind::Referral(labels(&cut.name)),
@@ -185,4 +193,51 @@ fn bound(section: &mut Vec<Record>, most: usize) {
 pub fn has_ipv6() -> bool {
     let somewhere = SocketAddr::new(IpAddr::from([0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30]), 53);
     UdpSocket::bind("[::]:0").and_then(|socket| socket.connect(somewhere)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_server::proto::rr::rdata::{A, NS};
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    /// A response with AA, an A record of each name in `answer`, and a NS record of each in `authority`.
+    fn authoritative(answer: &[&str], authority: &[&str]) -> Message {
+        let mut message = Message::query();
+        message.metadata.authoritative = true;
+        message.add_answers(
+            answer.iter().map(|owner| Record::from_rdata(name(owner), 60, RData::A(A::new(192, 0, 2, 1)))),
+        );
+        let servers =
+            authority.iter().map(|owner| Record::from_rdata(name(owner), 60, RData::NS(NS(name("ns.test.")))));
+        message.add_authorities(servers);
+        message.into_response()
+    }
+
+    #[test]
+    fn tells_answers_referrals_and_lame_responses_apart() {
+        for (rtype, answer, authority, is_authoritative, expected) in [
+            (RecordType::A, &["www.zone.test."][..], &[][..], true, Kind::Answer),
+            (RecordType::A, &["other.zone.test."], &[], true, Kind::Lame),
+            (RecordType::A, &[], &[], true, Kind::Answer),
+            (RecordType::A, &[], &[], false, Kind::Doubtful),
+            (RecordType::A, &[], &["zone.test."], false, Kind::Referral(2)),
+            // No data, with the servers of the zone itself.
+            (RecordType::A, &[], &["zone.test."], true, Kind::Answer),
+            // A server of the zone has the records in the answer section.
+            (RecordType::NS, &[], &["www.zone.test."], true, Kind::Referral(3)),
+            (RecordType::NS, &[], &["zone.test."], true, Kind::Answer),
+            (RecordType::A, &[], &["."], true, Kind::Lame),
+            (RecordType::A, &[], &["."], false, Kind::Lame),
+            (RecordType::A, &[], &["else.test."], false, Kind::Lame),
+        ] {
+            let mut message = authoritative(answer, authority);
+            message.metadata.authoritative = is_authoritative;
+            let query = Query::query(name("www.zone.test."), rtype);
+            assert_eq!(kind(&message, &query), expected, "{rtype} {answer:?} {authority:?} {is_authoritative}");
+        }
+    }
 }

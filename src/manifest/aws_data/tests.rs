@@ -72,6 +72,8 @@ fn manifest(tag: &str) -> Value {
         "forwarders": {"f": with(json!({"vpc_id": "vpc-a"}))},
         "query_log_configs": {"rqlc-1": with(json!({"destination": {"stdout": {}}}))},
         "health_checks": {"hc": with(json!({"type": "TCP", "ip_address": "10.1.0.9", "port": 80}))},
+        "cidr_collections": {"cc": with(json!({"locations": {"here": ["10.9.0.0/16"]}}))},
+        "profiles": {"rp": with(json!({"resolver_rules": ["rslvr-rr-1"]}))},
         "firewall_domain_lists": {"fdl": with(json!({"domains": ["bad.example"]}))},
         "firewall_rule_groups": {"frg": with(json!({"rules": []}))},
         "security_groups": {"sg-1": with(json!({"vpc_id": "vpc-a", "ip_permissions": [{"IpProtocol": tag}]}))},

@@ -16,7 +16,7 @@ use crate::{
     },
     snapshot::{
         networks::{ClientPath, Networks},
-        views::Views,
+        views::{View, Views},
     },
 };
 use ipnet::IpNet;
@@ -366,10 +366,12 @@ impl Firewall {
         self.views.is_empty()
     }
 
-    /// The rules of a view, by its slot. `None` if its queries are not filtered.
+    /// The rules of a view. `None` if its queries are not filtered.
     #[inline]
-    pub fn of(&self, view: u32) -> Option<&RuleSet> {
-        self.views.get(view as usize)?.as_deref()
+    pub fn of(&self, view: &View) -> Option<&RuleSet> {
+        let rules = self.views.get(view.slot as usize)?.as_deref()?;
+        // A delegation endpoint and an inbound endpoint of one VPC can have the same slot.
+        (view.path != ClientPath::InboundDelegation).then_some(rules)
     }
 
     /// Compiles the rules of a manifest. Rules keep their slots in `labels`.

@@ -42,8 +42,8 @@ use hickory_server::proto::{
     rr::{Name, RData, Record, RecordType},
 };
 use proven::{Proof, Reason, Unproven};
-pub use signatures::{MAX_SETS, MAX_SIGNATURES, labels, signature};
-use signatures::{SignedSet, ZoneKeys, sets};
+use signatures::SignedSet;
+pub use signatures::{MAX_KEYS, MAX_SETS, MAX_SIGNATURES, ZoneKeys, labels, sets, signature};
 use std::sync::Arc;
 
 /// Validates responses about one name.

@@ -15,7 +15,7 @@ fn compiled(manifest: serde_json::Value, previous: Option<&Snapshot>) -> Snapsho
 fn of<'s>(snapshot: &'s Snapshot, vpc: &str) -> Option<&'s RuleSet> {
     let at = snapshot.networks.vpc_at(vpc).unwrap();
     let view = snapshot.views.iter().find(|view| view.vpc == at && view.path == ClientPath::InVpc).unwrap();
-    snapshot.firewall.of(view.slot)
+    snapshot.firewall.of(view)
 }
 
 fn names(set: &RuleSet) -> Vec<String> {
@@ -65,7 +65,7 @@ fn rules_are_in_the_order_of_groups_and_priorities_and_vpcs_with_equal_groups_sh
 fn delegation_endpoints_are_not_filtered_and_inbound_endpoints_are() {
     let snapshot = compiled(manifest(7), None);
     for view in snapshot.views.iter().filter(|view| view.label.starts_with('a')) {
-        let is_filtered = snapshot.firewall.of(view.slot).is_some();
+        let is_filtered = snapshot.firewall.of(view).is_some();
         assert_eq!(is_filtered, view.path != ClientPath::InboundDelegation, "{}", view.label);
     }
 }

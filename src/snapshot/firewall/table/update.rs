@@ -70,7 +70,13 @@ struct Item {
 impl Batch {
     /// An empty batch of entries of a list that will have about `expected` names.
     pub fn new(list: u32, extent: Extent, expected: u64) -> Batch {
-        Batch { list, extent, expected, octets: Vec::new(), items: Vec::new() }
+        let items = match extent {
+            Extent::Part { count, .. } => expected / u64::from(count.max(1)),
+            Extent::Names => 0,
+        };
+        // Hashes are random: parts differ little in size.
+        let items = (items + items / 32).min(MAX_RESERVED) as usize;
+        Batch { list, extent, expected, octets: Vec::with_capacity(items * 24), items: Vec::with_capacity(items) }
     }
 
     /// Adds an entry, if its name is within the extent.
@@ -112,6 +118,8 @@ impl Batch {
     }
 }
 
+/// The largest number of entries that a new batch has memory for.
+const MAX_RESERVED: u64 = 1 << 20;
 /// The largest number of different entries of a name.
 const MAX_POSTINGS: usize = 4096;
 /// A shard with more names is divided.
