@@ -440,3 +440,6 @@ impl FirewallLists {
 fn text_of(skipped: &Skipped) -> String {
     format!("line {}: `{}`: {}", skipped.line, skipped.text, skipped.reason)
 }
+
+#[cfg(test)]
+mod tests;

@@ -427,6 +427,11 @@ impl World {
         })
     }
 
+    /// Whether a client's view has a rule.
+    pub fn has_rule(&self, who: &Who, id: &str) -> bool {
+        self.layers(who).into_iter().any(|layer| self.rules(who, layer).iter().any(|(own, ..)| *own == id))
+    }
+
     /// Whether a client's view has a zone.
     pub fn has_zone(&self, who: &Who, id: &str) -> bool {
         self.layers(who).into_iter().any(|layer| self.zones_of(who, layer).iter().any(|(own, _)| own == id))
