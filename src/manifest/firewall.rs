@@ -388,6 +388,16 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Any text is a name or an error, and a name is written as it is read.
+        #[test]
+        fn reads_any_text(text in "(\\*\\.?)?[a-z*_.\\\\0-9é-]{0,30}") {
+            if let Ok(read) = DomainSpecification::parse(&text) {
+                proptest::prop_assert_eq!(DomainSpecification::parse(&read.to_string()), Ok(read));
+            }
+        }
+    }
+
     #[test]
     fn contains_the_names_that_the_specification_means() {
         let name = |text: &str| Name::absolute(text).unwrap();
