@@ -212,6 +212,9 @@ pub struct Admin {
     /// File with the valid tokens: the SHA-256 digest and the role of each. zonal reads the file
     /// again when it changes.
     pub tokens_file: Option<PathBuf>,
+    /// File with the access keys of AWS's API, one a line: role, access key, secret, account. Its mode is 0600. zonal reads
+    /// the file again when it changes. Without it, zonal verifies no signatures, and AWS's API is open on loopback addresses.
+    pub access_keys_file: Option<PathBuf>,
     /// Certificate and private key for HTTPS. `certificate_authority` verifies client certificates,
     /// which give clients their role.
     pub tls: Option<Tls>,
@@ -236,6 +239,7 @@ impl Default for Admin {
         Admin {
             address: SocketAddr::from(([127, 0, 0, 1], 9153)),
             tokens_file: None,
+            access_keys_file: None,
             tls: None,
             client_certificates: ClientCertificates::default(),
             max_body_octets: 256 << 20,
@@ -616,6 +620,7 @@ impl Config {
             .chain(&mut self.state_directory)
             .chain(&mut self.takeover_socket)
             .chain(&mut self.admin.tokens_file)
+            .chain(&mut self.admin.access_keys_file)
             .chain(&mut self.cookie_secret_file)
             .chain(&mut self.certificate_authority)
             .chain(&mut self.query_log.directory)

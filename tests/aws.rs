@@ -1,6 +1,7 @@
 //! The APIs of AWS, by AWS's own tools.
 
 mod codec;
+mod sigv4;
 mod tools;
 
 /// The Python of the environment that `tests/packages` creates.

@@ -96,8 +96,7 @@ fn a_client_gets_only_answers_of_its_view() {
                 continue;
             };
             if let Some((rule, _)) = &got.forward {
-                let is_theirs = |vpc: &String| *vpc == who.vpc;
-                if !rule.is_empty() && !world.manifest.resolver_rules[rule].vpc_ids.iter().any(is_theirs) {
+                if !rule.is_empty() && !world.has_rule(&who, rule) {
                     return fail(format!("rule {rule} is not for the client's VPC"));
                 }
                 continue;

@@ -28,6 +28,7 @@ mod health;
 mod https;
 mod isolation;
 mod journal;
+mod metadata;
 mod model;
 mod profiles;
 mod pulses;

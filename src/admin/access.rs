@@ -5,8 +5,11 @@
 //! - Without configured tokens and certificates, paths below `/v1` are open on loopback addresses, but not to browsers: a foreign
 //!   page could make a browser send requests. On a wildcard address, the local address of the connection decides.
 
-use super::problem::ApiError;
-use crate::config::{self, remedy::explain_read_error};
+use super::{access_keys::AccessKeys, problem::ApiError};
+use crate::{
+    aws::sigv4::Keys,
+    config::{self, remedy::explain_read_error},
+};
 use anyhow::{Context, bail};
 use axum::http::{Method, Request, StatusCode, header, uri::Authority};
 use sha2::{Digest, Sha256};
@@ -44,6 +47,7 @@ pub struct Access {
     /// The listen address.
     address: IpAddr,
     tokens: Option<Tokens>,
+    access_keys: Option<AccessKeys>,
     has_certificates: bool,
 }
 
@@ -55,7 +59,7 @@ struct Tokens {
 }
 
 /// Device, inode, size and time of change of a file.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
+pub(super) type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// A token, as its SHA-256.
 #[derive(Debug)]
@@ -65,11 +69,12 @@ struct Token {
 }
 
 impl Access {
-    /// The access that the configuration grants. Fails if the file of tokens cannot be read.
+    /// The access that the configuration grants. Fails if the file of tokens or that of access keys cannot be read.
     pub fn new(config: &config::Admin) -> anyhow::Result<Access> {
         let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose()?;
         let has_certificates = config.tls.as_ref().is_some_and(|tls| tls.certificate_authority.is_some());
-        Ok(Access { address: config.address.ip(), tokens, has_certificates })
+        let access_keys = config.access_keys_file.as_deref().map(AccessKeys::read).transpose()?;
+        Ok(Access { address: config.address.ip(), tokens, access_keys, has_certificates })
     }
 
     /// Checks a request. The error is the response.
@@ -98,11 +103,16 @@ impl Access {
         }
     }
 
+    /// The access keys of AWS's API. None if signatures are not verified.
+    pub fn access_keys(&self) -> Option<Arc<Keys>> {
+        self.access_keys.as_ref().map(AccessKeys::current)
+    }
+
     /// Checks a request to AWS's API, whose signature is not verified: as if it had none.
     pub fn check_unverified<B>(&self, request: &Request<B>) -> Result<(), ApiError> {
         if self.tokens.is_some() || self.has_certificates {
-            let detail = "AWS's API is open only on a loopback address without `admin.tokens_file` and client certificates: \
-                          zonal does not verify signatures";
+            let detail = "AWS's API needs access keys: set `admin.access_keys_file`; only on a loopback address without \
+                          `admin.tokens_file` and client certificates, it is open without them";
             return Err(ApiError::new(StatusCode::FORBIDDEN, detail));
         }
         self.check_open(request)
@@ -173,7 +183,7 @@ impl Tokens {
     }
 }
 
-fn stamp(file: &Path) -> Stamp {
+pub(super) fn stamp(file: &Path) -> Stamp {
     let data = fs::metadata(file).ok()?;
     Some((data.dev(), data.ino(), data.size(), data.ctime(), data.ctime_nsec()))
 }

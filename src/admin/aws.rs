@@ -1,5 +1,5 @@
 //! The entrance of AWS's APIs. Requests for them come to paths that zonal's own API does not have: the fallback of the router
-//! tells them by their signature.
+//! tells them by their signature. With `admin.access_keys_file`, signatures are verified, and a key acts for its own account.
 //!
 //! A write is one change of the manifest, on the thread of the control plane like all others: it sees the resources that it
 //! changes, and is answered when it is served.
@@ -18,6 +18,7 @@ use crate::{
         operations::{
             self, Caller, Context, Handler, NO_ACCOUNT, Parameters, RecordSetIndexes, Written, access_denied,
         },
+        sigv4::{Claim, Keys, Principal, SignatureError, verify},
     },
     clock::{now, random_seed},
     control_plane::change::{ChangeError, Position, Prepare, PreparedChange},
@@ -26,7 +27,7 @@ use crate::{
 };
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request},
     response::{IntoResponse, Response},
 };
 use serde_json::Value;
@@ -77,21 +78,25 @@ fn authorization(headers: &HeaderMap) -> Option<&str> {
 
 /// What a signature is for.
 #[derive(Debug, PartialEq)]
-struct Scope<'a> {
-    access_key_id: &'a str,
-    region: &'a str,
-    service: &'a str,
+struct Scope {
+    access_key_id: String,
+    region: String,
+    service: String,
 }
 
 /// The scope in `Credential=KEY/DATE/REGION/SERVICE/aws4_request`.
-fn scope(authorization: &str) -> Option<Scope<'_>> {
+fn scope(authorization: &str) -> Option<Scope> {
     let parts = authorization.split(',').map(str::trim);
     let credential = parts.filter_map(|part| part.strip_prefix("Credential=")).next()?;
     let mut parts = credential.rsplitn(5, '/');
     let (end, service, region) = (parts.next()?, parts.next()?, parts.next()?);
     let (_date, access_key_id) = (parts.next()?, parts.next()?);
     let is_region = region.bytes().all(|octet| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-');
-    (end == "aws4_request" && is_region && !region.is_empty()).then_some(Scope { access_key_id, region, service })
+    (end == "aws4_request" && is_region && !region.is_empty()).then(|| Scope {
+        access_key_id: access_key_id.into(),
+        region: region.into(),
+        service: service.into(),
+    })
 }
 
 /// The service of a request without a signature, so that its error has the right form.
@@ -120,31 +125,60 @@ fn request_id() -> String {
 }
 
 /// Serves requests at paths that zonal's own API does not have.
-pub(super) async fn fallback(State(admin): State<Arc<Admin>>, request: Request) -> Response {
+pub(super) async fn fallback(State(admin): State<Arc<Admin>>, mut request: Request) -> Response {
     if !is_for_aws(&request) {
         return not_found(request.uri().clone()).await.into_response();
     }
     let request_id = request_id();
-    let Some(scope) = authorization(request.headers()).and_then(scope) else {
-        let service = likely_service(&request);
-        return response(write_error(service, None, &missing_token(service, &request), &request_id));
+    let keys = admin.access.access_keys();
+    let scope = match keys {
+        None => authorization(request.headers()).and_then(scope).ok_or(None),
+        Some(_) => {
+            add_host(&mut request);
+            Claim::read(request.uri().query().unwrap_or_default(), request.headers()).map(Scope::from).map_err(Some)
+        }
     };
-    let Some(service) = Service::of_signing_name(scope.service) else {
+    let scope = match scope {
+        Ok(scope) => scope,
+        Err(error) => {
+            let service = likely_service(&request);
+            let error = error.map_or_else(|| missing_token(service, &request), |error| refused(service, &error));
+            return response(write_error(service, None, &error, &request_id));
+        }
+    };
+    let Some(service) = Service::of_signing_name(&scope.service) else {
         let names = Service::ALL.map(Service::signing_name).join(", ");
         let detail = format!("zonal does not serve AWS's service `{}`; it serves {names}", scope.service);
         return ApiError::new(StatusCode::NOT_FOUND, detail).into_response();
     };
-    let caller = Caller {
-        account: account(scope.access_key_id),
-        access_key_id: scope.access_key_id.into(),
-        region: scope.region.into(),
-    };
+    // Without keys, the account is in the key; with keys, it is that of the key that the signature is verified with.
+    let caller =
+        Caller { account: account(&scope.access_key_id), access_key_id: scope.access_key_id, region: scope.region };
     let mut operation = None;
-    let served = serve(&admin, service, caller, request, &mut operation).await;
+    let served = serve(&admin, service, caller, keys, request, &mut operation).await;
     response(match served {
         Ok((operation, result)) => write_result(service, operation, &result, &request_id),
         Err(error) => write_error(service, operation, &error, &request_id),
     })
+}
+
+impl From<Claim> for Scope {
+    fn from(claim: Claim) -> Scope {
+        Scope { access_key_id: claim.access_key_id, region: claim.region, service: claim.service }
+    }
+}
+
+/// Adds the header `Host`, which clients sign, to a request by HTTP/2, which has it in the URI.
+fn add_host(request: &mut Request) {
+    let authority = request.uri().authority().map(|authority| authority.as_str().to_string());
+    if let Some(Ok(host)) = authority.map(|authority| HeaderValue::from_str(&authority)) {
+        request.headers_mut().entry(header::HOST).or_insert(host);
+    }
+}
+
+/// The error for a request whose signature is refused.
+fn refused(service: Service, error: &SignatureError) -> ServiceError {
+    ServiceError::new(service, error.code(service.model().protocol), error.message.clone()).with_status(403)
 }
 
 /// The error for a request without a signature in `Authorization`.
@@ -172,15 +206,26 @@ fn check_access(access: &Access, service: Service, request: &Request) -> Result<
 async fn serve(
     admin: &Arc<Admin>,
     service: Service,
-    caller: Caller,
+    mut caller: Caller,
+    keys: Option<Arc<Keys>>,
     request: Request,
     found: &mut Option<&'static str>,
 ) -> Result<(&'static str, Value), ServiceError> {
-    check_access(&admin.access, service, &request)?;
+    if keys.is_none() {
+        check_access(&admin.access, service, &request)?;
+    }
     let (parts, body) = request.into_parts();
     let body = octets_up_to(MAX_BODY_OCTETS, "", body).await;
     let body =
         body.map_err(|error| ServiceError::new(service, "RequestEntityTooLarge", error.detail()).with_status(413))?;
+    let principal = match &keys {
+        Some(keys) => Some(principal(&parts, &body, keys).map_err(|error| refused(service, &error))?),
+        None => None,
+    };
+    let may_write = principal.as_ref().is_none_or(|principal| principal.may_write);
+    if let Some(principal) = principal {
+        caller.account = principal.account;
+    }
     let target = parts.headers.get(TARGET).and_then(|target| target.to_str().ok());
     let (method, path) = (parts.method.as_str(), parts.uri.path());
     let wire = server::Request { method, path, query: parts.uri.query().unwrap_or_default(), target, body: &body };
@@ -192,9 +237,18 @@ async fn serve(
     let operation = call.operation;
     let result = match operations::admit(&call)?.handler {
         Handler::Read(handler) => read(admin, caller, call, handler).await?,
+        Handler::Write(_) if !may_write => {
+            return Err(access_denied(service, "the access key has the role `read`; this operation needs `write`"));
+        }
         Handler::Write(handler) => write(admin, caller, call, handler).await?,
     };
     Ok((operation, result))
+}
+
+/// Verifies the signature of a request.
+fn principal(parts: &request::Parts, body: &[u8], keys: &Keys) -> Result<Principal, SignatureError> {
+    let path_and_query = parts.uri.path_and_query().map_or("/", |path_and_query| path_and_query.as_str());
+    verify(parts.method.as_str(), path_and_query, &parts.headers, body, now(), keys)
 }
 
 fn unavailable(service: Service) -> ServiceError {
@@ -317,7 +371,8 @@ mod tests {
     #[test]
     fn reads_the_scope_of_a_signature() {
         let header = " Credential=a/b/20261130/eu-west-1/route53/aws4_request, SignedHeaders=host, Signature=00";
-        assert_eq!(scope(header), Some(Scope { access_key_id: "a/b", region: "eu-west-1", service: "route53" }));
+        let expected = Scope { access_key_id: "a/b".into(), region: "eu-west-1".into(), service: "route53".into() };
+        assert_eq!(scope(header), Some(expected));
         for wrong in ["", " Credential=a", " Credential=a/1/r/s/aws5_request", " Credential=a/1/<r>/s/aws4_request"] {
             assert_eq!(scope(wrong), None, "{wrong}");
         }

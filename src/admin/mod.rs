@@ -4,6 +4,7 @@
 //! Slow clients do not delay probes: [`admission`] bounds connections, and semaphores bound large responses.
 
 mod access;
+mod access_keys;
 mod admission;
 mod aws;
 mod events;
@@ -21,6 +22,7 @@ pub mod status;
 mod tls;
 
 pub use access::{Access, CertificateRole, LocalAddress, Role};
+pub use access_keys::AccessKeys;
 pub use admission::MAX_CONNECTIONS;
 pub use aws::AwsState;
 pub use events::MAX_FOLLOWERS;
@@ -406,7 +408,8 @@ mod tests {
         counters.register(&metrics.registry, &core.snapshot, &status);
         let settings = crate::health::Settings::default();
         let health = Health::start(settings, &core.forwarding, watch::channel(0).1, &core.runtime).unwrap();
-        let firewall_lists = FirewallLists::new(crate::firewall_lists::Settings::default(), core.snapshot.clone());
+        let firewall_lists =
+            FirewallLists::new(crate::firewall_lists::Settings::default(), core.snapshot.clone()).unwrap();
         Admin {
             health,
             firewall_lists,

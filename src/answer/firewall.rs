@@ -473,6 +473,8 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         self.summary.refresh = false;
         self.summary.authentic = false;
         self.summary.locality = None;
+        // Clients of other views have other rules: a forwarder keeps the answer for this client's network only.
+        self.summary.same_for_all = false;
         if is_unready {
             let why = match rule.state {
                 ListState::Expired => "the list has expired",

@@ -1,6 +1,6 @@
 //! The APIs of AWS: what is on the wire, and what it means for the manifest.
 //!
-//! [`model`] has the service models of AWS, cut down to the operations that zonal knows. [`codec`] translates between the wire
+//! [`sigv4`] verifies signatures. [`model`] has the service models of AWS, cut down to the operations that zonal knows. [`codec`] translates between the wire
 //! and JSON values with AWS's member names, in both directions, by walking the model. There are no types for single
 //! operations.
 //!
@@ -17,3 +17,4 @@
 pub mod codec;
 pub mod model;
 pub mod operations;
+pub mod sigv4;

@@ -3,7 +3,7 @@
 //! The command asks the running server. Without a server, it works on the state directory.
 
 use super::{
-    Format, JournalArguments, JournalCommand,
+    Format, JournalCommand, ServerArguments,
     client::{self, Failure, Server},
     print, print_error, report,
 };
@@ -125,7 +125,7 @@ fn find(zone: &str, overlays: &Overlays, manifest: &Manifest) -> anyhow::Result<
     }
 }
 
-fn render(response: &Value, arguments: &JournalArguments) -> String {
+fn render(response: &Value, arguments: &ServerArguments) -> String {
     if arguments.format == Format::Json {
         return format!("{response:#}\n");
     }

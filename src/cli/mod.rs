@@ -12,6 +12,7 @@ mod health;
 mod import;
 mod init;
 mod journal;
+mod key;
 mod man;
 mod nta;
 mod plan;
@@ -21,6 +22,8 @@ pub mod serve;
 mod side_by_side;
 mod status;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use crate::config::Config;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -233,6 +236,9 @@ enum Command {
         )
     )]
     Nta(nta::NtaCommand),
+    /// Make access keys for AWS's API
+    #[command(subcommand, after_help = documentation!("docs/reference/http-api.md", "zonal-key"))]
+    Key(key::KeyCommand),
     /// Show or drop the dynamic updates of a zone
     ///
     /// If the manifest is a directory, a node stores the dynamic updates of each zone in a journal. The journal overrides the
@@ -346,29 +352,15 @@ enum JournalCommand {
         /// Zone: its identifier in the manifest, or its domain name [default: all zones].
         zone: Option<String>,
         #[command(flatten)]
-        arguments: JournalArguments,
+        arguments: ServerArguments,
     },
     /// Drop the journal of a zone, so that its files are served again
     Drop {
         /// Zone: its identifier in the manifest, or its domain name.
         zone: String,
         #[command(flatten)]
-        arguments: JournalArguments,
+        arguments: ServerArguments,
     },
-}
-
-#[derive(Args, Debug)]
-struct JournalArguments {
-    #[command(flatten)]
-    config: ConfigArgument,
-    /// Admin address of the server [default: the address in the configuration].
-    #[arg(long, value_name = "ADDR:PORT|URL", conflicts_with = "config")]
-    admin: Option<String>,
-    #[command(flatten)]
-    access: AccessArguments,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
 }
 
 /// The server that a command asks.
@@ -566,6 +558,7 @@ pub fn main() -> ExitCode {
         Command::Firewall(command) => firewall::run(&command),
         Command::Nta(command) => nta::run(&command),
         Command::Journal(command) => journal::run(&command),
+        Command::Key(command) => key::run(&command),
         Command::Apply(arguments) => apply::apply(&arguments),
         Command::Diff(arguments) => apply::diff(&arguments),
         Command::Export(arguments) => apply::export(&arguments),
@@ -603,95 +596,4 @@ fn print(text: &str) {
 /// Writes a message to standard error. A closed pipe is no error.
 fn print_error(message: impl Display) {
     let _ = writeln!(std::io::stderr(), "zonal: {message}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn accepts_correct_arguments_and_refuses_others() {
-        Cli::command().debug_assert();
-        for (line, is_good) in [
-            ("zonal", true),
-            ("zonal --config z.yaml", true),
-            ("zonal serve --config z.yaml", true),
-            ("zonal check --directory zones --deny-warnings --format json", true),
-            ("zonal check --directory zones --config z.yaml", false),
-            ("zonal check zones --deny-warnings", true),
-            ("zonal check zones --directory zones", false),
-            ("zonal check zones --config z.yaml", false),
-            ("zonal check --format xml", false),
-            ("zonal init", true),
-            ("zonal init here", true),
-            ("zonal init here there", false),
-            ("zonal explain --from 10.1.0.7 --from 10.1.16.7 --from fd00::7 a.example AAAA", true),
-            ("zonal explain --from 10.1.0.7 -x 10.2.0.7", true),
-            ("zonal explain --from 10.1.0.7 -x fd00::7", true),
-            ("zonal explain --from 10.1.0.7 -x 10.2.0", false),
-            ("zonal explain --from 10.1.0.7 -x 10.2.0.7 a.example", false),
-            ("zonal explain --from 10.1.0.7", false),
-            ("zonal explain --from 10.1.0.7 --directory zones a.example", true),
-            ("zonal explain --from 10.1.0.7 --directory zones --config z.yaml a.example", false),
-            ("zonal explain --from 10.1.0.7 --directory zones --resolve a.example", false),
-            ("zonal forwarders bind --trust-anchors --directory zones --endpoint a --endpoint b", true),
-            ("zonal forwarders knot-resolver --etcd http://127.0.0.1:2379", true),
-            ("zonal forwarders windows --directory zones --server 127.0.0.1:9153", false),
-            ("zonal forwarders", false),
-            ("zonal forwarders djbdns", false),
-            ("zonal explain --from 10.1.0.7 --to 10.2.0.53 a.example AAAA --format json", true),
-            ("zonal explain --from 10.1.0.7 --resolve --admin 127.0.0.1:9153 a.example", true),
-            ("zonal explain --from 10.1.0.7 --resolve --offline a.example", false),
-            ("zonal explain a.example", false),
-            ("zonal explain --from here a.example", false),
-            ("zonal cache show", true),
-            ("zonal cache show a.example --subtree --limit 5 --format json --config z.yaml", true),
-            ("zonal cache flush a.example --admin 127.0.0.1:9153", true),
-            ("zonal cache show --admin https://a:1 --token-file t --certificate-authority ca", true),
-            ("zonal explain --from 10.1.0.7 a.example --admin https://a:1 --token-file t", true),
-            ("zonal status --client-certificate c --client-private-key k", true),
-            ("zonal status --client-certificate c", false),
-            ("zonal cache flush --subtree", false),
-            ("zonal cache flush --config z.yaml --admin 127.0.0.1:9153", false),
-            ("zonal cache", false),
-            ("zonal health", true),
-            ("zonal health --format json --admin 127.0.0.1:9153", true),
-            ("zonal health set vpce-0a/10.1.0.4 unhealthy --for 30m", true),
-            ("zonal health set hc-ext healthy --config z.yaml", true),
-            ("zonal health set hc-ext sick", false),
-            ("zonal health set hc-ext healthy --for 1w", false),
-            ("zonal health clear hc-ext", true),
-            ("zonal health clear", false),
-            ("zonal nta list", true),
-            ("zonal nta", false),
-            ("zonal nta add broken.example --for 2h --reason expired --admin 127.0.0.1:9153", true),
-            ("zonal nta add broken.example", true),
-            ("zonal nta add broken.example --for 1w", false),
-            ("zonal nta remove broken.example --format json", true),
-            ("zonal nta remove", false),
-            ("zonal journal show", true),
-            ("zonal journal show Z0CORP --format json --config z.yaml", true),
-            ("zonal journal drop corp.example --admin 127.0.0.1:9153", true),
-            ("zonal journal drop", false),
-            ("zonal apply --directory zones --etcd http://127.0.0.1:2379 --yes --force --dry-run", true),
-            ("zonal apply --etcd http://127.0.0.1:2379", false),
-            ("zonal apply --directory zones --etcd http://a:1 --server b:2", false),
-            ("zonal diff --directory zones --server 127.0.0.1:9153 --token-file t --format json", true),
-            ("zonal export --config z.yaml --directory out", true),
-            ("zonal import aws account vpcs.json --out zones --region us-east-1 --format json", true),
-            ("zonal import aws", false),
-            ("zonal import", false),
-            ("zonal status", true),
-            ("zonal status --all a:1 b:2 --format json", true),
-            ("zonal wait --revision 7 --timeout 5 a:1 b:2", true),
-            ("zonal wait --revision 7", false),
-            ("zonal schema", true),
-            ("zonal completions fish", true),
-            ("zonal man --directory out", true),
-            ("zonal man", false),
-            ("zonal nonsense", false),
-        ] {
-            assert_eq!(Cli::try_parse_from(line.split(' ')).is_ok(), is_good, "{line}");
-        }
-    }
 }

@@ -51,7 +51,7 @@ mod tests {
             ("Subnet", "availability_zone_id cidr_blocks"),
             ("VpcEndpoint", "state vpc_endpoint_type vpc_id"),
             ("VpcEndpointService", "dns_name owner_id region"),
-            ("PrivateHostedZone", "name vpc_ids"),
+            ("PrivateHostedZone", "name"),
             ("ResolverRule", "domain_name rule_type"),
         ] {
             let mut names: Vec<&str> =

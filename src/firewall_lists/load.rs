@@ -20,9 +20,9 @@ use std::{
 };
 
 /// A list with more entries is compiled in parts.
-const ENTRIES_AT_ONCE: u64 = 200_000;
-/// The number of parts.
-const PARTS: u32 = 16;
+const ENTRIES_AT_ONCE: u64 = 50_000;
+/// The maximum number of parts: each one reads the whole list.
+const MAX_PARTS: u32 = 16;
 /// The size of the buffer that a text is read with, in octets.
 const BUFFER_OCTETS: usize = 256 << 10;
 
@@ -115,6 +115,12 @@ pub type Read<'r> = dyn Fn(&mut dyn FnMut(&Entry)) -> Result<Content, String> + 
 /// Makes a change and publishes the result.
 pub type Publish<'p> = dyn FnMut(&mut ListsChange) -> Result<(), String> + 'p;
 
+/// The number of parts of a list with this number of entries, a power of two.
+fn parts(entries: u64) -> u32 {
+    let parts = entries.div_ceil(ENTRIES_AT_ONCE).clamp(1, MAX_PARTS.into());
+    (parts as u32).next_power_of_two()
+}
+
 /// Replaces the entries of a list by those that `read` passes on each time that it is called. `content` is the result of a
 /// former call. `is_current` says whether the list still has this source.
 ///
@@ -136,7 +142,7 @@ pub fn compile(
     // Numbers in old entries must keep their meaning while there are old and new entries.
     let is_compatible = lists.state(number) == ListState::Missing
         || lists.data(number).is_some_and(|old| old.local == data.local && old.conditions == data.conditions);
-    let parts = if is_compatible && content.entries > ENTRIES_AT_ONCE { PARTS } else { 1 };
+    let parts = if is_compatible { parts(content.entries) } else { 1 };
     let data = Arc::new(data);
     for part in 0..parts {
         let mut batch = Batch::new(number, Extent::Part { number: part, count: parts }, content.entries);
@@ -181,7 +187,7 @@ pub fn data_of(content: &Content) -> ListData {
 ///
 /// Those of `publish`.
 pub fn purge(lists: &Lists, publish: &mut Publish) -> Result<(), String> {
-    let parts = if lists.len() > ENTRIES_AT_ONCE { PARTS } else { 1 };
+    let parts = parts(lists.len());
     for number in lists.removed() {
         for part in 0..parts {
             publish(&mut |lists| {
@@ -249,7 +255,7 @@ mod tests {
     #[test]
     fn each_name_is_listed_while_a_large_list_is_replaced() {
         let text = |shift: u32| {
-            (0..220_000 + shift).fold("# list\n".repeat(shift as usize), |mut text, n| {
+            (0..60_000 + shift).fold("# list\n".repeat(shift as usize), |mut text, n| {
                 let _ = writeln!(text, "n{n}.example");
                 text
             })
@@ -258,21 +264,21 @@ mod tests {
         let lists = Lists::default().with_ids(ids.iter());
         let first = Fixture::new("first", FirewallListFormat::SubdomainsIncluded, &text(0));
         let loaded = load(&first.0, &lists);
-        assert_eq!(loaded.len(), PARTS as usize);
+        assert_eq!(loaded.len(), 2);
         let states: Vec<ListState> = loaded.iter().map(|lists| lists.state(0)).collect();
-        assert_eq!(states.iter().filter(|state| **state == ListState::Missing).count(), PARTS as usize - 1);
+        assert_eq!(states.iter().filter(|state| **state == ListState::Missing).count(), 1);
         let lists = loaded.last().unwrap();
-        assert_eq!((lists.state(0), lists.len()), (ListState::Loaded, 220_000));
+        assert_eq!((lists.state(0), lists.len()), (ListState::Loaded, 60_000));
 
         let second = Fixture::new("second", FirewallListFormat::SubdomainsIncluded, &text(1));
         let replaced = load(&second.0, lists);
         for lists in &replaced {
-            for n in (0..220_000).step_by(1117) {
+            for n in (0..60_000).step_by(317) {
                 let line = line_of(lists, &format!("www.n{n}.example")).unwrap();
                 assert!(line == n + 1 || line == n + 2, "{n} {line}");
             }
         }
-        assert_eq!(line_of(replaced.last().unwrap(), "n220000.example"), Some(220_002));
+        assert_eq!(line_of(replaced.last().unwrap(), "n60000.example"), Some(60_002));
         assert_eq!(line_of(replaced.last().unwrap(), "n5.example"), Some(7));
 
         let mut lists = replaced.last().unwrap().with_ids([].into_iter());

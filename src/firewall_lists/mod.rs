@@ -13,9 +13,9 @@
 //! - `load` checks a text and compiles it, list by list.
 //! - `check` warns of sources that cannot be read.
 //! - `counters` holds the metrics.
+//! - `worker` is the thread that reads and compiles, so that no query waits for it.
 //!
-//! One thread does all the work, and no query waits for it. Whatever a source delivers, the names that were loaded before
-//! stay until others replace them, or until they expire.
+//! Whatever a source delivers, the names that were loaded before stay until others replace them, or until they expire.
 
 pub mod check;
 pub mod counters;
@@ -25,6 +25,7 @@ mod load;
 mod store;
 mod tasks;
 pub mod transfers;
+mod worker;
 
 use crate::{
     clock::now,
@@ -41,17 +42,19 @@ use crate::{
 };
 use counters::Counters;
 use fetch::Client;
-use load::{ListsChange, Publish, Stamp, Text};
+use load::{Publish, Stamp, Text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
+    io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Sender},
 };
 use store::{CopyInfo, Store};
 use tokio::sync::Notify;
 use transfers::TransferredList;
+use worker::Job;
 
 /// Settings of lists on this node.
 #[derive(Clone, Debug, Default)]
@@ -74,8 +77,8 @@ pub struct FirewallLists {
     states: Mutex<BTreeMap<Id, State>>,
     /// Wakes the tasks of downloads before their time.
     wakers: Mutex<BTreeMap<Id, Arc<Notify>>>,
-    /// Lists are compiled one after the other.
-    compiling: Mutex<()>,
+    /// The thread that compiles lists, one after the other.
+    jobs: Sender<Job>,
     /// The lists that are transferred.
     transferred: Mutex<BTreeMap<Id, TransferredList>>,
     snapshot: Published,
@@ -169,18 +172,22 @@ const DEFAULT_REFRESH: u32 = 3600;
 
 impl FirewallLists {
     /// The lists of the published snapshots. [`FirewallLists::load_first`] and [`FirewallLists::start`] do the rest.
-    pub fn new(settings: Settings, snapshot: Published) -> Arc<FirewallLists> {
-        Arc::new(FirewallLists {
+    ///
+    /// # Errors
+    ///
+    /// If the thread that compiles lists cannot be started.
+    pub fn new(settings: Settings, snapshot: Published) -> io::Result<Arc<FirewallLists>> {
+        Ok(Arc::new(FirewallLists {
             client: Client::new(settings.allow_sources.clone(), settings.authorities.clone()),
             store: Store::new(settings.state_directory.as_deref()),
             settings,
             states: Mutex::default(),
             wakers: Mutex::default(),
-            compiling: Mutex::default(),
+            jobs: worker::start()?,
             transferred: Mutex::default(),
             snapshot,
             counters: Counters::default(),
-        })
+        }))
     }
 
     fn states(&self) -> MutexGuard<'_, BTreeMap<Id, State>> {
@@ -228,27 +235,28 @@ impl FirewallLists {
 
     /// Loads all files, and all copies of downloads that an earlier process has kept. Nothing is answered yet.
     /// `transferred` are the copies of lists that an earlier process has transferred.
-    pub fn load_first(&self, publisher: &mut Publisher, transferred: Vec<(Id, ZoneCopy)>) {
-        let snapshot = self.snapshot.load_full();
-        let (sourced, _) = self.changed(&Manifest::default(), &snapshot.manifest);
-        drop(snapshot);
-        let publish = &mut |change: &mut ListsChange| {
-            let base = publisher.firewall_lists();
-            let next = change(&base)?;
-            publisher.set_firewall_lists(&base, Arc::new(next));
-            Ok(())
-        };
-        for list in sourced {
-            self.load_at_start(&list, publish);
-        }
-        for (id, copy) in transferred {
-            // A copy of a list that is not in the manifest is an error, which nobody waits for.
-            let is_expired = copy.is_expired;
-            let current = ZoneCopy { is_expired: false, ..copy.clone() };
-            if self.serve_copy(&id, current, publish).is_ok() && is_expired {
-                let _ = self.serve_copy(&id, copy, publish);
+    pub fn load_first(self: &Arc<Self>, publisher: &mut Publisher, transferred: Vec<(Id, ZoneCopy)>) {
+        let work = move |lists: &FirewallLists, publish: &mut Publish| {
+            let manifest = lists.snapshot.load().manifest.clone();
+            for list in lists.changed(&Manifest::default(), &manifest).0 {
+                lists.load_at_start(&list, publish);
             }
-        }
+            for (id, copy) in transferred {
+                // A copy of a list that is not in the manifest is an error, which nobody waits for.
+                let current = ZoneCopy { is_expired: false, ..copy.clone() };
+                if lists.serve_copy(&id, current, publish).is_ok() && copy.is_expired {
+                    let _ = lists.serve_copy(&id, copy, publish);
+                }
+            }
+        };
+        self.run_on_worker(work, |update| publisher.update_lists(update));
+    }
+
+    /// The state of a list in the table.
+    fn state_of(&self, id: &str) -> ListState {
+        let snapshot = self.snapshot.load();
+        let lists = &snapshot.firewall_lists;
+        lists.number(id).map_or(ListState::Missing, |number| lists.state(number))
     }
 
     fn load_at_start(&self, list: &Sourced, publish: &mut Publish) {
@@ -302,7 +310,6 @@ impl FirewallLists {
         previous: Option<u64>,
         publish: &mut Publish,
     ) -> Result<Content, String> {
-        let _one_at_a_time = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
         let content = text.inspect()?;
         let is_file = matches!(list.place, Place::File(_));
         // The owner of a file may empty it.
@@ -330,6 +337,11 @@ impl FirewallLists {
             let (stamp, next) = (state.stamp, state.next);
             *state = State { content, stamp, updated, confirmed, next, error: None };
         });
+    }
+
+    /// Notes that the source of a list has confirmed its entries, at a time in seconds since 1970.
+    pub fn confirmed(&self, id: &str, time: i64) {
+        self.change(id, |state| (state.confirmed, state.error) = (Some(time), None));
     }
 
     /// Notes the failure of a reading. An equal failure is logged once.
@@ -428,3 +440,6 @@ impl FirewallLists {
 fn text_of(skipped: &Skipped) -> String {
     format!("line {}: `{}`: {}", skipped.line, skipped.text, skipped.reason)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,27 +4,23 @@ use super::{
     FirewallLists, ListState, Place, Sourced,
     fetch::{Fetched, MAX_OCTETS},
     gzip,
-    load::{self, ListsChange, Publish, Stamp},
+    load::{self, Publish, Stamp},
     store::CopyInfo,
-    transfers::zone_of,
 };
 use crate::{
     clock::{now, random_seed},
-    control_plane::{Message, change::ListsUpdate},
+    control_plane::Message,
     manifest::{Id, Manifest},
 };
 use anyhow::Context;
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, PoisonError,
-        mpsc::{Sender, sync_channel},
-    },
+    sync::{Arc, PoisonError, mpsc::Sender},
     time::Duration,
 };
 use tokio::{
     sync::{Notify, watch},
-    task::{AbortHandle, spawn_blocking},
+    task::AbortHandle,
     time::sleep,
 };
 
@@ -43,7 +39,7 @@ impl FirewallLists {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let lists = self.clone();
         std::thread::Builder::new()
-            .name("firewall-lists".into())
+            .name("firewall-sources".into())
             .spawn(move || runtime.block_on(lists.follow(messages, generations)))
             .context("the thread of DNS Firewall lists cannot be started")?;
         Ok(())
@@ -62,9 +58,6 @@ impl FirewallLists {
             drop(snapshot);
             let (changed, removed) = self.changed(&before, &manifest);
             before = manifest;
-            let is_transferred =
-                |id: &str| before.firewall_domain_lists.get(id).is_some_and(|list| zone_of(list).is_some());
-            self.transferred.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| is_transferred(id));
             for id in removed {
                 tasks.remove(&id).iter().for_each(AbortHandle::abort);
                 self.states().remove(&id);
@@ -72,6 +65,10 @@ impl FirewallLists {
                 self.store.remove(&id);
             }
             for list in changed {
+                if self.state_of(&list.id) == ListState::Missing {
+                    // What is known is about another source.
+                    self.states().remove(&list.id);
+                }
                 tasks.remove(&list.id).iter().for_each(AbortHandle::abort);
                 let task = tokio::spawn(self.clone().keep(list.clone(), messages.clone()));
                 tasks.insert(list.id, task.abort_handle());
@@ -81,48 +78,17 @@ impl FirewallLists {
                 self.store.retain(|id| before.firewall_domain_lists.contains_key(id));
             }
             if has_removed {
-                let (lists, messages) = (self.clone(), messages.clone());
-                let purge = move || {
-                    let _one_at_a_time = lists.compiling.lock();
+                let purge = |lists: &FirewallLists, publish: &mut Publish| {
                     let newest = lists.snapshot.load().firewall_lists.clone();
-                    load::purge(&newest, &mut lists.publish(&messages))
+                    load::purge(&newest, publish)
                 };
-                let _ = spawn_blocking(purge).await;
+                self.on_worker(&messages, purge).await;
             }
+            self.on_worker(&messages, FirewallLists::serve_copies_again).await;
             if generations.changed().await.is_err() {
                 return;
             }
         }
-    }
-
-    /// Publishes changes by the control plane's thread.
-    pub(super) fn publish<'p>(
-        &'p self,
-        messages: &'p Sender<Message>,
-    ) -> impl FnMut(&mut ListsChange) -> Result<(), String> + 'p {
-        move |change| {
-            loop {
-                let base = self.snapshot.load().firewall_lists.clone();
-                let lists = Arc::new(change(&base)?);
-                let (reply, replied) = sync_channel(1);
-                let ends = |_| "the server ends".to_string();
-                messages.send(Message::Lists(ListsUpdate { base, lists, reply })).map_err(|_| ends(()))?;
-                // Another change can come first. The next attempt is based on it.
-                if replied.recv().map_err(|_| ends(()))? {
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Does something on a thread that may wait.
-    async fn blocking<R: Send + 'static>(
-        self: &Arc<Self>,
-        messages: &Sender<Message>,
-        work: impl FnOnce(&FirewallLists, &mut Publish) -> R + Send + 'static,
-    ) -> Option<R> {
-        let (lists, messages) = (self.clone(), messages.clone());
-        spawn_blocking(move || work(&lists, &mut lists.publish(&messages))).await.ok()
     }
 
     /// Keeps a list up to date.
@@ -137,15 +103,12 @@ impl FirewallLists {
     async fn keep_file(self: Arc<Self>, list: Sourced, messages: Sender<Message>) {
         let Some(text) = self.text(&list) else { return };
         let read = |lists: &FirewallLists| lists.states().get(&list.id).and_then(|state| state.stamp);
-        let is_there = {
-            let lists = self.snapshot.load().firewall_lists.clone();
-            lists.number(&list.id).is_some_and(|number| lists.state(number) == ListState::Loaded)
-        };
+        let is_there = self.state_of(&list.id) == ListState::Loaded;
         // The file was read at the start, or the list is new.
         let mut last: Option<Stamp> = if is_there { read(&self) } else { None };
         if !is_there {
             let list = list.clone();
-            self.blocking(&messages, move |lists, publish| lists.load_file(&list, publish)).await;
+            self.on_worker(&messages, move |lists, publish| lists.load_file(&list, publish)).await;
             last = read(&self);
         }
         let mut seen = last;
@@ -154,7 +117,7 @@ impl FirewallLists {
             let stamp = text.stamp();
             if stamp == seen && stamp != last {
                 let list = list.clone();
-                self.blocking(&messages, move |lists, publish| lists.load_file(&list, publish)).await;
+                self.on_worker(&messages, move |lists, publish| lists.load_file(&list, publish)).await;
                 last = stamp;
             }
             seen = stamp;
@@ -168,7 +131,7 @@ impl FirewallLists {
         if !self.is_known(list) && self.store.find(&list.id, url).is_some() {
             // The manifest came later than the start.
             let list = list.clone();
-            self.blocking(&messages, move |lists, publish| lists.load_at_start(&list, publish)).await;
+            self.on_worker(&messages, move |lists, publish| lists.load_at_start(&list, publish)).await;
         }
         let waker = Arc::new(Notify::new());
         self.wakers.lock().unwrap_or_else(PoisonError::into_inner).insert(list.id.clone(), waker.clone());
@@ -213,7 +176,7 @@ impl FirewallLists {
             sleep(Duration::from_secs(to_expiry.unwrap_or(rest).min(rest).max(0) as u64)).await;
             if self.expiry(list).is_some_and(|expiry| expiry <= now()) {
                 let list = list.clone();
-                self.blocking(messages, move |lists, publish| lists.expire_if_due(&list, publish)).await;
+                self.on_worker(messages, move |lists, publish| lists.expire_if_due(&list, publish)).await;
             }
             if now() >= end {
                 return;
@@ -248,7 +211,7 @@ impl FirewallLists {
             let _ = std::fs::remove_file(draft);
             result
         };
-        self.blocking(messages, finish).await.unwrap_or_else(|| Err("the server ends".into()))
+        self.on_worker(messages, finish).await.unwrap_or_else(|| Err("the server ends".into()))
     }
 
     /// The source says that the copy is still valid.
@@ -259,7 +222,7 @@ impl FirewallLists {
         let info = CopyInfo { confirmed: now(), ..known };
         self.store.write_info(&info).map_err(|error| format!("the copy is not kept: {error}"))?;
         self.counters.refreshed("unchanged");
-        self.change(&list.id, |state| (state.confirmed, state.error) = (Some(info.confirmed), None));
+        self.confirmed(&list.id, info.confirmed);
         self.set_state(&list.id, ListState::Expired, ListState::Loaded, publish);
         Ok(())
     }

@@ -61,7 +61,26 @@ impl FirewallLists {
     /// The copy of a list that is served, or has expired.
     pub fn transferred_copy(&self, id: &str) -> Option<ZoneCopy> {
         let lists = self.transferred.lock().unwrap_or_else(PoisonError::into_inner);
-        lists.get(id).map(|list| list.copy.clone())
+        let copy = lists.get(id).map(|list| list.copy.clone());
+        // The list may be transferred under another name now.
+        copy.filter(|copy| self.is_transferred(id, &copy.content.zone))
+    }
+
+    /// Serves copies of lists that have lost their names because another field of the source has changed.
+    pub(super) fn serve_copies_again(&self, publish: &mut Publish) {
+        let mut again = Vec::new();
+        self.transferred.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, list| {
+            let is_same = self.is_transferred(id, &list.copy.content.zone);
+            if is_same && !list.copy.is_expired && self.state_of(id) == ListState::Missing {
+                list.reader = None;
+                again.push((id.clone(), list.copy.clone()));
+            }
+            is_same
+        });
+        for (id, copy) in again {
+            // A failure is noted in the state of the list.
+            let _ = self.serve_copy(&id, copy, publish);
+        }
     }
 
     /// Receives transfers on a thread, and sends the results to the control plane's thread. Returns the sender of transfers.
@@ -75,9 +94,11 @@ impl FirewallLists {
         std::thread::Builder::new().name("firewall-feeds".into()).spawn(move || {
             while let Ok(message) = receiver.recv() {
                 let Message::Transfer(ZoneTransfer { zone, copy, reply }) = message else { continue };
-                let id = list_id(&zone).unwrap_or(&zone);
-                let result = lists.serve_copy(id, copy, &mut lists.publish(&messages));
-                let error = |error| vec![Problem::error("firewall_domain_lists", id, "source", error)];
+                let id: Id = list_id(&zone).unwrap_or(&zone).into();
+                let list = id.clone();
+                let serve = move |lists: &FirewallLists, publish: &mut Publish| lists.serve_copy(&list, copy, publish);
+                let result = lists.wait_for_worker(&messages, serve).unwrap_or_else(|| Err("the server ends".into()));
+                let error = |error| vec![Problem::error("firewall_domain_lists", &id, "source", error)];
                 // Sending fails if the list, and with it the receiver, was removed.
                 let _ = reply.send(result.map_err(error));
             }
@@ -87,7 +108,6 @@ impl FirewallLists {
 
     /// Serves a version of a transferred list, or marks the list as expired.
     pub(super) fn serve_copy(&self, id: &str, copy: ZoneCopy, publish: &mut Publish) -> Result<(), String> {
-        let _one_at_a_time = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.transferred.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         let result = self.serve(id, &copy, before, publish);
         if let Err((error, Some(before))) = result {

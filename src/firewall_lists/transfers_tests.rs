@@ -49,7 +49,7 @@ fn lists() -> Arc<FirewallLists> {
     manifest.firewall_domain_lists.insert("l".into(), Arc::new(list));
     let loaded = crate::manifest::Loaded { manifest: Arc::new(manifest), ..Default::default() };
     let snapshot: Snapshot = crate::snapshot::compile(&loaded, &Arc::new(Node::default()), None).unwrap().0;
-    FirewallLists::new(Settings::default(), Arc::new(ArcSwap::from_pointee(snapshot)))
+    FirewallLists::new(Settings::default(), Arc::new(ArcSwap::from_pointee(snapshot))).unwrap()
 }
 
 /// Serves a copy. Returns the number of shards' changes that were published.

@@ -162,6 +162,8 @@ impl fmt::Display for DomainSpecification {
         match (self.below_only, self.name.is_root()) {
             (true, true) => f.write_str("*"),
             (true, false) => write!(f, "*.{}", self.name),
+            // A `*` in front would be read as "the names below".
+            (false, _) if self.name.as_wire().get(1) == Some(&b'*') => write!(f, "\\{}", self.name),
             (false, _) => write!(f, "{}", self.name),
         }
     }
@@ -385,6 +387,16 @@ mod tests {
         ] {
             let error = DomainSpecification::parse(text).unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Any text is a name or an error, and a name is written as it is read.
+        #[test]
+        fn reads_any_text(text in "(\\*\\.?)?[a-z*_.\\\\0-9é-]{0,30}") {
+            if let Ok(read) = DomainSpecification::parse(&text) {
+                proptest::prop_assert_eq!(DomainSpecification::parse(&read.to_string()), Ok(read));
+            }
         }
     }
 

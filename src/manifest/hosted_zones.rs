@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 /// A private hosted zone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{"required": ["vpc_ids"]}, {"required": ["public"]}]))]
 pub struct PrivateHostedZone {
     /// The name of the zone's apex.
     #[schemars(with = "PlainName")]

@@ -4,7 +4,7 @@ use super::{certificates, node};
 use crate::{
     admin,
     clock::now,
-    config::{Config, Etcd, InternetResolver, Tls},
+    config::{self, Config, Etcd, InternetResolver, Tls},
     control_plane::etcd,
     forward::{recursion, upstream},
     manifest::{Problem, Severity},
@@ -42,8 +42,11 @@ pub fn check(config: &Config) -> Vec<Problem> {
     if let Err(error) = admin::Tls::check(&config.admin) {
         report("admin.tls.certificate_authority", error);
     }
-    if let Err(error) = admin::Access::new(&config.admin) {
+    if let Err(error) = admin::Access::new(&config::Admin { access_keys_file: None, ..config.admin.clone() }) {
         report("admin.tokens_file", error);
+    }
+    if let Some(Err(error)) = config.admin.access_keys_file.as_deref().map(admin::AccessKeys::read) {
+        report("admin.access_keys_file", error);
     }
     if let Some(etcd) = &config.control_plane.etcd {
         if let Err(error) = etcd::options(&Etcd { tls: None, ..etcd.clone() }) {

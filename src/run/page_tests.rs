@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     answer::{AnswerKind, Answered, Locality, Transport, firewall::FirewallOutcome, known::Question},
+    firewall_lists::FirewallLists,
     listen::{
         self,
         tests::{core_of, limits, page},
@@ -78,6 +79,9 @@ fn everything() -> Metrics {
     let metrics = metrics(&core, &Counters::new(), &status, &certificates);
     admin::register_readiness(&metrics.registry, || true);
     health::counters::Counters::default().register(&metrics.registry, &core.snapshot);
+    let firewall_lists = FirewallLists::new(Default::default(), core.snapshot.clone()).unwrap();
+    firewall_lists.confirmed("list", 0);
+    firewall_lists.register(&metrics.registry);
     thread::spawn(move || {
         let mut message = [0; 512];
         let (len, from) = server.recv_from(&mut message).unwrap();

@@ -124,7 +124,7 @@ impl Prepared {
         watch.add(internet.files());
         let mut loader = directory.map(|directory| loader(directory, keeps_texts, had_resources));
         publish_first(&mut publisher, loader.as_mut(), saved, matches!(source, Source::Etcd(_)), on_error)?;
-        let firewall_lists = FirewallLists::new(lists_settings(config, directory), core.snapshot.clone());
+        let firewall_lists = FirewallLists::new(lists_settings(config, directory), core.snapshot.clone())?;
         let of_list = |id| list_id(id).map(Id::from);
         let transferred = found.iter().filter_map(|(id, copy)| Some((of_list(id)?, copy.zone_copy(started)))).collect();
         firewall_lists.load_first(&mut publisher, transferred);

@@ -145,7 +145,13 @@ fn boto3_reads_networks_and_endpoints() {
     if !can_run_here() {
         return;
     }
-    let server = pushed(network());
+    let mut manifest = network();
+    for number in 10..20 {
+        let block = format!("127.0.{number}.0/24");
+        manifest["vpcs"]["vpc-app"]["subnets"][format!("subnet-{number}")] =
+            json!({"availability_zone_id": "use1-az1", "cidr_blocks": [block]});
+    }
+    let server = pushed(manifest);
     let found = boto3(
         &server,
         "
@@ -156,7 +162,7 @@ attributes = [
     for name, member in [('enableDnsSupport', 'EnableDnsSupport'), ('enableDnsHostnames', 'EnableDnsHostnames'),
                          ('enableNetworkAddressUsageMetrics', 'EnableNetworkAddressUsageMetrics')]
 ]
-subnets = [subnet for page in ec2.get_paginator('describe_subnets').paginate(PaginationConfig={'PageSize': 1})
+subnets = [subnet for page in ec2.get_paginator('describe_subnets').paginate(PaginationConfig={'PageSize': 5})
            for subnet in page['Subnets']]
 tagged = lambda name, *values: [vpc['VpcId'] for vpc in ec2.describe_vpcs(Filters=[{'Name': name, 'Values': list(values)}])['Vpcs']]
 endpoint = ec2.describe_vpc_endpoints(VpcEndpointIds=['vpce-1'])['VpcEndpoints'][0]
@@ -198,10 +204,13 @@ show({
     assert_eq!(vpc["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"], "2001:db8:1::/56");
     assert_eq!(found["far"], json!(["vpc-far"]));
     assert_eq!(found["attributes"], json!([true, true, false]));
-    let subnets: Vec<_> =
-        found["subnets"].as_array().unwrap().iter().map(|s| (&s["SubnetId"], &s["AvailabilityZone"])).collect();
-    assert_eq!(subnets, [(&json!("subnet-a"), &json!("us-east-1a")), (&json!("subnet-b"), &json!("us-east-1b"))]);
-    assert_eq!(found["subnets"][0]["AvailableIpAddressCount"], 251);
+    let subnets = found["subnets"].as_array().unwrap();
+    let ids: std::collections::BTreeSet<&str> =
+        subnets.iter().filter_map(|subnet| subnet["SubnetId"].as_str()).collect();
+    assert_eq!((subnets.len(), ids.len()), (12, 12), "three pages have each subnet once");
+    let last = &subnets[11];
+    assert_eq!((&last["SubnetId"], &last["AvailabilityZone"]), (&json!("subnet-b"), &json!("us-east-1b")));
+    assert_eq!((&last["AvailableIpAddressCount"], &last["CidrBlock"]), (&json!(251), &json!("127.0.1.0/24")));
     assert_eq!(found["filters"], json!([["vpc-app"], [], ["vpc-app"], ["vpc-app"]]));
     let endpoint = &found["endpoint"];
     assert_eq!((&endpoint["State"], &endpoint["SubnetIds"]), (&json!("available"), &json!(["subnet-a", "subnet-b"])));
@@ -214,6 +223,7 @@ show({
             "vpce-1-abcd1234-us-east-1a.sqs.us-east-1.vpce.amazonaws.com",
             "vpce-1-abcd1234-us-east-1b.sqs.us-east-1.vpce.amazonaws.com",
             "sqs.us-east-1.amazonaws.com",
+            "sqs.us-east-1.api.aws",
         ]
     );
     for name in names {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use std::{fmt::Write, fs, process::Command};
 use zonal::{
     admin::{openapi, status::NodeStatus},
+    aws::{model::Service, operations::TABLE},
     config::Config,
     manifest::Manifest,
 };
@@ -248,4 +249,31 @@ fn the_metrics_page_has_every_alert() {
     assert!(count > 20, "only {count} alerts were found");
     page.push('\n');
     check("docs/reference/metrics.md", &page);
+}
+
+#[test]
+fn the_page_of_awss_apis_has_every_operation_and_parameter() {
+    let parameters = |names: &str| {
+        let names: Vec<String> = names.split_whitespace().map(|name| format!("`{name}`")).collect();
+        names.join(", ")
+    };
+    let mut page = String::new();
+    let mut count = 0;
+    for service in Service::ALL {
+        let mut entries: Vec<_> = TABLE.iter().filter(|entry| entry.service == service).collect();
+        entries.sort_by_key(|entry| entry.name);
+        if entries.is_empty() {
+            continue;
+        }
+        write!(page, "\n### {service}\n\n| operation | served | echoed | refused |\n| --- | --- | --- | --- |\n")
+            .unwrap();
+        for entry in entries {
+            let [served, echoed, refused] = [entry.served, entry.echoed, entry.refused].map(parameters);
+            writeln!(page, "| `{}` | {served} | {echoed} | {refused} |", entry.name).unwrap();
+            count += 1;
+        }
+    }
+    page.push('\n');
+    assert_eq!(count, TABLE.len());
+    check("docs/reference/aws-api.md", &page);
 }

@@ -293,15 +293,24 @@ impl Server {
         Server::launch(free_port(), source, listen, more)
     }
 
+    /// Like `start_from`, with more members of `admin`.
+    pub fn start_with_admin(source: &str, members: &str) -> Server {
+        Server::launch_with(free_port(), source, "", "", &format!(", {members}"))
+    }
+
     fn start_on(port: u16, source: &str, more: &str) -> Server {
         Server::launch(port, source, "", more)
     }
 
     fn launch(port: u16, source: &str, listen: &str, more: &str) -> Server {
+        Server::launch_with(port, source, listen, more, "")
+    }
+
+    fn launch_with(port: u16, source: &str, listen: &str, more: &str, members: &str) -> Server {
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let scratch = Scratch::new();
         let config = format!(
-            "listen:\n  - {{address: \"0.0.0.0:{port}\"}}\n{listen}control_plane: {source}\nadmin: {{address: \"{admin}\"}}\n\
+            "listen:\n  - {{address: \"0.0.0.0:{port}\"}}\n{listen}control_plane: {source}\nadmin: {{address: \"{admin}\"{members}}}\n\
              internet_resolver: none\n{more}"
         );
         scratch.write("zonal.yaml", config);

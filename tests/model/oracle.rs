@@ -206,6 +206,7 @@ impl World {
         let mut expect = Expect::default();
         let mut name = ask.name.clone();
         let mut owners: Vec<N> = Vec::new();
+        let mut has_recursed = false;
         loop {
             let first = owners.is_empty();
             let step = self.step(&who, &name, ask.qtype, ask.rd, chances);
@@ -216,6 +217,7 @@ impl World {
             let step = match step {
                 Step::Upstream(rule, answer, stale) => {
                     *has_ended |= stale;
+                    has_recursed |= rule == INTERNET;
                     match answer {
                         UpstreamAnswer::Unasked => return Expect { forward: Some((rule, name)), ..Expect::default() },
                         UpstreamAnswer::Failed => return Expect { rcode: 2, ede: Some(22), ..Expect::default() },
@@ -253,6 +255,7 @@ impl World {
                     expect.answer.extend(records.iter().map(Seen::from));
                     owners.push(std::mem::replace(&mut name, target));
                     if owners.contains(&name) {
+                        expect.rcode = if has_recursed { 2 } else { expect.rcode };
                         return expect;
                     }
                     if owners.len() <= 16 {
@@ -425,6 +428,11 @@ impl World {
             let layers = self.layers(who).into_iter();
             layers.filter_map(|layer| Some((layer, self.zone_at(who, layer, &name[skip..])?.1))).next()
         })
+    }
+
+    /// Whether a client's view has a rule.
+    pub fn has_rule(&self, who: &Who, id: &str) -> bool {
+        self.layers(who).into_iter().any(|layer| self.rules(who, layer).iter().any(|(own, ..)| *own == id))
     }
 
     /// Whether a client's view has a zone.

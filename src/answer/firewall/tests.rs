@@ -402,3 +402,32 @@ fn a_query_counts_once_for_each_rule() {
     let reply = ask(&snapshot, &server, "twice.corp.example", rtype::A);
     assert_eq!((reply.answer().len(), reply.outcomes()), (3, vec!["allow"]));
 }
+
+/// Other views have other rules, so a forwarder must not give an answer to all of its clients.
+#[test]
+fn a_forwarder_keeps_the_answer_for_the_network_of_its_client() {
+    let rule = block(json!({}));
+    for (rules, scope) in [(json!([rule]), 16), (json!([]), 0)] {
+        let snapshot = snapshot_with(rules, |manifest| {
+            manifest["forwarders"] = json!({"f": {"vpc_id": "a", "cidr_blocks": ["10.1.0.20/32"]}});
+            if scope == 0 {
+                manifest["firewall_rule_groups"] = json!({});
+            }
+        });
+        let client =
+            Client { source: [10, 1, 0, 20].into(), port: 0, local: [10, 1, 0, 2].into(), transport: Transport::Tcp };
+        let header = [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+        let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 11, 0, 8, 0, 7, 0, 1, 24, 0, 10, 1, 0];
+        let mut server = Server::default();
+        server.address("bad.example", "203.0.113.1").address("fine.example", "203.0.113.1");
+        for name in ["bad.example", "fine.example"] {
+            let query = [&header[..], &wire(name), &[0, 1, 0, 1], &opt].concat();
+            let mut reply = vec![0; 65_535];
+            let outcome = answer(&snapshot, &server, &client, Moment { now: 0, draw: 0 }, &query, &mut reply);
+            let Outcome::Reply(answered) = outcome else { panic!("{name}: no reply") };
+            let reply = &reply[..answered.len];
+            let option = reply.windows(11).find(|part| part[..7] == [0, 8, 0, 7, 0, 1, 24]).unwrap();
+            assert_eq!((option[7] == 0, &option[8..]), (scope == 0, &[10, 1, 0][..]), "{name} {}", option[7]);
+        }
+    }
+}

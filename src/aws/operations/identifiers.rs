@@ -42,12 +42,13 @@ pub(super) fn read_change(id: &str) -> Option<(u64, i64)> {
     is_upper.then_some(read)
 }
 
-/// A new identifier of a hosted zone: `Z` and 20 random capital letters and digits.
+/// A new identifier of a hosted zone: `Z` and 19 random capital letters and digits. With its prefix `/hostedzone/` it has the
+/// 32 characters that the model permits.
 pub(super) fn random_hosted_zone() -> String {
     let (one, two) = crate::clock::random_seed();
     let mut id = String::from("Z");
     let mut rest = (u128::from(one) << 64) | u128::from(two);
-    for _ in 0..20 {
+    for _ in 0..19 {
         let digit = (rest % 36) as u8;
         rest /= 36;
         id.push(char::from(if digit < 10 { b'0' + digit } else { b'A' + digit - 10 }));

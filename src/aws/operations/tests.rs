@@ -109,6 +109,6 @@ fn changes_have_identifiers_with_their_revision() {
     for wrong in ["C1", "", "C00000000004d006B0DE340", "X00000000004D006B0DE340"] {
         assert_eq!(identifiers::read_change(wrong), None, "{wrong}");
     }
-    assert_eq!(identifiers::random_hosted_zone().len(), 21);
+    assert_eq!(identifiers::random_hosted_zone().len(), 20);
     assert_ne!(identifiers::random_hosted_zone(), identifiers::random_hosted_zone());
 }

@@ -66,6 +66,13 @@ impl Lanes {
         lane
     }
 
+    /// Runs a task beside the jobs, until the threads end.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(task);
+        }
+    }
+
     /// Runs a job for a client when the client and the threads have a free slot.
     ///
     /// Dropping the future aborts the job. Returns `None` if the job panics.

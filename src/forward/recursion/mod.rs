@@ -15,6 +15,7 @@
 //! servers           round-trip times of servers, and which servers are down
 //! addresses         addresses of name servers that referrals leave out
 //! validation        DNSSEC validation of responses
+//! managed_anchors   trust anchors that follow key rollovers
 //! negative_anchors  names whose answers count as insecure until a time
 //! steps             the steps of a client query, for `zonal explain`
 //! hints             the root servers and the root keys
@@ -25,6 +26,7 @@ mod errand;
 mod filter;
 mod hints;
 mod lanes;
+mod managed_anchors;
 pub mod negative_anchors;
 mod provider;
 mod resolver;
@@ -43,13 +45,15 @@ use crate::{
         known::{Entry, Key, Question},
     },
     clock::now,
-    config,
+    config::{self, Dnssec},
     snapshot::routes::RouteId,
     wire::codes::ede,
 };
 use anyhow::Context;
 use arc_swap::ArcSwap;
 pub use errand::Budget;
+use errand::Said;
+use futures_util::future::{Either, select};
 use hickory_server::proto::{
     op::{Message, Query},
     rr::{Name, RecordType},
@@ -57,9 +61,16 @@ use hickory_server::proto::{
 };
 pub use hints::{root_hints, trust_anchor};
 use lanes::Lanes;
+use managed_anchors::{ManagedAnchors, RETRY};
 use negative_anchors::NegativeAnchors;
 use resolver::{Options, Resolver};
-use std::{net::IpAddr, path::Path, sync::Arc};
+use std::{
+    net::IpAddr,
+    path::Path,
+    pin::pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use validation::{
     Anchors, MAX_SERVERS, Source, Validator,
     proven::{Proof, Reason, Unproven},
@@ -67,15 +78,79 @@ use validation::{
 
 /// Longest text of a failure, in octets.
 const MAX_TEXT: usize = 200;
+/// Time from the start until the first look at the trust anchors.
+const FIRST_LOOK: Duration = Duration::from_secs(60);
+/// Longest time between two looks at the trust anchors.
+const MAX_LOOK: Duration = Duration::from_secs(15 * 86_400);
 
 /// Resolves names by asking authoritative servers.
 pub struct Recursion {
     lanes: Lanes,
-    seeker: ArcSwap<Seeker>,
-    options: Options,
-    anchors: Anchors,
+    shared: Arc<Shared>,
     /// Names whose answers count as insecure until a time.
     pub negative_anchors: Arc<NegativeAnchors>,
+}
+
+/// The part of recursion that the task for trust anchors uses too.
+struct Shared {
+    seeker: ArcSwap<Seeker>,
+    options: Options,
+    anchors: ManagedAnchors,
+}
+
+impl Shared {
+    /// Drops all cached responses, servers and keys.
+    fn forget(&self) {
+        match Seeker::new(&self.options, &self.anchors.trusted()) {
+            Ok(seeker) => self.seeker.store(Arc::new(seeker)),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "recursion cache not flushed");
+            }
+        }
+    }
+
+    /// Looks at the DNSKEY records of all trust anchors (RFC 5011). Returns the time until the next
+    /// look.
+    async fn follow_anchors(&self) -> Duration {
+        let mut next = MAX_LOOK;
+        let mut has_changed = false;
+        for name in self.anchors.names() {
+            let (seeker, budget) = (self.seeker.load_full(), Arc::<Budget>::default());
+            let mut avoided: Vec<IpAddr> = Vec::new();
+            let followed = loop {
+                let said = match seeker.resolver.ask(&name, RecordType::DNSKEY, &avoided, &budget).await {
+                    Ok(said) => said,
+                    Err(failure) => break Err(failure.text),
+                };
+                let (is_new, followed) = self.anchors.follow(&name, &said.message, now());
+                has_changed |= is_new;
+                match (followed, said.server) {
+                    (Ok(time), _) => break Ok(time),
+                    (Err(_), Some(server)) if avoided.len() + 1 < MAX_SERVERS => avoided.push(server),
+                    (Err(unproven), _) => break Err(unproven.text),
+                }
+            };
+            next = next.min(followed.unwrap_or_else(|error| {
+                tracing::warn!(zone = %name, error, "trust anchors not followed");
+                RETRY
+            }));
+        }
+        if has_changed {
+            self.forget();
+        }
+        next
+    }
+}
+
+/// Looks at the trust anchors again and again, until recursion ends.
+async fn follow_anchors(shared: Weak<Shared>) {
+    let mut wait = FIRST_LOOK;
+    loop {
+        tokio::time::sleep(wait).await;
+        let Some(shared) = shared.upgrade() else { return };
+        wait = shared.follow_anchors().await;
+    }
 }
 
 /// A resolver with its caches, and the validator of its responses.
@@ -89,6 +164,22 @@ impl Seeker {
         let resolver = Resolver::new(options)?;
         let validator = Validator::new(resolver.clone(), anchors.clone());
         Ok(Seeker { resolver, validator })
+    }
+
+    /// Asks for a record set, and proves the keys of the zones above it at the same time. So a server
+    /// that is far away costs fewer round trips one after the other.
+    async fn ask_and_prove(&self, query: &Query, avoided: &[IpAddr], budget: &Arc<Budget>) -> Result<Said, Failure> {
+        let asking = pin!(self.resolver.ask(&query.name, query.query_type, avoided, budget));
+        let proving = pin!(self.validator.prove_above(&query.name, budget));
+        match select(asking, proving).await {
+            Either::Left((said, proving)) => {
+                if said.is_ok() {
+                    proving.await;
+                }
+                said
+            }
+            Either::Right(((), asking)) => asking.await,
+        }
     }
 
     /// Returns the first link of the chain at a name, and whether that link is secure. With
@@ -114,7 +205,7 @@ impl Seeker {
         let mut avoided: Vec<IpAddr> = Vec::new();
         let mut unproven: Option<Unproven> = None;
         loop {
-            let said = match self.resolver.ask(&query.name, query.query_type, &avoided, budget).await {
+            let said = match self.ask_and_prove(query, &avoided, budget).await {
                 Ok(said) => said,
                 Err(failure) => return Err(unproven.map_or(failure, Failure::from)),
             };
@@ -159,22 +250,21 @@ impl Recursion {
             None => hints::root_keys(),
         };
         let options = Options { roots, allow_servers: config.allow_servers.clone() };
-        let seeker = ArcSwap::from_pointee(Seeker::new(&options, &anchors)?);
+        let managed = ManagedAnchors::new(&anchors, state_directory, now());
+        let seeker = ArcSwap::from_pointee(Seeker::new(&options, &managed.trusted())?);
         let trusted = anchors.iter().map(|(name, _)| name.clone()).collect();
         let negative_anchors =
             NegativeAnchors::new(&config.negative_trust_anchors, trusted, state_directory, now()).into();
-        Ok(Recursion { lanes: Lanes::new()?, seeker, options, anchors, negative_anchors })
+        let (lanes, shared) = (Lanes::new()?, Arc::new(Shared { seeker, options, anchors: managed }));
+        if config.dnssec == Dnssec::Validate {
+            lanes.spawn(follow_anchors(Arc::downgrade(&shared)));
+        }
+        Ok(Recursion { lanes, shared, negative_anchors })
     }
 
     /// Drops all cached responses, servers and keys.
     pub fn forget(&self) {
-        match Seeker::new(&self.options, &self.anchors) {
-            Ok(seeker) => self.seeker.store(Arc::new(seeker)),
-            Err(error) => {
-                let error = format!("{error:#}");
-                tracing::error!(error, "recursion cache not flushed");
-            }
-        }
+        self.shared.forget();
     }
 
     /// Resolves a client's question: a record set, a CNAME, or a negative answer.
@@ -194,10 +284,10 @@ impl Recursion {
     ) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let name = Name::from_bytes(question.name.wire()).map_err(|error| failure(ede::OTHER, &error))?;
         let query = Query::query(name, RecordType::from(question.qtype));
-        let (seeker, budget) = (self.seeker.load_full(), budget.clone());
-        let insecure_until = self.negative_anchors.end(&query.name, query.query_type, now());
-        let is_unchecked = question.checking_disabled || insecure_until.is_some();
-        if insecure_until.is_some() {
+        let (seeker, budget) = (self.shared.seeker.load_full(), budget.clone());
+        let is_insecure = self.negative_anchors.covers(&query.name, query.query_type, now());
+        let is_unchecked = question.checking_disabled || is_insecure;
+        if is_insecure {
             budget.steps.note(Stage::Validation, || format!("a negative trust anchor covers {}", query.name));
         }
         let job = async move {
@@ -219,9 +309,10 @@ impl Recursion {
         if let Some((_, entry)) = answers.first_mut() {
             let entry = Arc::make_mut(entry);
             entry.authentic = authentic;
-            // The answer is validated again when the negative trust anchor has ended.
-            if let Some(until) = insecure_until {
-                entry.ttl = entry.ttl.min((until - entry.since).clamp(0, u32::MAX.into()) as u32);
+            // The answer is for this query only: an answer in the cache could be served as stale when the negative trust
+            // anchor has ended. The cache of recursion has the response.
+            if is_insecure {
+                entry.ttl = 0;
             }
         }
         Ok(answers)

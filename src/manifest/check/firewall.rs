@@ -4,7 +4,8 @@ use super::Checker;
 use crate::{
     manifest::{
         BlockResponse, DomainSpecification, FirewallAction, FirewallDomainList, FirewallListFormat, FirewallListSource,
-        FirewallRule, FirewallRuleGroup, Id, Manifest, Problem, RedirectionAction, changes,
+        FirewallRule, FirewallRuleGroup, Id, Manifest, PrivateDnsScope, Problem, RedirectionAction, VpcEndpoint,
+        changes, connectivity::Network,
     },
     wire::{
         Name,
@@ -26,6 +27,8 @@ const MAX_GROUPS: usize = 100;
 const MAX_TTL: u32 = 604_800;
 /// The shortest time between two downloads, and the shortest age at which a copy expires, in seconds.
 const MIN_REFRESH: u32 = 60;
+/// The number of pairs of rules that are compared.
+const MAX_PAIRS: usize = 1_000_000;
 /// The number of warnings about the order of rules.
 const MAX_REPORTED: usize = 100;
 /// The number of hidden resources that a warning names.
@@ -241,6 +244,27 @@ impl<'a> Checker<'a> {
             }
         }
         groups.values_mut().for_each(|groups| groups.sort_by_key(|(priority, id, _)| (*priority, *id)));
+        // At equal priorities, a group of the VPC itself comes before those of its Profiles: the sort is stable.
+        if !manifest.profiles.is_empty() {
+            for (vpc, resource) in &manifest.vpcs {
+                // Profiles are in the order of their priorities, which is that of groups with equal priorities.
+                let members = manifest.profiles_of(resource).flat_map(|(_, profile)| &profile.firewall_rule_groups);
+                let of_profiles: Vec<_> = members
+                    .filter_map(|member| {
+                        let (id, group) = manifest.firewall_rule_groups.get_key_value(&member.id)?;
+                        Some((member.priority, id, &**group))
+                    })
+                    .collect();
+                if !of_profiles.is_empty() {
+                    let of_vpc = groups.entry(vpc).or_default();
+                    of_vpc.extend(of_profiles);
+                    of_vpc.sort_by_key(|(priority, ..)| *priority);
+                    // A group of several Profiles, or of the VPC too, is evaluated once.
+                    let mut seen = BTreeSet::new();
+                    of_vpc.retain(|(_, id, _)| seen.insert(*id));
+                }
+            }
+        }
         groups
     }
 
@@ -249,12 +273,19 @@ impl<'a> Checker<'a> {
         let mut compared: HashMap<(&Id, &Id), Option<&DomainSpecification>> = HashMap::new();
         let mut indexes: HashMap<&Id, Arc<Specifications>> = HashMap::new();
         let mut reported: BTreeSet<(&Id, usize, &Id, usize)> = BTreeSet::new();
-        for groups in groups.values() {
+        // VPCs with equal groups have equal warnings.
+        let mut seen: HashSet<Vec<&Id>> = HashSet::new();
+        let mut pairs = 0;
+        for groups in groups.values().filter(|groups| seen.insert(groups.iter().map(|(_, id, _)| *id).collect())) {
             let rules = in_order(groups);
             let alerts = |(_, _, rule): &PlacedRule| rule.action == FirewallAction::Alert && !rule.shadow;
             for at in (0..rules.len()).filter(|at| alerts(&rules[*at])) {
                 let (alert_group, alert_at, alert) = rules[at];
                 let Some(alert_list) = &alert.firewall_domain_list_id else { continue };
+                pairs += rules.len() - at;
+                if pairs > MAX_PAIRS {
+                    return;
+                }
                 for (group, block_at, block) in &rules[at + 1..] {
                     let Some(list) = block.firewall_domain_list_id.as_ref() else { continue };
                     let share_types = alert.qtypes.is_empty()
@@ -304,6 +335,7 @@ impl<'a> Checker<'a> {
     /// Warns of zones and endpoints that a rule hides which blocks all names.
     fn hidden_by_blocks(&mut self, groups: &GroupsOfVpcs<'a>) {
         let manifest = self.manifest;
+        let mut judged = 0;
         for (vpc, groups) in groups {
             let rules = in_order(groups);
             let blocks_all = |(_, _, rule): &PlacedRule| {
@@ -314,6 +346,10 @@ impl<'a> Checker<'a> {
                     && list.is_some_and(|list| self.domains_of(list).iter().any(DomainSpecification::is_all))
             };
             let Some(at) = rules.iter().position(blocks_all) else { continue };
+            judged += 1;
+            if judged > MAX_REPORTED {
+                return;
+            }
             let mut allowed = Vec::new();
             let mut is_known = true;
             for (_, _, rule) in &rules[..at] {
@@ -326,9 +362,8 @@ impl<'a> Checker<'a> {
             if !is_known {
                 continue; // the names of an earlier list are not in the manifest
             }
-            let is_hidden = |name: &Name| {
-                !allowed.iter().any(|domain| name.is_at_or_below(&domain.name) || domain.name.is_at_or_below(name))
-            };
+            let allowed = Allowed::new(allowed);
+            let is_hidden = |name: &Name| !allowed.meets(name);
             let zones = manifest.private_hosted_zones.iter();
             let zones = zones.filter(|(_, zone)| zone.vpc_ids.contains(vpc) && is_hidden(&zone.name));
             let mut hidden: Vec<String> = zones.map(|(id, zone)| format!("zone `{id}` ({})", zone.name)).collect();
@@ -337,7 +372,7 @@ impl<'a> Checker<'a> {
                 let names = service.map_or(&[][..], |service| &service.private_dns_names);
                 if super::endpoints::has_private_names(endpoint)
                     && let Some(name) = names.iter().find(|name| is_hidden(name))
-                    && self.scope_of(endpoint).contains(vpc)
+                    && self.is_in_scope(endpoint, vpc)
                 {
                     hidden.push(format!("endpoint `{id}` ({name})"));
                 }
@@ -358,6 +393,18 @@ impl<'a> Checker<'a> {
             );
             self.warning(GROUPS, group, format!("rules[{rule_at}].firewall_domain_list_id"), message);
             self.help("put an ALLOW rule with their names in front of it");
+        }
+    }
+
+    /// Whether the views of a VPC have the private names of an endpoint.
+    fn is_in_scope(&self, endpoint: &VpcEndpoint, vpc: &Id) -> bool {
+        match &endpoint.private_dns_scope {
+            PrivateDnsScope::Vpc => endpoint.vpc_id == *vpc,
+            PrivateDnsScope::Vpcs(ids) => ids.contains(vpc),
+            PrivateDnsScope::Connected => {
+                let (viewing, home) = (Network::Vpc(vpc.clone()), Network::Vpc(endpoint.vpc_id.clone()));
+                viewing == home || self.connectivity.reaches(&viewing, &home)
+            }
         }
     }
 
@@ -383,6 +430,40 @@ fn in_order<'a>(groups: &[(u32, &'a Id, &'a FirewallRuleGroup)]) -> Vec<PlacedRu
     all
 }
 
+/// Names that rules allow, to look up whether they meet a zone.
+struct Allowed {
+    names: HashSet<Box<[u8]>>,
+    /// The names, and all names above them.
+    above: HashSet<Box<[u8]>>,
+}
+
+impl Allowed {
+    fn new(domains: Vec<&DomainSpecification>) -> Allowed {
+        let mut allowed = Allowed { names: HashSet::new(), above: HashSet::new() };
+        for domain in domains {
+            let name = domain.name.to_lowercase();
+            // The names above a known name are known.
+            let _ = suffixes(name.as_wire()).try_for_each(|suffix| allowed.above.insert(suffix.into()).then_some(()));
+            allowed.names.insert(name.as_wire().into());
+        }
+        allowed
+    }
+
+    /// Whether a name is at or below one of the names, or above it.
+    fn meets(&self, name: &Name) -> bool {
+        let name = name.to_lowercase();
+        self.above.contains(name.as_wire()) || suffixes(name.as_wire()).any(|suffix| self.names.contains(suffix))
+    }
+}
+
+/// A name in wire format, and all names above it up to the root.
+fn suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(name), |suffix| match suffix.split_first() {
+        Some((&length, rest)) if length > 0 => rest.get(usize::from(length)..),
+        _ => None,
+    })
+}
+
 /// Names of a list, to look up which of them contain another list's names.
 struct Specifications {
     exact: HashSet<Box<[u8]>>,
@@ -399,22 +480,11 @@ impl Specifications {
     /// Whether they contain at least one name that a specification means.
     fn contain(&self, domain: &DomainSpecification) -> bool {
         let name = domain.name.to_lowercase();
-        let suffix_of = |mut wire: &[u8], skip_own: bool| {
-            let mut is_own = true;
-            loop {
-                if self.below.contains(wire) && !(skip_own && is_own) {
-                    return true;
-                }
-                is_own = false;
-                match wire.split_first() {
-                    Some((&length, rest)) if length > 0 => wire = rest.get(usize::from(length)..).unwrap_or(&[0]),
-                    _ => return false,
-                }
-            }
-        };
+        let is_below = |skip: usize| suffixes(name.as_wire()).skip(skip).any(|suffix| self.below.contains(suffix));
         match domain.below_only {
-            true => suffix_of(name.as_wire(), false),
-            false => self.exact.contains(name.as_wire()) || suffix_of(name.as_wire(), !name.is_root()),
+            true => is_below(0),
+            // `*` means the root too.
+            false => self.exact.contains(name.as_wire()) || is_below(usize::from(!name.is_root())),
         }
     }
 }

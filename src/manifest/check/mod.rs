@@ -210,7 +210,7 @@ impl Checked {
             checker.query_logs();
             this.query_logs = checker.found();
         }
-        if !same_services || !endpoints.is_empty() {
+        if !same_services || !endpoints.is_empty() || zones.iter().any(zones::changes_health_checks) {
             checker.health_checks();
             this.health_checks = checker.found();
         }

@@ -94,7 +94,7 @@ impl<'a> Checker<'a> {
     }
 
     /// The VPCs that resolve an endpoint's private names.
-    pub(super) fn scope_of(&self, endpoint: &VpcEndpoint) -> Vec<Id> {
+    fn scope_of(&self, endpoint: &VpcEndpoint) -> Vec<Id> {
         match &endpoint.private_dns_scope {
             PrivateDnsScope::Vpc => vec![endpoint.vpc_id.clone()],
             PrivateDnsScope::Vpcs(ids) => ids.clone(),

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
@@ -37,6 +37,14 @@ pub(super) fn affected<'a>(
 pub(super) fn changes_routing(change: &Change<PrivateHostedZone>) -> bool {
     let (Some(old), Some(new)) = (change.old, change.new) else { return true };
     (&old.name, &old.vpc_ids, old.fallthrough) != (&new.name, &new.vpc_ids, new.fallthrough)
+}
+
+/// Whether a change can change which health checks are used.
+pub(super) fn changes_health_checks(change: &Change<PrivateHostedZone>) -> bool {
+    fn used(zone: Option<&Arc<PrivateHostedZone>>) -> BTreeSet<&Id> {
+        zone.into_iter().flat_map(|zone| &zone.records).filter_map(|set| set.health_check_id.as_ref()).collect()
+    }
+    used(change.old) != used(change.new)
 }
 
 /// Whether a change can change what Profiles with the zone have.

@@ -42,9 +42,12 @@ use hickory_server::proto::{
     rr::{Name, RData, Record, RecordType},
 };
 use proven::{Proof, Reason, Unproven};
-pub use signatures::{MAX_SETS, MAX_SIGNATURES, labels, signature};
-use signatures::{SignedSet, ZoneKeys, sets};
+use signatures::SignedSet;
+pub use signatures::{MAX_KEYS, MAX_SETS, MAX_SIGNATURES, ZoneKeys, labels, sets, signature};
 use std::sync::Arc;
+
+/// Maximum number of labels of the zones whose keys are proven before the response is there.
+const MAX_EARLY: usize = 2;
 
 /// Validates responses about one name.
 pub struct Validator<S> {
@@ -93,6 +96,17 @@ impl<S: Source> Validator<S> {
             record.ttl = of_set.map(|(_, _, ttl)| *ttl).fold(record.ttl, u32::min);
         }
         Ok(proof)
+    }
+
+    /// Proves the keys of the zones above a name, so that they are in the cache when the response is
+    /// validated.
+    ///
+    /// This runs while the recursor looks for the response. It proves two levels at most: the names
+    /// below may be in one zone.
+    pub async fn prove_above(&self, name: &Name, budget: &Arc<Budget>) {
+        let above = name.trim_to(labels(name).saturating_sub(1).min(MAX_EARLY));
+        // The validation of the response reports a failure.
+        let _ = self.chain.zone_of(&above, budget).await;
     }
 
     /// Makes a negative answer from denials that are known, without a query (RFC 8198). `None` if

@@ -125,6 +125,25 @@ fn warns_of_an_alert_before_a_block_of_the_same_names() {
 }
 
 #[test]
+fn rule_groups_of_profiles_are_in_the_same_order() {
+    let check = |own: u32, of_profile: u32| {
+        problems(&format!(
+            "vpcs: {{vpc-a: {{region: us-east-1, cidr_blocks: [10.1.0.0/16], profiles: [{{profile_id: p}}]}}}}\n\
+             profiles: {{p: {{firewall_rule_groups: [{{id: alerts, priority: {of_profile}}}, {{id: blocks, priority: 500}}]}}}}\n\
+             firewall_domain_lists: {{l: {{domains: [bad.example]}}}}\nfirewall_rule_groups:\n  \
+             alerts: {{rules: [{{name: alert, priority: 1, action: ALERT, firewall_domain_list_id: l}}]}}\n  \
+             blocks: {{rules: [{{name: block, priority: 1, action: BLOCK, firewall_domain_list_id: l}}], \
+             vpc_associations: [{{vpc_id: vpc-a, priority: {own}}}]}}\n"
+        ))
+    };
+    for (own, of_profile, is_warned) in [(20, 10, true), (10, 20, false), (10, 10, false)] {
+        let found = check(own, of_profile);
+        let warnings = found.iter().filter(|problem| problem.contains("ALERT ends the evaluation")).count();
+        assert_eq!(warnings, usize::from(is_warned), "{own} {of_profile}: {found:#?}");
+    }
+}
+
+#[test]
 fn names_the_zones_that_a_block_of_all_names_hides() {
     let all = "{name: r, priority: 9, action: BLOCK, firewall_domain_list_id: all}";
     let hidden = "rule `r` blocks all names: clients of `vpc-a` do not see zone `Z1` (corp.example.)";
