@@ -201,7 +201,7 @@ def compare():
         expect("result", case["result"], plain(parsed))
         for error in found.error_shapes:
             written = case["zonal_errors"][error.name]
-            parsed = parser.parse(reply(written), error)["Error"]
+            parsed = parser.parse(reply(written), found.output_shape)["Error"]
             code = error.metadata.get("error", {}).get("code", error.name)
             expect(error.name, [code, "why <not> & \"more\""], [parsed["Code"], parsed["Message"]])
             expect(error.name, error.metadata.get("error", {}).get("httpStatusCode", 400), written["status"])

@@ -647,7 +647,8 @@ fn requests_without_a_signature_and_from_browsers_are_refused() {
     assert!(rebound.starts_with("HTTP/1.1 403 ") && rebound.contains("`Host` is neither"), "{rebound}");
     let other = post(&[&signature.replace("/ec2/", "/s3/")], form);
     assert!(other.starts_with("HTTP/1.1 404 ") && other.contains("does not serve AWS's service `s3`"), "{other}");
-    let large = post(&[signature], &format!("Action=DescribeVpcs&a={}", "b".repeat(1 << 20)));
+    let body = server.scratch.write("large", format!("Action=DescribeVpcs&a={}", "b".repeat(1 << 20)));
+    let large = post(&[signature], &format!("@{}", body.display()));
     assert!(large.starts_with("HTTP/1.1 413 ") && large.contains("larger than 1048576 octets"), "{large}");
     let entity =
         "<?xml version=\"1.0\"?><!DOCTYPE a [<!ENTITY b \"c\">]><CreateHostedZoneRequest>&b;</CreateHostedZoneRequest>";
