@@ -510,7 +510,7 @@ except ClientError as error:
         ("CREATE", a("www.other.example", "192.0.2.1"), "InvalidChangeBatch", "is not permitted in zone new.example."),
         ("CREATE", a("x.new.example", "300.0.2.1"), "InvalidChangeBatch", "300.0.2.1"),
         ("DELETE", a("new.example", "192.0.2.1").replace("'A'", "'NS'"), "InvalidChangeBatch", "it was not found"),
-        ("CREATE", "{'Name': 'x.new.example', 'Type': 'A'}".into(), "InvalidChangeBatch", "Missing field 'TTL'"),
+        ("CREATE", "{'Name': 'x.new.example', 'Type': 'A'}".into(), "InvalidChangeBatch", "Missing field 'ResourceRecords'"),
         ("CREATE", "{'Name': 'x.new.example', 'Type': 'A', 'TTL': 1, 'HealthCheckId': 'h', 'ResourceRecords': [{'Value': '192.0.2.1'}]}".into(),
          "NoSuchHealthCheck", "h"),
     ] {
