@@ -435,7 +435,7 @@ route53.get_waiter('resource_record_sets_changed').wait(Id=made['ChangeInfo']['I
 show({
     'made': plain(made),
     'refused': [
-        refused(route53.create_hosted_zone, Name='other.example', CallerReference='1'),
+        refused(route53.create_hosted_zone, Name='new.example.', CallerReference='1'),
         refused(route53.create_hosted_zone, Name='new.example', CallerReference='2', VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'}),
         refused(route53.create_hosted_zone, Name='a..b', CallerReference='3'),
         refused(route53.create_hosted_zone, Name='x.example', CallerReference='4', VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-no'}),

@@ -359,7 +359,9 @@ fn read_set(id: &str, apex: &Name, given: Parameters) -> Result<ResourceRecordSe
             if values.is_empty() {
                 return Err(format!("Invalid request: Missing field 'ResourceRecords' in {shown}"));
             }
-            given.get("TTL").map(|ttl| set.insert("ttl".into(), ttl.clone()));
+            if let Some(ttl) = given.get("TTL") {
+                set.insert("ttl".into(), ttl.clone());
+            }
             set.insert("records".into(), values.into());
         }
     }
