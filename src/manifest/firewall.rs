@@ -162,6 +162,8 @@ impl fmt::Display for DomainSpecification {
         match (self.below_only, self.name.is_root()) {
             (true, true) => f.write_str("*"),
             (true, false) => write!(f, "*.{}", self.name),
+            // A `*` in front would be read as "the names below".
+            (false, _) if self.name.as_wire().get(1) == Some(&b'*') => write!(f, "\\{}", self.name),
             (false, _) => write!(f, "{}", self.name),
         }
     }

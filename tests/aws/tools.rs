@@ -435,7 +435,7 @@ route53.get_waiter('resource_record_sets_changed').wait(Id=made['ChangeInfo']['I
 show({
     'made': plain(made),
     'refused': [
-        refused(route53.create_hosted_zone, Name='other.example', CallerReference='1'),
+        refused(route53.create_hosted_zone, Name='new.example.', CallerReference='1'),
         refused(route53.create_hosted_zone, Name='new.example', CallerReference='2', VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'}),
         refused(route53.create_hosted_zone, Name='a..b', CallerReference='3'),
         refused(route53.create_hosted_zone, Name='x.example', CallerReference='4', VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-no'}),
@@ -510,7 +510,7 @@ except ClientError as error:
         ("CREATE", a("www.other.example", "192.0.2.1"), "InvalidChangeBatch", "is not permitted in zone new.example."),
         ("CREATE", a("x.new.example", "300.0.2.1"), "InvalidChangeBatch", "300.0.2.1"),
         ("DELETE", a("new.example", "192.0.2.1").replace("'A'", "'NS'"), "InvalidChangeBatch", "it was not found"),
-        ("CREATE", "{'Name': 'x.new.example', 'Type': 'A'}".into(), "InvalidChangeBatch", "Missing field 'TTL'"),
+        ("CREATE", "{'Name': 'x.new.example', 'Type': 'A'}".into(), "InvalidChangeBatch", "Missing field 'ResourceRecords'"),
         ("CREATE", "{'Name': 'x.new.example', 'Type': 'A', 'TTL': 1, 'HealthCheckId': 'h', 'ResourceRecords': [{'Value': '192.0.2.1'}]}".into(),
          "NoSuchHealthCheck", "h"),
     ] {

@@ -1,4 +1,4 @@
-//! Two AZs with real addresses: a node, a client and a target with two addresses in each.
+//! Two AZs with real addresses: a node and a client in each, and a target with two addresses for each.
 
 use crate::harness::{Process, ZONAL, http_get, lab::Lab, wait_until, wait_until_equal};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,8 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 /// The programs that the tests need.
 pub const PROGRAMS: [&str; 5] = ["ip", "dig", "setpriv", "sysctl", "perl"];
 
-/// The addresses of the targets: those in AZ 1, then those in AZ 2.
-pub const ALL: [&str; 4] = ["10.1.0.10", "10.1.0.11", "10.1.16.10", "10.1.16.11"];
+/// The addresses of the targets: those of `target-a`, then those of `target-b`. An endpoint has one interface in an AZ.
+pub const ALL: [&str; 4] = ["10.1.0.10", "10.1.16.10", "10.1.32.10", "10.1.48.10"];
 
 /// An endpoint with the addresses of the targets, and a zone with a record that fails over.
 pub const MANIFEST: &str = "\
@@ -15,11 +15,13 @@ vpcs:
   vpc:
     region: us-east-1
     cidr_blocks: [10.1.0.0/16]
-    resolver_addresses: [10.1.0.2, 10.1.0.3, 10.1.16.2]
-    availability_zones: {us-east-1a: use1-az1, us-east-1b: use1-az2}
+    resolver_addresses: [10.1.0.2, 10.1.0.3, 10.1.32.2]
+    availability_zones: {us-east-1a: use1-az1, us-east-1b: use1-az2, us-east-1c: use1-az3, us-east-1d: use1-az4}
     subnets:
       a: {availability_zone_id: use1-az1, cidr_blocks: [10.1.0.0/20]}
-      b: {availability_zone_id: use1-az2, cidr_blocks: [10.1.16.0/20]}
+      b: {availability_zone_id: use1-az2, cidr_blocks: [10.1.32.0/20]}
+      c: {availability_zone_id: use1-az3, cidr_blocks: [10.1.16.0/20]}
+      d: {availability_zone_id: use1-az4, cidr_blocks: [10.1.48.0/20]}
 vpc_endpoint_services:
   s: {owner_id: amazon, region: us-east-1, dns_name: vpce.example, private_dns_names: [svc.example]}
 vpc_endpoints:
@@ -33,9 +35,9 @@ vpc_endpoints:
     health_check: {type: HTTP, port: 80, request_interval: 1, timeout: 1, failure_threshold: 2, success_threshold: 1}
     network_interfaces:
       - {availability_zone_id: use1-az1, ipv4: 10.1.0.10}
-      - {availability_zone_id: use1-az1, ipv4: 10.1.0.11}
-      - {availability_zone_id: use1-az2, ipv4: 10.1.16.10}
-      - {availability_zone_id: use1-az2, ipv4: 10.1.16.11}
+      - {availability_zone_id: use1-az3, ipv4: 10.1.16.10}
+      - {availability_zone_id: use1-az2, ipv4: 10.1.32.10}
+      - {availability_zone_id: use1-az4, ipv4: 10.1.48.10}
 health_checks:
   hc-ext: {type: EXTERNAL, stale_after: 3600, when_stale: unhealthy}
 private_hosted_zones:
@@ -73,9 +75,9 @@ pub fn lab(more: &[(&str, &str)]) -> Lab {
     lab.router("core");
     for (node, addresses) in [
         ("node-a", &["10.1.0.2"][..]),
-        ("node-b", &["10.1.16.2"]),
+        ("node-b", &["10.1.32.2"]),
         ("client-a", &["10.1.0.7"]),
-        ("client-b", &["10.1.16.7"]),
+        ("client-b", &["10.1.32.7"]),
         ("target-a", &ALL[..2]),
         ("target-b", &ALL[2..]),
     ] {

@@ -6,7 +6,7 @@ use super::lab::{
 use crate::harness::{can_run, lab::Lab, wait_until};
 use std::time::{Duration, Instant};
 
-const NODES: [(&str, &str, &str); 2] = [("node-a", "10.1.0.2", "client-a"), ("node-b", "10.1.16.2", "client-b")];
+const NODES: [(&str, &str, &str); 2] = [("node-a", "10.1.0.2", "client-a"), ("node-b", "10.1.32.2", "client-b")];
 
 const DIRECTORY: &str = "control_plane: {directory: zones}\n";
 
@@ -41,16 +41,16 @@ fn clients_get_no_target_that_is_killed_blackholed_or_slow() {
     wait_for_both(&lab, &ALL[..2]);
     mode(&lab, "target-b", "500");
     // A target that answers with an error stays out.
-    let explained = get(&lab, "node-a", "/v1/health/vpce/10.1.16.10");
+    let explained = get(&lab, "node-a", "/v1/health/vpce/10.1.32.10");
     assert!(explained.is_some_and(|(status, text)| status == 200 && text.contains("\"healthy\":false")));
     mode(&lab, "target-b", "204");
     wait_for_both(&lab, &ALL);
     // The path from one node: only its clients get other answers.
-    blackhole(&lab, "node-a", &["10.1.16.10/31"], true);
+    blackhole(&lab, "node-a", &ALL[2..], true);
     wait_for(&lab, "client-a", "10.1.0.2", &ALL[..2]);
     wait_for(&lab, "client-b", "10.1.0.2", &ALL[..2]);
-    assert_eq!(addresses(&lab, "client-b", "10.1.16.2", "svc.example"), ALL);
-    assert_eq!(addresses(&lab, "client-a", "10.1.16.2", "svc.example"), ALL);
+    assert_eq!(addresses(&lab, "client-b", "10.1.32.2", "svc.example"), ALL);
+    assert_eq!(addresses(&lab, "client-a", "10.1.32.2", "svc.example"), ALL);
     drop(first);
 }
 
@@ -64,8 +64,7 @@ fn a_node_that_is_cut_off_from_all_targets_keeps_its_answers_until_they_are_back
     let _targets = [target(&lab, "target-a"), target(&lab, "target-b")];
     let _nodes = NODES.map(|(node, address, _)| zonal(&lab, node, address, DIRECTORY));
     NODES.iter().for_each(|(node, ..)| wait_for_all(&lab, node));
-    let paths = ["10.1.0.10/31", "10.1.16.10/31"];
-    blackhole(&lab, "node-a", &paths, true);
+    blackhole(&lab, "node-a", &ALL, true);
     wait_until("node-a is isolated", || {
         let (_, status) = get(&lab, "node-a", "/v1/status")?;
         let status: serde_json::Value = serde_json::from_str(&status).ok()?;
@@ -73,11 +72,11 @@ fn a_node_that_is_cut_off_from_all_targets_keeps_its_answers_until_they_are_back
     });
     wait_for(&lab, "client-a", "10.1.0.2", &ALL);
     // The other node sees its targets, and nothing changes for its clients.
-    assert_eq!(addresses(&lab, "client-b", "10.1.16.2", "svc.example"), ALL);
-    blackhole(&lab, "node-a", &paths[..1], false);
+    assert_eq!(addresses(&lab, "client-b", "10.1.32.2", "svc.example"), ALL);
+    blackhole(&lab, "node-a", &ALL[..2], false);
     // Half of the targets are back: the node follows its checks again.
     wait_for(&lab, "client-a", "10.1.0.2", &ALL[..2]);
-    blackhole(&lab, "node-a", &paths[1..], false);
+    blackhole(&lab, "node-a", &ALL[2..], false);
     wait_for(&lab, "client-a", "10.1.0.2", &ALL);
 }
 

@@ -44,7 +44,7 @@ pub fn worlds(
         cases: if asked_for { default.cases } else { cases },
         rng_seed: if asked_for { default.rng_seed } else { RngSeed::Fixed(seed) },
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/model/regressions"))),
-        max_shrink_iters: 1500,
+        max_shrink_iters: if asked_for { default.max_shrink_iters } else { 1500 },
         ..default
     };
     let (good, refused) = (Cell::new(0), Cell::new(0));

@@ -206,6 +206,7 @@ impl World {
         let mut expect = Expect::default();
         let mut name = ask.name.clone();
         let mut owners: Vec<N> = Vec::new();
+        let mut has_recursed = false;
         loop {
             let first = owners.is_empty();
             let step = self.step(&who, &name, ask.qtype, ask.rd, chances);
@@ -216,6 +217,7 @@ impl World {
             let step = match step {
                 Step::Upstream(rule, answer, stale) => {
                     *has_ended |= stale;
+                    has_recursed |= rule == INTERNET;
                     match answer {
                         UpstreamAnswer::Unasked => return Expect { forward: Some((rule, name)), ..Expect::default() },
                         UpstreamAnswer::Failed => return Expect { rcode: 2, ede: Some(22), ..Expect::default() },
@@ -253,6 +255,7 @@ impl World {
                     expect.answer.extend(records.iter().map(Seen::from));
                     owners.push(std::mem::replace(&mut name, target));
                     if owners.contains(&name) {
+                        expect.rcode = if has_recursed { 2 } else { expect.rcode };
                         return expect;
                     }
                     if owners.len() <= 16 {

@@ -18,7 +18,7 @@ pub(super) fn error(code: &str, message: impl Into<String>) -> ServiceError {
 }
 
 /// The identifier without its prefix: clients send `Z1` and `/hostedzone/Z1`.
-fn bare(id: &str) -> &str {
+pub(super) fn bare(id: &str) -> &str {
     id.rsplit_once('/').map_or(id, |(_, id)| id)
 }
 
@@ -27,7 +27,14 @@ pub(super) fn find<'a>(
     context: &Context<'a>,
     id: &str,
 ) -> Result<(&'a String, &'a Arc<PrivateHostedZone>), ServiceError> {
-    let id = bare(id);
+    find_exactly(context, bare(id))
+}
+
+/// The zone with this identifier, which has no prefix.
+pub(super) fn find_exactly<'a>(
+    context: &Context<'a>,
+    id: &str,
+) -> Result<(&'a String, &'a Arc<PrivateHostedZone>), ServiceError> {
     let found = context.manifest().private_hosted_zones.get_key_value(id);
     let found = found.filter(|(_, zone)| context.sees(owner(zone)));
     found.ok_or_else(|| error("NoSuchHostedZone", format!("No hosted zone found with ID: {id}")))
@@ -213,15 +220,15 @@ pub(super) fn get_dnssec(context: &Context, parameters: Parameters) -> ReadResul
 
 fn tags_of(context: &Context, kind: &str, id: &str) -> ReadResult {
     let tags = match kind {
-        "hostedzone" => &find(context, id)?.1.tags,
+        "hostedzone" => &find_exactly(context, id)?.1.tags,
         "healthcheck" => {
-            let found = context.manifest().health_checks.get(bare(id));
+            let found = context.manifest().health_checks.get(id);
             let missing = || error("NoSuchHealthCheck", format!("No health check found with ID: {id}"));
             &found.ok_or_else(missing)?.tags
         }
         _ => return Err(error("InvalidInput", format!("ResourceType: zonal has no {kind}"))),
     };
-    Ok(json!({"ResourceType": kind, "ResourceId": bare(id), "Tags": tag_list(tags, None)}))
+    Ok(json!({"ResourceType": kind, "ResourceId": id, "Tags": tag_list(tags, None)}))
 }
 
 pub(super) fn list_tags_for_resource(context: &Context, parameters: Parameters) -> ReadResult {

@@ -217,6 +217,16 @@ pub(super) fn read_name(text: &str) -> Option<Name> {
     Name::absolute(&decimal_escapes(text)).ok()
 }
 
+/// The error for a text that is not a name. Route 53 names the first character that a name cannot have.
+fn invalid_name(parameter: &str, text: &str) -> String {
+    match text.chars().find(|character| character.is_whitespace() || character.is_control()) {
+        Some(found) => format!(
+            "FATAL problem: UnsupportedCharacter (Value contains unsupported characters) encountered with '{found}'"
+        ),
+        None => format!("{parameter}: `{text}` is not a domain name"),
+    }
+}
+
 /// A text with the escapes of master files, `\042` for an asterisk, in place of Route 53's octal ones, `\052`.
 pub(super) fn decimal_escapes(text: &str) -> String {
     with_escapes(text, 8, |octet, out| out.push_str(&format!("\\{octet:03}")))
@@ -290,12 +300,13 @@ pub(super) fn list_resource_record_sets(context: &Context, parameters: Parameter
     let (rtype, identifier) = (parameters.text("StartRecordType"), parameters.text("StartRecordIdentifier"));
     let start = parameters.given_text("StartRecordName");
     if start.is_none() && !rtype.is_empty() {
-        return Err(invalid("StartRecordType: StartRecordName is missing"));
+        // The words of Route 53.
+        return Err(invalid("The input is not valid"));
     }
     if rtype.is_empty() && !identifier.is_empty() {
         return Err(invalid("StartRecordIdentifier: StartRecordType is missing"));
     }
-    let start = start.map(|text| read_name(text).ok_or_else(|| invalid("StartRecordName: not a domain name")));
+    let start = start.map(|text| read_name(text).ok_or_else(|| invalid(&invalid_name("StartRecordName", text))));
     let index = index_of(context, id, zone);
     let first = start
         .transpose()?

@@ -4,7 +4,7 @@ use super::{
     Context, Page, Parameters, ReadResult,
     filters::{Filters, Known},
     identifiers::{arn, derived},
-    object, page, tag_list,
+    object, page,
 };
 use crate::{
     aws::{codec::server::ServiceError, model::Service},
@@ -432,5 +432,8 @@ pub(super) fn list_tags_for_resource(context: &Context, parameters: Parameters) 
         _ => None,
     };
     let tags = tags.ok_or_else(|| not_found("Resource", resource))?;
-    Ok(json!({"Tags": tag_list(tags, None)}))
+    list(parameters, "Tags", &[], |after| {
+        let rest = tags.range::<str, _>((start(after), Bound::Unbounded));
+        rest.map(|(key, value)| (key.clone(), json!({"Key": key, "Value": value})))
+    })
 }

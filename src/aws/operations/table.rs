@@ -151,8 +151,7 @@ pub static TABLE: &[Entry] = &[
         "Filters MaxResults NextToken",
     )
     .refuses("SortBy SortOrder"),
-    read(Route53Resolver, "ListTagsForResource", resolver::list_tags_for_resource, "ResourceArn")
-        .echoes("MaxResults NextToken"),
+    read(Route53Resolver, "ListTagsForResource", resolver::list_tags_for_resource, "ResourceArn MaxResults NextToken"),
     // Networks and endpoints.
     read(Ec2, "DescribeVpcs", ec2::describe_vpcs, "VpcIds Filters MaxResults NextToken DryRun"),
     read(Ec2, "DescribeVpcAttribute", ec2::describe_vpc_attribute, "VpcId Attribute DryRun"),

@@ -79,7 +79,8 @@ pub(super) fn create_hosted_zone(context: &Context, parameters: Parameters) -> W
     let reference = parameters.text("CallerReference");
     let zones = &context.manifest().private_hosted_zones;
     let is_same = |zone: &Arc<PrivateHostedZone>| {
-        context.sees(hosted_zones::owner(zone)) && zone.aws.text("caller_reference") == Some(reference)
+        let has_reference = zone.aws.text("caller_reference") == Some(reference);
+        has_reference && zone.name == name && context.sees(hosted_zones::owner(zone))
     };
     if zones.values().any(is_same) {
         let message = format!("A hosted zone has already been created with the specified caller reference {reference}");
@@ -179,7 +180,7 @@ pub(super) fn change_tags_for_resource(context: &Context, parameters: Parameters
     let id = parameters.text("ResourceId");
     let edits = match parameters.text("ResourceType") {
         "hostedzone" => {
-            let (id, zone) = find(context, id)?;
+            let (id, zone) = hosted_zones::find_exactly(context, id)?;
             let mut changed = (**zone).clone();
             change(&mut changed.tags);
             vec![zone_edit(id, &changed)?]
@@ -344,7 +345,7 @@ fn read_set(id: &str, apex: &Name, given: Parameters) -> Result<ResourceRecordSe
         Some(alias) => {
             let target = record_sets::read_name(alias.text("DNSName"));
             let target = target.ok_or_else(|| format!("The alias target of {shown} is not a domain name"))?;
-            if target.is_at_or_below(apex) && alias.text("HostedZoneId") != id {
+            if target.is_at_or_below(apex) && hosted_zones::bare(alias.text("HostedZoneId")) != id {
                 let message = "the alias target is in this zone, but its HostedZoneId is of another one";
                 return Err(format!("Invalid Resource Record {shown}: {message}"));
             }
@@ -355,11 +356,12 @@ fn read_set(id: &str, apex: &Name, given: Parameters) -> Result<ResourceRecordSe
             set.insert("alias".into(), json!({"name": target.to_string(), "evaluate_target_health": evaluates}));
         }
         None => {
-            let ttl = given.get("TTL").ok_or_else(|| format!("Invalid request: Missing field 'TTL' in {shown}"))?;
             if values.is_empty() {
                 return Err(format!("Invalid request: Missing field 'ResourceRecords' in {shown}"));
             }
-            set.insert("ttl".into(), ttl.clone());
+            if let Some(ttl) = given.get("TTL") {
+                set.insert("ttl".into(), ttl.clone());
+            }
             set.insert("records".into(), values.into());
         }
     }

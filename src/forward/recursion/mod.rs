@@ -285,9 +285,9 @@ impl Recursion {
         let name = Name::from_bytes(question.name.wire()).map_err(|error| failure(ede::OTHER, &error))?;
         let query = Query::query(name, RecordType::from(question.qtype));
         let (seeker, budget) = (self.shared.seeker.load_full(), budget.clone());
-        let insecure_until = self.negative_anchors.end(&query.name, query.query_type, now());
-        let is_unchecked = question.checking_disabled || insecure_until.is_some();
-        if insecure_until.is_some() {
+        let is_insecure = self.negative_anchors.covers(&query.name, query.query_type, now());
+        let is_unchecked = question.checking_disabled || is_insecure;
+        if is_insecure {
             budget.steps.note(Stage::Validation, || format!("a negative trust anchor covers {}", query.name));
         }
         let job = async move {
@@ -309,9 +309,10 @@ impl Recursion {
         if let Some((_, entry)) = answers.first_mut() {
             let entry = Arc::make_mut(entry);
             entry.authentic = authentic;
-            // The answer is validated again when the negative trust anchor has ended.
-            if let Some(until) = insecure_until {
-                entry.ttl = entry.ttl.min((until - entry.since).clamp(0, u32::MAX.into()) as u32);
+            // The answer is for this query only: an answer in the cache could be served as stale when the negative trust
+            // anchor has ended. The cache of recursion has the response.
+            if is_insecure {
+                entry.ttl = 0;
             }
         }
         Ok(answers)

@@ -115,20 +115,17 @@ impl NegativeAnchors {
         list
     }
 
-    /// The end of the anchor that covers records, in seconds since 1970. `None` if no anchor covers
-    /// them.
-    pub fn end(&self, name: &Name, rtype: RecordType, now: i64) -> Option<i64> {
-        let all = self.all.load();
-        let covering = all.iter().filter(|(anchor, _)| {
-            // DS records belong to the zone above the cut.
-            anchor.zone_of(name) && !(rtype == RecordType::DS && anchor == name)
-        });
-        let counts = |anchor: &Name| {
-            let is_closer = |trusted: &&Name| trusted.zone_of(name) && labels(trusted) >= labels(anchor);
-            self.trusted.iter().find(is_closer).is_none()
+    /// Whether an anchor covers records.
+    pub fn covers(&self, name: &Name, rtype: RecordType, now: i64) -> bool {
+        // A trust anchor at or below the negative anchor takes precedence.
+        let is_closer = |anchor: &Name| {
+            self.trusted.iter().any(|trusted| trusted.zone_of(name) && labels(trusted) >= labels(anchor))
         };
-        let ends = covering.filter(|(anchor, _)| counts(anchor)).map(|(_, anchor)| anchor.until);
-        ends.filter(|until| now < *until).max()
+        self.all.load().iter().any(|(anchor, negative)| {
+            // DS records belong to the zone above the cut.
+            let is_in_zone = anchor.zone_of(name) && !(rtype == RecordType::DS && anchor == name);
+            is_in_zone && now < negative.until && !is_closer(anchor)
+        })
     }
 
     /// Adds an anchor, or replaces the one of the same name.
@@ -257,22 +254,22 @@ mod tests {
             None,
             0,
         );
-        for (covered, rtype, now, end) in [
-            ("broken.test.", RecordType::A, 99, Some(100)),
-            ("WWW.broken.TEST.", RecordType::A, 99, Some(100)),
-            ("broken.test.", RecordType::A, 100, None),
-            ("broken.test.", RecordType::DS, 99, None),
-            ("a.broken.test.", RecordType::DS, 99, Some(100)),
-            ("notbroken.test.", RecordType::A, 99, None),
-            ("test.", RecordType::A, 99, None),
+        for (covered, rtype, now, expected) in [
+            ("broken.test.", RecordType::A, 99, true),
+            ("WWW.broken.TEST.", RecordType::A, 99, true),
+            ("broken.test.", RecordType::A, 100, false),
+            ("broken.test.", RecordType::DS, 99, false),
+            ("a.broken.test.", RecordType::DS, 99, true),
+            ("notbroken.test.", RecordType::A, 99, false),
+            ("test.", RecordType::A, 99, false),
             // A trust anchor below takes precedence.
-            ("in.broken.test.", RecordType::A, 99, None),
-            ("www.in.broken.test.", RecordType::A, 99, None),
+            ("in.broken.test.", RecordType::A, 99, false),
+            ("www.in.broken.test.", RecordType::A, 99, false),
         ] {
-            assert_eq!(anchors.end(&name(covered), rtype, now), end, "{covered} {rtype} {now}");
+            assert_eq!(anchors.covers(&name(covered), rtype, now), expected, "{covered} {rtype} {now}");
         }
         anchors.add(anchor("www.broken.test", 200), 0).unwrap();
-        assert_eq!(anchors.end(&name("www.broken.test."), RecordType::A, 150), Some(200));
+        assert!(anchors.covers(&name("www.broken.test."), RecordType::A, 150));
         assert!(matches!(anchors.add(anchor("in.broken.test", 200), 0), Err(Refused::Trusted)));
         assert!(matches!(anchors.add(anchor("broken.test", 200), 0), Err(Refused::Configured)));
         assert!(matches!(anchors.remove(&anchor("broken.test", 0).name, 0), Err(Refused::Configured)));

@@ -204,8 +204,9 @@ impl RuleSet {
         let indexes = |is_wanted: &dyn Fn(&Rule) -> bool| -> Box<[u32]> {
             (0..).zip(&rules).filter(|(_, rule)| is_wanted(rule)).map(|(index, _)| index).collect()
         };
-        set.unready =
-            indexes(&|rule| rule.state != ListState::Loaded && rule.on_missing == OnMissing::Fail && !rule.is_shadow);
+        let fails =
+            |rule: &Rule| rule.state != ListState::Loaded && rule.on_missing == OnMissing::Fail && !rule.is_shadow;
+        set.unready = indexes(&|rule| !is_offline && fails(rule));
         set.of_clients = indexes(&|rule| rule.has_clients);
         set.of_answers = indexes(&|rule| rule.has_answers || matches!(rule.condition, Condition::Addresses { .. }));
         set.first_of_list = first.into();

@@ -83,7 +83,8 @@ fn rules_follow_the_state_of_their_lists() {
     let loaded = snapshot.with_firewall_lists(Arc::new(lists.clone()));
     assert!(of(&loaded, "a").unwrap().unready.is_empty());
     let offline = loaded.with_node(Arc::default()).with_firewall_lists(snapshot.firewall_lists.clone());
-    assert!(of(&offline, "a").unwrap().unready.is_empty(), "nobody reads the list");
+    let set = of(&offline, "a").unwrap();
+    assert!(set.is_offline && set.unready.is_empty(), "nobody reads the list");
     lists.set_state(number, ListState::Expired);
     let expired = loaded.with_firewall_lists(Arc::new(lists));
     assert_eq!(of(&expired, "a").unwrap().rules[0].state, ListState::Expired);

@@ -337,7 +337,8 @@ fn known_denials_answer_for_other_names() {
             let _ = validate(&validator, &query, &honest.answer(&query));
         }
         let (mut nsec, mut nsec3) = (0, 0);
-        for query in all.iter().flat_map(|name| TYPES.map(|rtype| Query::query(name.clone(), rtype))) {
+        for _ in 0..300 {
+            let query = Query::query(all[draw.below(all.len())].clone(), TYPES[draw.below(TYPES.len())]);
             let Some(message) = validator.deny(&query, &Budget::default()) else { continue };
             let zone = truth.zone(&query.name, query.query_type);
             assert!(is_true(honest, &query, &message), "{query} below {tld:?}\n{message}");
@@ -348,7 +349,7 @@ fn known_denials_answer_for_other_names() {
             assert_eq!(validate(&validator, &query, &message), Ok(Proof::Secure), "{query} below {tld:?}\n{message}");
             *if zone.denies == Denies::Nsec { &mut nsec } else { &mut nsec3 } += 1;
         }
-        assert!(nsec > 20 && nsec3 > 20, "{nsec} {nsec3}");
+        assert!(nsec > 5 && nsec3 > 5, "{nsec} {nsec3}");
     }
 }
 
