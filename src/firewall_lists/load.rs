@@ -23,6 +23,8 @@ use std::{
 const ENTRIES_AT_ONCE: u64 = 50_000;
 /// The maximum number of parts: each one reads the whole list.
 const MAX_PARTS: u32 = 16;
+/// The maximum number of parts of a list that is not there yet: no old part is in memory beside a new one.
+const MAX_FIRST_PARTS: u32 = 4;
 /// The size of the buffer that a text is read with, in octets.
 const BUFFER_OCTETS: usize = 256 << 10;
 
@@ -115,9 +117,9 @@ pub type Read<'r> = dyn Fn(&mut dyn FnMut(&Entry)) -> Result<Content, String> + 
 /// Makes a change and publishes the result.
 pub type Publish<'p> = dyn FnMut(&mut ListsChange) -> Result<(), String> + 'p;
 
-/// The number of parts of a list with this number of entries, a power of two.
-fn parts(entries: u64) -> u32 {
-    let parts = entries.div_ceil(ENTRIES_AT_ONCE).clamp(1, MAX_PARTS.into());
+/// The number of parts of a list with this number of entries: a power of two, up to `max`.
+fn parts(entries: u64, max: u32) -> u32 {
+    let parts = entries.div_ceil(ENTRIES_AT_ONCE).clamp(1, max.into());
     (parts as u32).next_power_of_two()
 }
 
@@ -140,9 +142,11 @@ pub fn compile(
     let number = lists.number(id).ok_or_else(gone)?;
     let data = data_of(content);
     // Numbers in old entries must keep their meaning while there are old and new entries.
-    let is_compatible = lists.state(number) == ListState::Missing
-        || lists.data(number).is_some_and(|old| old.local == data.local && old.conditions == data.conditions);
-    let parts = if is_compatible { parts(content.entries) } else { 1 };
+    let is_first = lists.state(number) == ListState::Missing;
+    let is_compatible =
+        is_first || lists.data(number).is_some_and(|old| old.local == data.local && old.conditions == data.conditions);
+    let max = if is_first { MAX_FIRST_PARTS } else { MAX_PARTS };
+    let parts = if is_compatible { parts(content.entries, max) } else { 1 };
     let data = Arc::new(data);
     for part in 0..parts {
         let mut batch = Batch::new(number, Extent::Part { number: part, count: parts }, content.entries);
@@ -187,7 +191,7 @@ pub fn data_of(content: &Content) -> ListData {
 ///
 /// Those of `publish`.
 pub fn purge(lists: &Lists, publish: &mut Publish) -> Result<(), String> {
-    let parts = parts(lists.len());
+    let parts = parts(lists.len(), MAX_PARTS);
     for number in lists.removed() {
         for part in 0..parts {
             publish(&mut |lists| {

@@ -586,7 +586,7 @@ availability_zones: [a]
                 "8:3: subnets.a.availability_zone_id: the field `availability_zone_id` is missing",
                 "9:7: subnets.b.availability_zone_id: expected text, found a list",
                 "10:49: subnets.c.dns64: there is no field `dns64` here (expected one of `availability_zone_id`, \
-                 `cidr_blocks`, `enable_dns64`)",
+                 `cidr_blocks`, `enable_dns64`, `name`, `tags`, `aws`)",
                 "11:3: subnets.d.availability_zone_id: the field `availability_zone_id` is missing",
                 "11:3: subnets.d.cidr_blocks: the field `cidr_blocks` is missing",
                 "12:1: availability_zones: expected a map, found a list",

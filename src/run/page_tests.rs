@@ -27,7 +27,11 @@ fn snapshot(vpcs: usize, port: u16, previous: Option<&Snapshot>) -> Snapshot {
         |az: &str, health: &str| serde_json::json!({"availability_zone_id": az, "ipv4": "10.0.0.9", "health": health});
     let manifest = serde_json::json!({
         "vpcs": (0..vpcs).map(vpc).collect::<serde_json::Map<_, _>>(),
-        "health_checks": {"check": {"type": "EXTERNAL", "stale_after": 60, "when_stale": "unhealthy"}},
+        "health_checks": {
+            "check": {"type": "EXTERNAL", "stale_after": 60, "when_stale": "unhealthy"},
+            "tls": {"type": "HTTPS", "ip_address": "10.0.0.9", "fully_qualified_domain_name": "tls.example",
+                    "verify_certificate": true},
+        },
         "vpc_endpoint_services": {"s": {"owner_id": "amazon", "region": "r", "dns_name": "s.example"}},
         "vpc_endpoints": {"vpce-1": {"vpc_endpoint_type": "Interface", "service_name": "s", "vpc_id": "vpc-0",
             "state": "Available", "network_interfaces": [interface("az1", "healthy"), interface("az2", "unhealthy")]}},
@@ -61,7 +65,10 @@ fn everything() -> Metrics {
     let port = server.local_addr().unwrap().port();
     let core = core(snapshot(1, port, None));
     let served = core.snapshot.load_full();
-    served.health_targets.iter().for_each(|target| target.verdict.set(false));
+    for target in served.health_targets.iter() {
+        target.verdict.set(false);
+        target.verdict.report().certificate_expiry = Some(1);
+    }
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (address, socket) = (socket.local_addr().unwrap(), Arc::new(Socket::from(socket)));
     let mut writer = core.counters.workers.add_worker(Transport::Udp, Some((address, 0, &socket)));

@@ -177,7 +177,7 @@ mod tests {
             let address = |last: u32| -> IpAddr {
                 if v6 { format!("fd00::{last:x}").parse().unwrap() } else { [10, 0, 0, last as u8].into() }
             };
-            for _ in 0..200 {
+            for _ in 0..30 {
                 let mut collection = CidrCollection::default();
                 let mut used: Vec<IpNet> = Vec::new();
                 for _ in 0..draw(8) {

@@ -1,7 +1,7 @@
 //! Signatures, compared with those of botocore; and a server that verifies them.
 
 use super::PYTHON;
-use crate::harness::{Scratch, Server, ZONAL, can_run, tree};
+use crate::harness::{Scratch, Server, ZONAL, can_run, http_send, tree};
 use data_encoding::BASE64;
 use hyper::{
     HeaderMap,
@@ -154,6 +154,7 @@ fn a_server_with_keys_verifies_signatures_and_roles() {
     let (writer, secret) = new("write", "111122223333");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
     let server = Server::start_with_admin("{push: {}}", &format!("access_keys_file: {}", file.display()));
+    assert_eq!(http_send(server.admin, "PUT", "/v1/manifest", r#"{"generation": 1}"#), Some(200));
     let success = |account: &str| ["-", "-", "-", account].map(String::from).to_vec();
     assert_eq!(codes(&server, &writer, &secret), success("111122223333"));
     assert_eq!(

@@ -1,20 +1,53 @@
-//! The cost of a Profile that many VPCs share: compile time, memory, and the time of a change of one member. The benchmark
-//! compares VPCs with a Profile, one VPC with it, VPCs without one, and VPCs with which the same members are associated
-//! directly.
+//! The cost of a Profile that many VPCs share: compile time, memory of the snapshot, and the time of a change of one
+//! member. The benchmark compares VPCs with a Profile, one VPC with it, VPCs without one, and VPCs with which the same
+//! members are associated directly.
 //!
-//! `cargo bench --bench profiles [-- VPCS [MEMBERS [DIRECT]]]`: VPCS is the number of VPCs (default: 10,000), MEMBERS the number
-//! of members (default: 1,000; zones, rules and endpoints, a third each), and DIRECT the number of VPCs with direct associations
-//! (default: 1,000).
+//! `cargo bench --bench profiles [-- VPCS [MEMBERS [DIRECT]]]`: VPCS is the number of VPCs (default: 10,000), MEMBERS the
+//! number of members (default: 1,000; zones, rules and endpoints, a third each), and DIRECT the number of VPCs with direct
+//! associations (default: 1,000).
 
 use serde_json::{Map, Value, json};
-use std::{sync::Arc, time::Instant};
+use std::{
+    alloc::{GlobalAlloc, Layout},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Instant,
+};
 use zonal::{
     manifest::{Loaded, Manifest, PrivateHostedZone, ResourceRecordSet},
     snapshot::{Node, Snapshot, compile},
 };
 
+/// The allocator of the program, which counts the octets in use.
+struct Counting;
+
+static IN_USE: AtomicI64 = AtomicI64::new(0);
+
+fn count(octets: i64) {
+    IN_USE.fetch_add(octets, Ordering::Relaxed);
+}
+
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        unsafe { mimalloc::MiMalloc.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as i64));
+        unsafe { mimalloc::MiMalloc.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size as i64 - layout.size() as i64);
+        unsafe { mimalloc::MiMalloc.realloc(pointer, layout, size) }
+    }
+}
+
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Counting = Counting;
 
 /// The number of changes of one member.
 const CHANGES: u32 = 20;
@@ -95,11 +128,9 @@ fn manifest(vpcs: u32, members: u32, by: By) -> Manifest {
     serde_json::from_value(value).expect("a manifest")
 }
 
-/// The memory of the process in megabytes.
+/// The memory in use, in megabytes.
 fn memory_megabytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
-    let pss = status.lines().find_map(|line| line.strip_prefix("Pss:"));
-    pss.and_then(|value| value.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
+    IN_USE.load(Ordering::Relaxed) as f64 / 1e6
 }
 
 fn compiled(manifest: Arc<Manifest>, previous: Option<&Snapshot>) -> Snapshot {

@@ -99,7 +99,7 @@ impl World {
             || service.private_dns_name_configuration.as_ref().is_some_and(|c| c.state.word() == "verified");
         let at = Net::Vpc(endpoint.vpc_id.clone());
         let view_reaches = || networks::reaches(&self.manifest, &Net::Vpc(who.vpc.clone()), &at);
-        let in_scope = match (layer, &endpoint.private_dns_scope) {
+        let in_scope = || match (layer, &endpoint.private_dns_scope) {
             // A Profile's endpoint is for each VPC that reaches it.
             (Layer::Profile(profile), _) => profile.vpc_endpoints.iter().any(|own| own == id) && view_reaches(),
             (Layer::Own, PrivateDnsScope::Vpc) => who.vpc == endpoint.vpc_id,
@@ -108,7 +108,7 @@ impl World {
         };
         // A client that `allowed_cidr_blocks` permits, but that is in no known network, reaches
         // only the VPC of its entry point.
-        let reached = match &who.network {
+        let reached = || match &who.network {
             Some(own) => networks::reaches(&self.manifest, own, &at),
             None => who.vpc == endpoint.vpc_id,
         };
@@ -117,9 +117,9 @@ impl World {
             && home.enable_dns_support
             && home.enable_dns_hostnames
             && verified
-            && in_scope
-            && reached
             && (who.path == Path::Inbound || (who.path == Path::Vpc && !inbound_only))
+            && in_scope()
+            && reached()
     }
 
     /// The endpoints of a layer with a private name: for the name itself, and for the names below it.
@@ -135,14 +135,15 @@ impl World {
             let near = if is_own { (own, named.endpoint.vpc_id != who.vpc, !lists) } else { (false, false, false) };
             (near, !same_region, named.id.to_owned())
         };
-        for named in self.named().filter(|named| self.sees_private_by(who, layer, named.id)) {
+        for named in self.named() {
             for private in &named.service.private_dns_names {
                 let private = super::names::name(&private.to_string());
                 let (slot, apex) = match private.split_first() {
                     Some((star, rest)) if star == "*" => (&mut wildcard, rest),
                     _ => (&mut exact, &private[..]),
                 };
-                if apex == at && slot.as_ref().is_none_or(|best| rank(&named) < rank(best)) {
+                let is_better = apex == at && slot.as_ref().is_none_or(|best| rank(&named) < rank(best));
+                if is_better && self.sees_private_by(who, layer, named.id) {
                     *slot = Some(Named { ..named });
                 }
             }

@@ -29,6 +29,8 @@ pub struct World {
     pub unhealthy: BTreeSet<String>,
     /// The zones of the manifest with their records, computed at first use.
     pub zones: OnceCell<Vec<(String, Zone)>>,
+    /// The domain names of the rules, computed at first use.
+    pub domains: OnceCell<BTreeMap<String, N>>,
 }
 
 /// A query.
@@ -372,24 +374,28 @@ impl World {
 
     /// The VPC itself, and its Profiles by priority.
     pub fn layers(&self, who: &Who) -> Vec<Layer<'_>> {
-        let mut profiles = self.manifest.vpcs[&who.vpc].profiles.clone();
+        let mut profiles: Vec<_> = self.manifest.vpcs[&who.vpc].profiles.iter().collect();
         profiles.sort_by_key(|association| association.priority);
-        let profiles =
-            profiles.iter().map(|association| Layer::Profile(&self.manifest.profiles[&association.profile_id]));
+        let profiles = profiles.into_iter().map(|association| &association.profile_id);
+        let profiles = profiles.map(|id| Layer::Profile(&self.manifest.profiles[id]));
         [Layer::Own].into_iter().chain(profiles).collect()
     }
 
     /// The resolver rules of a layer. Of two rules of a Profile with one name, the first counts.
-    fn rules(&self, who: &Who, layer: Layer) -> Vec<(&str, RuleType, N)> {
+    fn rules(&self, who: &Who, layer: Layer) -> Vec<(&str, RuleType, &N)> {
+        let domains = self.domains.get_or_init(|| {
+            let rules = self.manifest.resolver_rules.iter();
+            rules.map(|(id, rule)| (id.clone(), super::names::name(&rule.domain_name.to_string()))).collect()
+        });
         let all: Vec<&String> = match layer {
             Layer::Own => self.manifest.resolver_rules.keys().collect(),
             Layer::Profile(profile) => profile.resolver_rules.iter().collect(),
         };
-        let mut found: Vec<(&str, RuleType, N)> = Vec::new();
+        let mut found: Vec<(&str, RuleType, &N)> = Vec::new();
         for id in all {
             let Some((id, rule)) = self.manifest.resolver_rules.get_key_value(id) else { continue };
             let is_here = matches!(layer, Layer::Profile(_)) || rule.vpc_ids.contains(&who.vpc);
-            let name = super::names::name(&rule.domain_name.to_string());
+            let name = &domains[id];
             let is_first = !found.iter().any(|(_, _, other)| *other == name);
             if rule.enabled && is_here && is_first && rule.rule_type != RuleType::Delegate {
                 found.push((id, rule.rule_type, name));
@@ -399,7 +405,7 @@ impl World {
     }
 
     pub fn rule(&self, who: &Who, layer: Layer, at: &[String]) -> Option<(&str, RuleType)> {
-        self.rules(who, layer).into_iter().find(|(_, _, name)| name == at).map(|(id, rule_type, _)| (id, rule_type))
+        self.rules(who, layer).into_iter().find(|(_, _, name)| *name == at).map(|(id, rule_type, _)| (id, rule_type))
     }
 
     /// The zones of a layer.
@@ -493,7 +499,7 @@ impl World {
         let rules = layers.iter().flat_map(|layer| self.rules(who, *layer));
         let mut rules = rules.filter(|(_, rule_type, _)| matches!(rule_type, RuleType::Forward | RuleType::Recursive));
         let mut endpoints = self.named();
-        rules.any(|(_, _, name)| is_below(&name))
+        rules.any(|(_, _, name)| is_below(name))
             || endpoints.any(|named| {
                 let parent = super::names::name(&named.service.dns_name.to_string());
                 let mut private = named.service.private_dns_names.iter().map(|name| {
@@ -501,7 +507,7 @@ impl World {
                     if name.first().is_some_and(|star| star == "*") { name[1..].to_vec() } else { name }
                 });
                 is_below(&under("any", &parent))
-                    || self.sees_private(who, named.id) && private.any(|name| is_below(&name))
+                    || private.any(|name| is_below(&name)) && self.sees_private(who, named.id)
             })
             || self.autodefined_zones(who, name).iter().any(|zone| is_below(zone))
     }

@@ -268,7 +268,9 @@ impl<'i> Import<'i> {
             self.input.list("TransitGateways").iter().filter_map(|item| item.text("TransitGatewayId")).collect();
         for item in self.input.list("TransitGatewayPeeringAttachments") {
             let Some(id) = self.id("attachments", item, "TransitGatewayAttachmentId") else { continue };
-            seen.insert(id);
+            if !seen.insert(id) {
+                continue;
+            }
             let side = |side: &str| item.value.get(side).and_then(|side| text(side, "TransitGatewayId"));
             let (Some(one), Some(other)) = (side("RequesterTgwInfo"), side("AccepterTgwInfo")) else {
                 self.lacks(KIND, id, "RequesterTgwInfo");

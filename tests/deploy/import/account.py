@@ -23,7 +23,6 @@ group = ec2.create_security_group(GroupName="dns", Description="DNS", VpcId=vpcs
 endpoint = ec2.create_vpc_endpoint(
     VpcId=vpcs[0], ServiceName=f"com.amazonaws.{REGION}.sqs", VpcEndpointType="Interface", SubnetIds=subnets[:2],
     PrivateDnsEnabled=True, SecurityGroupIds=[group])["VpcEndpoint"]
-interfaces = ec2.describe_network_interfaces(NetworkInterfaceIds=endpoint["NetworkInterfaceIds"])["NetworkInterfaces"]
 peering = ec2.create_vpc_peering_connection(VpcId=vpcs[0], PeerVpcId=vpcs[1])["VpcPeeringConnection"]["VpcPeeringConnectionId"]
 ec2.accept_vpc_peering_connection(VpcPeeringConnectionId=peering)
 gateway = ec2.create_transit_gateway(Description="hub")["TransitGateway"]["TransitGatewayId"]
@@ -67,7 +66,6 @@ resolver.associate_resolver_rule(ResolverRuleId=rule, VPCId=vpcs[0], Name="first
 print(json.dumps({
     "vpcs": vpcs,
     "endpoint": endpoint["VpcEndpointId"],
-    "interfaces": {interface["AvailabilityZone"]: interface["PrivateIpAddress"] for interface in interfaces},
     "private": private.rsplit("/", 1)[-1],
     "public": public.rsplit("/", 1)[-1],
     "rule": rule,

@@ -197,7 +197,12 @@ async fn a_question_holds_at_most_two_attempts_at_a_server() {
         assert!(ms < 10_000, "{ms}");
     }
     assert!((10_000..=20_001).contains(&most), "{most} attempts of 10,000 questions and a probe");
-    assert_eq!((way.in_flight.load(Relaxed), way.servers[0].in_flight()), (0, 0));
+    // A probe may still wait.
+    let start = Instant::now();
+    while (way.in_flight.load(Relaxed), way.servers[0].in_flight()) != (0, 0) {
+        assert!(start.elapsed() < Duration::from_secs(60), "attempts are still in flight");
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// The first attempt at each server stays in flight, whatever attempts follow.

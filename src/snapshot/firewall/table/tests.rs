@@ -78,6 +78,8 @@ fn any_update() -> impl Strategy<Value = Update> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn finds_the_entries_that_a_scan_of_all_entries_finds(updates in vec(any_update(), 1..8), names in vec(any_name(), 1..60)) {
         let (mut lists, mut plain) = (four_lists(), Plain::default());
