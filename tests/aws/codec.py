@@ -167,7 +167,9 @@ def body(protocol, octets):
         case "ec2" | "query":
             return sorted(urllib.parse.parse_qsl(octets.decode(), keep_blank_values=True))
         case "rest-xml":
-            return tree(octets)
+            # botocore sends no body if no member of the body is given; zonal sends the root without members.
+            found = tree(octets)
+            return found if found and found[2] else None
         case _:
             return json.loads(octets) if octets else {}
 
