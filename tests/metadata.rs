@@ -36,7 +36,9 @@ fn a_change_of_tags_keeps_the_entries_of_the_cache() {
         },
         "security_groups": {"sg": {"vpc_id": "vpc"}},
     });
-    assert_eq!(http_send(server.admin, "PUT", "/v1/manifest", &manifest.to_string()), Some(200));
+    let mut whole = manifest.clone();
+    whole["generation"] = json!(1);
+    assert_eq!(http_send(server.admin, "PUT", "/v1/manifest", &whole.to_string()), Some(200));
     let names = ["host.onprem.example", "www.private.example", "www.public.example"];
     let first: Vec<_> = names.iter().map(|name| answer(&server, name).len()).collect();
     assert_eq!(first, [1, 1, 1]);
