@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::process::Command;
 
 /// Runs a script after `prelude.py`. Returns the JSON value that it prints.
-fn boto3(server: &Server, script: &str) -> Value {
+pub fn boto3(server: &Server, script: &str) -> Value {
     let prelude = std::fs::read_to_string(tree("tests/aws/prelude.py")).unwrap();
     let output = Command::new(PYTHON)
         .args(["-c", &format!("{prelude}\n{script}"), &format!("http://{}", server.admin)])
@@ -17,7 +17,7 @@ fn boto3(server: &Server, script: &str) -> Value {
 }
 
 /// Runs the AWS CLI. Returns whether it worked, and its output.
-fn aws(server: &Server, words: &[&str]) -> (bool, String) {
+pub fn aws(server: &Server, words: &[&str]) -> (bool, String) {
     let aws = tree("target/tools/venv/bin/aws");
     let output = Command::new(PYTHON)
         .arg(aws)
@@ -35,14 +35,15 @@ fn aws(server: &Server, words: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-fn aws_json(server: &Server, words: &[&str]) -> Value {
+/// The JSON document that a command of the AWS CLI prints.
+pub fn aws_json(server: &Server, words: &[&str]) -> Value {
     let (works, text) = aws(server, words);
     assert!(works, "{words:?}: {text}");
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{words:?}: {error}: {text}"))
 }
 
 /// The answer to a query from a client of the VPC whose addresses are `127.0.0.0/8`.
-fn dig(server: &Server, name: &str, rtype: &str) -> Reply {
+pub fn dig(server: &Server, name: &str, rtype: &str) -> Reply {
     let output = Command::new("dig")
         .args(["@127.0.0.1", "-p", &server.port.to_string(), "+tries=1", "+time=10", name, rtype])
         .output()
@@ -50,12 +51,13 @@ fn dig(server: &Server, name: &str, rtype: &str) -> Reply {
     Reply::of_dig(&String::from_utf8_lossy(&output.stdout))
 }
 
-fn answer(server: &Server, name: &str, rtype: &str) -> Vec<String> {
+/// The records of the answer to a query.
+pub fn answer(server: &Server, name: &str, rtype: &str) -> Vec<String> {
     dig(server, name, rtype).answer
 }
 
 /// Sends a request with curl. Returns the response with its headers.
-fn curl(server: &Server, path: &str, arguments: &[&str]) -> String {
+pub fn curl(server: &Server, path: &str, arguments: &[&str]) -> String {
     let url = format!("http://{}{path}", server.admin);
     let output =
         Command::new("curl").args(["-sS", "-i", "--max-time", "60"]).args(arguments).arg(url).output().unwrap();
@@ -63,13 +65,14 @@ fn curl(server: &Server, path: &str, arguments: &[&str]) -> String {
 }
 
 /// A server with a pushed manifest.
-fn pushed(manifest: Value) -> Server {
+pub fn pushed(manifest: Value) -> Server {
     let server = Server::start_from("{push: {}}", "");
     push(&server, manifest);
     server
 }
 
-fn push(server: &Server, manifest: Value) {
+/// Replaces the manifest.
+pub fn push(server: &Server, manifest: Value) {
     let file = server.scratch.write("manifest.json", manifest.to_string());
     let data = format!("@{}", file.display());
     let arguments = ["-X", "PUT", "-H", "Content-Type: application/json", "-H", "Expect:", "--data-binary", &data];
@@ -77,7 +80,8 @@ fn push(server: &Server, manifest: Value) {
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
 }
 
-fn network() -> Value {
+/// A network with endpoints, rules and zones.
+pub fn network() -> Value {
     json!({
         "generation": 1,
         "vpcs": {
@@ -136,7 +140,8 @@ fn network() -> Value {
     })
 }
 
-fn can_run_here() -> bool {
+/// Whether the machine has the programs.
+pub fn can_run_here() -> bool {
     can_run(&["curl", "dig", "setpriv"])
 }
 
@@ -416,205 +421,6 @@ show({
             "InvalidArgument",
         ]
     );
-}
-
-#[test]
-fn dig_sees_each_change_that_boto3_makes() {
-    if !can_run_here() {
-        return;
-    }
-    let server = pushed(network());
-    let status = |name: &str| dig(&server, name, "A").status;
-    let created = boto3(
-        &server,
-        "
-route53 = client('route53')
-made = route53.create_hosted_zone(Name='New.Example', CallerReference='1', VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'},
-                                  HostedZoneConfig={'Comment': 'made'})
-route53.get_waiter('resource_record_sets_changed').wait(Id=made['ChangeInfo']['Id'])
-show({
-    'made': plain(made),
-    'refused': [
-        refused(route53.create_hosted_zone, Name='new.example.', CallerReference='1'),
-        refused(route53.create_hosted_zone, Name='new.example', CallerReference='2', VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'}),
-        refused(route53.create_hosted_zone, Name='a..b', CallerReference='3'),
-        refused(route53.create_hosted_zone, Name='x.example', CallerReference='4', VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-no'}),
-        refused(route53.create_hosted_zone, Name='x.example', CallerReference='4', VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-other'}),
-        refused(route53.create_hosted_zone, Name='x.example', CallerReference='4', DelegationSetId='N1'),
-    ],
-})
-",
-    );
-    let zone = created["made"]["HostedZone"]["Id"].as_str().unwrap().to_string();
-    assert_eq!(created["made"]["HostedZone"]["Name"], "new.example.");
-    assert_eq!(created["made"]["ChangeInfo"]["Status"], "INSYNC");
-    let codes = |found: &Value| -> Vec<String> {
-        let errors = found["refused"].as_array().unwrap().iter();
-        errors.filter_map(|error| error[0].as_str().map(str::to_string)).collect()
-    };
-    assert_eq!(
-        codes(&created),
-        [
-            "HostedZoneAlreadyExists",
-            "ConflictingDomainExists",
-            "InvalidDomainName",
-            "InvalidVPCId",
-            "NotAuthorizedException",
-            "InvalidInput",
-        ]
-    );
-    assert_eq!(status("new.example"), "NOERROR");
-    assert_eq!(answer(&server, "new.example", "SOA").len(), 1);
-
-    // One change at a time.
-    let change = |action: &str, set: &str| {
-        let script = format!(
-            "
-set = {set}
-change = {{'Changes': [{{'Action': '{action}', 'ResourceRecordSet': set}}]}}
-route53 = client('route53')
-try:
-    info = route53.change_resource_record_sets(HostedZoneId='{zone}', ChangeBatch=change)['ChangeInfo']
-    show(info['Status'])
-except ClientError as error:
-    show([error.response['Error']['Code'], error.response['Error']['Message']])
-"
-        );
-        boto3(&server, &script)
-    };
-    let a = |name: &str, address: &str| {
-        format!("{{'Name': '{name}', 'Type': 'A', 'TTL': 60, 'ResourceRecords': [{{'Value': '{address}'}}]}}")
-    };
-    assert_eq!(status("www.new.example"), "NXDOMAIN");
-    assert_eq!(change("CREATE", &a("www.new.example", "192.0.2.7")), "INSYNC");
-    assert_eq!(answer(&server, "www.new.example", "A"), ["www.new.example. 60 A 192.0.2.7"]);
-    assert_eq!(change("UPSERT", &a("WWW.new.example.", "192.0.2.8")), "INSYNC");
-    assert_eq!(answer(&server, "www.new.example", "A"), ["www.new.example. 60 A 192.0.2.8"]);
-    assert_eq!(change("UPSERT", &a("\\\\052.wild.new.example", "192.0.2.9")), "INSYNC");
-    assert_eq!(answer(&server, "any.wild.new.example", "A"), ["any.wild.new.example. 60 A 192.0.2.9"]);
-    let text =
-        r#"{'Name': 't.new.example', 'Type': 'TXT', 'TTL': 1, 'ResourceRecords': [{'Value': '"a\\052" "b c"'}]}"#;
-    assert_eq!(change("CREATE", text), "INSYNC");
-    assert_eq!(answer(&server, "t.new.example", "TXT"), [r#"t.new.example. 1 TXT "a*" "b c""#]);
-    let alias = format!(
-        "{{'Name': 'alias.new.example', 'Type': 'A', 'AliasTarget': {{'HostedZoneId': '{}', 'DNSName': 'www.new.example', \
-         'EvaluateTargetHealth': False}}}}",
-        zone.trim_start_matches("/hostedzone/")
-    );
-    assert_eq!(change("CREATE", &alias), "INSYNC");
-    assert_eq!(answer(&server, "alias.new.example", "A"), ["alias.new.example. 60 A 192.0.2.8"]);
-    for (action, set, code, text) in [
-        ("CREATE", a("www.new.example", "192.0.2.1"), "InvalidChangeBatch", "it already exists"),
-        ("DELETE", a("www.new.example", "192.0.2.1"), "InvalidChangeBatch", "do not match"),
-        ("DELETE", a("no.new.example", "192.0.2.1"), "InvalidChangeBatch", "it was not found"),
-        ("CREATE", a("www.other.example", "192.0.2.1"), "InvalidChangeBatch", "is not permitted in zone new.example."),
-        ("CREATE", a("x.new.example", "300.0.2.1"), "InvalidChangeBatch", "300.0.2.1"),
-        ("DELETE", a("new.example", "192.0.2.1").replace("'A'", "'NS'"), "InvalidChangeBatch", "it was not found"),
-        ("CREATE", "{'Name': 'x.new.example', 'Type': 'A'}".into(), "InvalidChangeBatch", "Missing field 'ResourceRecords'"),
-        ("CREATE", "{'Name': 'x.new.example', 'Type': 'A', 'TTL': 1, 'HealthCheckId': 'h', 'ResourceRecords': [{'Value': '192.0.2.1'}]}".into(),
-         "NoSuchHealthCheck", "h"),
-    ] {
-        let found = change(action, &set);
-        let message = found[1].as_str().unwrap_or_default();
-        assert!(found[0] == code && message.contains(text), "{action} {set}: {found}");
-    }
-    // A batch is made as a whole, or not at all, and says all that is wrong with it.
-    let batch = boto3(
-        &server,
-        &format!(
-            "
-a = lambda name: {{'Name': name, 'Type': 'A', 'TTL': 60, 'ResourceRecords': [{{'Value': '192.0.2.1'}}]}}
-changes = [{{'Action': 'CREATE', 'ResourceRecordSet': a(name + '.new.example')}} for name in ['fresh', 'www', 'fresh']]
-show(refused(client('route53').change_resource_record_sets, HostedZoneId='{zone}', ChangeBatch={{'Changes': changes}}))
-"
-        ),
-    );
-    let message = batch[1].as_str().unwrap_or_default();
-    assert!(batch[0] == "InvalidChangeBatch" && message.matches("already exists").count() == 2, "{batch}");
-    assert_eq!(status("fresh.new.example"), "NXDOMAIN");
-
-    let changed = boto3(
-        &server,
-        &format!(
-            "
-route53, zone = client('route53'), '{zone}'
-far = {{'VPCRegion': 'eu-west-1', 'VPCId': 'vpc-far'}}
-near = {{'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'}}
-last = refused(route53.disassociate_vpc_from_hosted_zone, HostedZoneId=zone, VPC=near)
-none = refused(route53.disassociate_vpc_from_hosted_zone, HostedZoneId=zone, VPC=far)
-route53.associate_vpc_with_hosted_zone(HostedZoneId=zone, VPC=far)
-again = refused(route53.associate_vpc_with_hosted_zone, HostedZoneId=zone, VPC=far)
-public = refused(route53.associate_vpc_with_hosted_zone, HostedZoneId='Z3', VPC=far)
-vpcs = [vpc['VPCId'] for vpc in route53.get_hosted_zone(Id=zone)['VPCs']]
-route53.disassociate_vpc_from_hosted_zone(HostedZoneId=zone, VPC=near)
-route53.update_hosted_zone_comment(Id=zone, Comment='other')
-route53.change_tags_for_resource(ResourceType='hostedzone', ResourceId=zone.split('/')[2], AddTags=[{{'Key': 'k', 'Value': 'v'}}])
-shown = route53.get_hosted_zone(Id=zone)
-show({{
-    'refused': [last, none, again, public, refused(route53.delete_hosted_zone, Id=zone)],
-    'vpcs': [vpcs, [vpc['VPCId'] for vpc in shown['VPCs']]],
-    'comment': shown['HostedZone']['Config']['Comment'],
-    'tags': route53.list_tags_for_resource(ResourceType='hostedzone', ResourceId=zone.split('/')[2])['ResourceTagSet']['Tags'],
-}})
-"
-        ),
-    );
-    assert_eq!(
-        codes(&changed),
-        [
-            "LastVPCAssociation",
-            "VPCAssociationNotFound",
-            "ConflictingDomainExists",
-            "PublicZoneVPCAssociation",
-            "HostedZoneNotEmpty",
-        ]
-    );
-    assert_eq!(changed["vpcs"], json!([["vpc-app", "vpc-far"], ["vpc-far"]]));
-    assert_eq!((&changed["comment"], &changed["tags"]), (&json!("other"), &json!([{"Key": "k", "Value": "v"}])));
-    assert_ne!(status("www.new.example"), "NOERROR", "the VPC of this client has the zone no more");
-
-    // What Terraform does to delete a zone: it deletes all record sets as they are listed.
-    boto3(
-        &server,
-        &format!(
-            "
-route53, zone = client('route53'), '{zone}'
-route53.associate_vpc_with_hosted_zone(HostedZoneId=zone, VPC={{'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'}})
-sets = [found for found in route53.list_resource_record_sets(HostedZoneId=zone)['ResourceRecordSets'] if found['Type'] not in ('NS', 'SOA')]
-assert len(sets) == 4, sets
-route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={{'Changes': [{{'Action': 'DELETE', 'ResourceRecordSet': found}} for found in sets]}})
-show(None)
-"
-        ),
-    );
-    assert_eq!(status("www.new.example"), "NXDOMAIN");
-    boto3(&server, &format!("show(plain(client('route53').delete_hosted_zone(Id='{zone}')))"));
-    assert_ne!(dig(&server, "new.example", "SOA").status, "NOERROR");
-}
-
-#[test]
-fn the_aws_cli_manages_a_zone() {
-    if !can_run_here() {
-        return;
-    }
-    let server = pushed(network());
-    assert_eq!(aws_json(&server, &["sts", "get-caller-identity"])["Account"], "111122223333");
-    let vpcs = aws_json(&server, &["ec2", "describe-vpcs", "--query", "Vpcs[].VpcId"]);
-    assert_eq!(vpcs, json!(["vpc-app"]));
-    let zones = aws_json(&server, &["route53", "list-hosted-zones", "--query", "HostedZones[].Name"]);
-    assert_eq!(zones, json!(["one.example.", "two.example.", "pub.example."]));
-    let batch = json!({"Changes": [{
-        "Action": "UPSERT",
-        "ResourceRecordSet": {"Name": "cli.two.example", "Type": "A", "TTL": 9, "ResourceRecords": [{"Value": "192.0.2.5"}]},
-    }]});
-    let words =
-        ["route53", "change-resource-record-sets", "--hosted-zone-id", "Z2", "--change-batch", &batch.to_string()];
-    assert_eq!(aws_json(&server, &words)["ChangeInfo"]["Status"], "INSYNC");
-    assert_eq!(answer(&server, "cli.two.example", "A"), ["cli.two.example. 9 A 192.0.2.5"]);
-    let rules = aws_json(&server, &["route53resolver", "list-resolver-rules", "--query", "ResolverRules[].Name"]);
-    assert_eq!(rules, json!(["corp"]));
-    let (works, text) = aws(&server, &["route53", "get-hosted-zone", "--id", "Z9"]);
-    assert!(!works && text.contains("(NoSuchHostedZone)"), "{text}");
 }
 
 #[test]
