@@ -125,6 +125,9 @@ fn every_command_prints_what_its_page_shows() {
         server.assert_alive();
         (run("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:9153/ready") == "200").then_some(())
     });
+    wait_until("each target of the demo's health checks was tried", || {
+        run("zonal health").lines().all(|line| line.contains("last attempt")).then_some(())
+    });
     let mut wrong = String::new();
     for Session { page, line, command, output } in sessions {
         let (got, expected) = (run(&command), output.join("\n"));
