@@ -3,9 +3,10 @@
 //! `models/aws/make` makes them from botocore's. They are a part of the program, compressed; a model is unpacked when it is
 //! first used.
 
+use flate2::read::ZlibDecoder;
 use regex_lite::Regex;
 use serde::{Deserialize, Deserializer};
-use std::{collections::BTreeMap, fmt, sync::OnceLock};
+use std::{collections::BTreeMap, fmt, io::Read, sync::OnceLock};
 
 /// A service of AWS whose operations zonal knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,7 +124,8 @@ impl Model {
     ///
     /// If the packed model is damaged. It is a part of the program, and a test unpacks each.
     fn unpack(packed: &[u8]) -> Model {
-        let text = miniz_oxide::inflate::decompress_to_vec_zlib(packed).expect("a model is compressed with zlib");
+        let mut text = Vec::new();
+        ZlibDecoder::new(packed).read_to_end(&mut text).expect("a model is compressed with zlib");
         serde_json::from_slice(&text).expect("a model has the form that its maker writes")
     }
 
@@ -131,6 +133,14 @@ impl Model {
     pub fn shape(&self, number: ShapeNumber) -> &Shape {
         static EMPTY: Shape = Shape::Structure { members: Vec::new(), error: None };
         self.shapes.get(number).unwrap_or(&EMPTY)
+    }
+
+    /// The members of a structure. None for other shapes, and without a shape.
+    pub fn members(&self, number: Option<ShapeNumber>) -> &[Member] {
+        match number.map(|number| self.shape(number)) {
+            Some(Shape::Structure { members, .. }) => members,
+            _ => &[],
+        }
     }
 
     /// The operation with this name, and the name in the model.
