@@ -35,7 +35,14 @@ const MAX_LABELS: usize = 8;
 
 /// Validated denials, by zone.
 #[derive(Default)]
-pub struct Denials(Mutex<HashMap<Name, OfZone>>);
+pub struct Denials(Mutex<Stock>);
+
+#[derive(Default)]
+struct Stock {
+    zones: HashMap<Name, OfZone>,
+    /// The sum of [`OfZone::len`].
+    sets: usize,
+}
 
 #[derive(Default)]
 struct OfZone {
@@ -87,7 +94,7 @@ impl Stored {
 }
 
 impl Denials {
-    fn all(&self) -> MutexGuard<'_, HashMap<Name, OfZone>> {
+    fn all(&self) -> MutexGuard<'_, Stock> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -95,9 +102,12 @@ impl Denials {
     /// whether the NSEC or NSEC3 record of an owner has a good signature. Stores the SOA record only
     /// if `has_soa` says that it is validated.
     pub fn store(&self, apex: &Name, message: &Message, ttl: u32, has_soa: bool, is_proven: impl Fn(&Name) -> bool) {
-        let (now, mut all) = (Instant::now(), self.all());
-        let until = now + Duration::from_secs(ttl.into());
-        let zone = all.entry(apex.to_lowercase()).or_default();
+        let until = Instant::now() + Duration::from_secs(ttl.into());
+        let mut all = self.all();
+        let stock = &mut *all;
+        let key = apex.to_lowercase();
+        let before = stock.zones.get(&key).map_or(0, OfZone::len);
+        let zone = stock.zones.entry(key).or_default();
         for set in sets(&message.authorities) {
             let stored = || Stored::new(&set, message, until);
             match set.rtype {
@@ -119,9 +129,10 @@ impl Denials {
         if zone.len() > MAX_SETS_OF_ZONE {
             *zone = OfZone::default();
         }
-        if all.values().map(OfZone::len).sum::<usize>() > MAX_SETS {
-            let largest = all.iter().max_by_key(|(_, zone)| zone.len()).map(|(apex, _)| apex.clone());
-            largest.map(|apex| all.remove(&apex));
+        stock.sets = stock.sets - before + zone.len();
+        if stock.sets > MAX_SETS {
+            let largest = stock.zones.iter().max_by_key(|(_, zone)| zone.len()).map(|(apex, _)| apex.clone());
+            stock.sets -= largest.and_then(|apex| stock.zones.remove(&apex)).map_or(0, |zone| zone.len());
         }
     }
 
@@ -129,7 +140,7 @@ impl Denials {
     /// if some are missing.
     pub fn records(&self, apex: &Name, name: &Name, work: &Work) -> Option<Vec<Record>> {
         let (now, all) = (Instant::now(), self.all());
-        let zone = all.get(apex)?;
+        let zone = all.zones.get(apex)?;
         let is_valid = |stored: &&Stored| now < stored.until;
         let soa = zone.soa.as_ref().filter(is_valid)?;
         let denials =
@@ -140,8 +151,9 @@ impl Denials {
 }
 
 impl OfZone {
+    /// The number of record sets, with the SOA record set or its place, so that no zone is free.
     fn len(&self) -> usize {
-        self.nsecs.len() + self.nsec3s.len()
+        1 + self.nsecs.len() + self.nsec3s.len()
     }
 
     /// The NSEC record at or before a name, and the one at or before the wildcard of its closest
@@ -195,4 +207,22 @@ impl OfZone {
 /// The hash in the owner name of a NSEC3 record.
 fn hash_in(owner: &Name) -> Option<Vec<u8>> {
     BASE32HEX_NOPAD.decode(&owner.iter().next()?.to_ascii_uppercase()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_without_denials_are_bounded_too() {
+        let denials = Denials::default();
+        let zones = MAX_SETS + 10;
+        for number in 0..zones {
+            let apex = Name::from_ascii(format!("n{number}.example.")).unwrap();
+            denials.store(&apex, &Message::query(), 60, false, |_| false);
+        }
+        let stock = denials.all();
+        assert!(stock.zones.len() <= MAX_SETS, "{} of {zones} zones", stock.zones.len());
+        assert_eq!(stock.sets, stock.zones.values().map(OfZone::len).sum::<usize>());
+    }
 }
