@@ -1,6 +1,6 @@
 //! `zonal check` finds common mistakes. Each case makes one mistake in a valid manifest.
 
-use crate::harness::{Scratch, ZONAL, tree};
+use crate::harness::{PYTHON, Scratch, ZONAL, tree};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
 use serde_json::{Map, Value};
 use std::process::Command;
@@ -615,9 +615,6 @@ for line in open(sys.argv[2]):
     errors = list(validator.iter_errors(json.loads(line)))
     print(json.dumps([list(error.absolute_path).__repr__() + ' ' + error.message[:200] for error in errors]))
 ";
-
-/// The Python interpreter with the packages that `tests/packages` installs.
-const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/venv/bin/python");
 
 #[test]
 fn schema_finds_the_mistakes_that_it_can_express() {

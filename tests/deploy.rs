@@ -9,7 +9,7 @@ mod import;
 mod kubernetes;
 mod package;
 
-use crate::harness::tree;
+use crate::harness::{PYTHON, tree};
 use std::{path::PathBuf, process::Command, sync::OnceLock};
 
 /// The output directory of `deploy/build`, built once, with the Cargo profile that builds fastest.
@@ -42,9 +42,6 @@ fn bash(script: &str, arguments: &[&str]) -> String {
     assert!(output.status.success(), "{}\n--- standard output:\n{out}\n--- standard error:\n{err}", output.status);
     out.into_owned()
 }
-
-/// The Python of the environment that `tests/packages` creates.
-const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/venv/bin/python");
 
 /// Runs a Python script with the packages that `tests/packages` installs.
 fn python(script: &str, arguments: &[&str]) -> String {

@@ -6,8 +6,9 @@ use crate::harness::{
     fake::{Fake, Say, cname},
     http_get, wait_until, wait_until_equal,
 };
+use crate::query_log::lines;
 use serde_json::{Value, json};
-use std::{fs, path::Path, process::Command};
+use std::process::Command;
 
 /// A manifest whose VPC `a` has the rules, and forwards all names to `port`. VPC `b` has none.
 fn manifest(rules: &str, port: u16) -> String {
@@ -197,12 +198,6 @@ fn entries_of_a_response_policy_zone_have_actions_of_their_own() {
     assert_eq!(dig(&server, A, "tcp.example", &["+tcp"]).records.len(), 1);
     assert_eq!(dig(&server, A, "drop.example", &["+tries=1", "+time=2"]).status, "");
     server.wait_for_metric(&["zonal_firewall_matches_total", "list=\"rpz\"", "outcome=\"allow\""], 2.0);
-}
-
-fn lines(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! DNS Firewall lists of a running server: from files, and from URLs whose server does what it likes.
 
-use crate::harness::{Scratch, Server, ZONAL, http_get, wait_until, wait_until_equal};
+use crate::{
+    harness::{Scratch, Server, http_get, wait_until, wait_until_equal},
+    health::zonal,
+};
 use serde_json::Value;
 use std::{
     fmt::Write as _,
@@ -48,14 +51,6 @@ fn wait_for_error(server: &Server, part: &str) {
     wait_until(&format!("the error has {part:?}, but {}", list(server)), || {
         list(server)["error"].as_str().is_some_and(|error| error.contains(part)).then_some(())
     });
-}
-
-fn zonal(server: &Server, arguments: &[&str]) -> (String, bool) {
-    let mut command = Command::new(ZONAL);
-    let output =
-        command.args(arguments).args(["--config", "zonal.yaml"]).current_dir(server.scratch.path()).output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    (text, output.status.success())
 }
 
 /// An HTTP server that sends any octets as the response.

@@ -100,7 +100,8 @@ fn wait_for_answer(server: &Server, expected: &[&str]) {
     wait_until(&format!("the answer is {expected:?}"), || (answer(server) == expected).then_some(()));
 }
 
-fn zonal(server: &Server, arguments: &[&str]) -> (String, bool) {
+/// Runs zonal with the configuration of a server. Returns its output, and whether it succeeded.
+pub fn zonal(server: &Server, arguments: &[&str]) -> (String, bool) {
     let mut command = Command::new(ZONAL);
     let output =
         command.args(arguments).args(["--config", "zonal.yaml"]).current_dir(server.scratch.path()).output().unwrap();

@@ -4,16 +4,11 @@ use crate::harness::{
     Server, can_run,
     fake::{Fake, Say},
     http_get, http_send,
-    reply::Reply,
 };
 use serde_json::{Value, json};
-use std::process::Command;
 
 fn answer(server: &Server, name: &str) -> Vec<String> {
-    let port = server.port.to_string();
-    let words = ["@127.0.0.1", "-p", &port, "+tries=1", "+time=10", name, "A"];
-    let output = Command::new("dig").args(words).output().unwrap();
-    Reply::of_dig(&String::from_utf8_lossy(&output.stdout)).answer
+    server.dig(name, "A").answer
 }
 
 #[test]

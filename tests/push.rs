@@ -74,11 +74,7 @@ impl Push {
     }
 
     fn text(&self, name: &str) -> Vec<String> {
-        let output = Command::new("dig")
-            .args(["@127.0.0.1", "-p", &self.0.port.to_string(), "+tries=1", "+time=10", name, "TXT"])
-            .output()
-            .unwrap();
-        Reply::of_dig(&String::from_utf8_lossy(&output.stdout)).answer
+        self.0.dig(name, "TXT").answer
     }
 }
 

@@ -85,7 +85,7 @@ fn log_of(server: &Server, name: &str) -> PathBuf {
 }
 
 /// The lines of a log, each a JSON object.
-fn lines(path: &Path) -> Vec<Value> {
+pub fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
     // The last line may be incomplete.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);

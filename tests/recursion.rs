@@ -170,6 +170,14 @@ fn zonal(lab: &Lab, internet_resolver: &str) -> Process {
     process
 }
 
+/// Starts zonal with recursion from the root that has this key. `more` has further members of `internet_resolver`.
+fn validating(lab: &Lab, key: &str, more: &str) -> Process {
+    lab.scratch.write("root.hints", format!(". 300 NS ns.root.\nns.root. 300 A {ROOT}\n"));
+    lab.scratch.write("root.key", key);
+    let members = "recursive: true, root_hints: root.hints, trust_anchor: root.key, allow_servers: [198.18.0.0/15]";
+    zonal(lab, &format!("{{{members}{more}}}"))
+}
+
 fn hosts(lab: &mut Lab) {
     lab.router("net");
     for (host, address) in [("root", ROOT), ("tld", TLD), ("leaf", LEAF), ("ns", "10.1.0.2"), ("app", "10.1.0.7")] {

@@ -44,11 +44,7 @@ pub fn aws_json(server: &Server, words: &[&str]) -> Value {
 
 /// The answer to a query from a client of the VPC whose addresses are `127.0.0.0/8`.
 pub fn dig(server: &Server, name: &str, rtype: &str) -> Reply {
-    let output = Command::new("dig")
-        .args(["@127.0.0.1", "-p", &server.port.to_string(), "+tries=1", "+time=10", name, rtype])
-        .output()
-        .unwrap();
-    Reply::of_dig(&String::from_utf8_lossy(&output.stdout))
+    server.dig(name, rtype)
 }
 
 /// The records of the answer to a query.

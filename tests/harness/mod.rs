@@ -36,6 +36,9 @@ use zonal::{
 /// The program under test.
 pub const ZONAL: &str = env!("CARGO_BIN_EXE_zonal");
 
+/// The Python of the environment that `tests/packages` creates.
+pub const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/venv/bin/python");
+
 /// A path of the source tree.
 pub fn tree(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -346,6 +349,14 @@ impl Server {
             (http_get(self.admin, "/ready")?.0 == 200).then_some(())
         });
         self
+    }
+
+    /// Asks with dig, and returns the reply.
+    pub fn dig(&self, name: &str, rtype: &str) -> reply::Reply {
+        let port = self.port.to_string();
+        let words = ["@127.0.0.1", "-p", &port, "+tries=1", "+time=10", name, rtype];
+        let output = Command::new("dig").args(words).output().unwrap();
+        reply::Reply::of_dig(&String::from_utf8_lossy(&output.stdout))
     }
 
     /// The body of `/v1/status`.

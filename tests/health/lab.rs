@@ -98,8 +98,7 @@ pub fn target(lab: &Lab, node: &str) -> Process {
 
 /// Sets how a target answers.
 pub fn mode(lab: &Lab, node: &str, how: &str) {
-    let draft = lab.scratch.write(&format!("{node}.new"), format!("{how}\n"));
-    std::fs::rename(draft, lab.scratch.path().join(node)).unwrap();
+    lab.scratch.write(node, format!("{how}\n"));
 }
 
 /// Starts zonal on a node. `more` are further lines of its configuration.

@@ -1,6 +1,6 @@
 //! Answers of the recursive resolver, and their DNSSEC validation, from a private root.
 
-use super::{LEAF, PROGRAMS, ROOT, hosts, internet, zonal};
+use super::{LEAF, PROGRAMS, hosts, internet, validating};
 use crate::harness::{ZONAL, can_run, lab::Lab, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -13,12 +13,7 @@ fn through_a_root_of_our_own() {
     let mut lab = Lab::new();
     hosts(&mut lab);
     let (servers, key) = internet(&lab);
-    lab.scratch.write("root.hints", format!(". 300 NS ns.root.\nns.root. 300 A {ROOT}\n"));
-    lab.scratch.write("root.key", key);
-    let zonal = zonal(
-        &lab,
-        "{recursive: true, root_hints: root.hints, trust_anchor: root.key, allow_servers: [198.18.0.0/15]}",
-    );
+    let zonal = validating(&lab, &key, "");
     let mut wrong = String::new();
     /// The query, the expected status, AD, extended errors and answer.
     type Case = (&'static str, &'static str, bool, &'static [u16], &'static [&'static str]);

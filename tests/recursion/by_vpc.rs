@@ -1,6 +1,6 @@
 //! DNSSEC validation as VPCs want it: `dnssec_validation`.
 
-use super::{MANIFEST, PROGRAMS, ROOT, hosts, internet, zonal};
+use super::{MANIFEST, PROGRAMS, hosts, internet, validating};
 use crate::harness::{can_run, lab::Lab, wait_until};
 
 /// The VPC of the other tests, one without validation and one with it, connected to the first one.
@@ -22,20 +22,12 @@ fn each_vpc_has_validated_answers_or_not_and_none_gets_those_of_another() {
     lab.host("off", "net", &["10.2.0.7"]);
     lab.host("on", "net", &["10.3.0.7"]);
     let (_servers, key) = internet(&lab);
-    lab.scratch.write("root.hints", format!(". 300 NS ns.root.\nns.root. 300 A {ROOT}\n"));
-    lab.scratch.write("root.key", key);
     // The client's host, and whether its answers are validated.
     for (dnssec, hosts) in [
         ("validate", [("off", false), ("app", true), ("on", true)]),
         ("off", [("off", false), ("app", false), ("on", true)]),
     ] {
-        let zonal = zonal(
-            &lab,
-            &format!(
-                "{{recursive: true, root_hints: root.hints, trust_anchor: root.key, allow_servers: [198.18.0.0/15], \
-                 dnssec: {dnssec}}}"
-            ),
-        );
+        let zonal = validating(&lab, &key, &format!(", dnssec: {dnssec}"));
         lab.scratch.write("zones/zones.yaml", manifest());
         wait_until("all VPCs are served", || {
             let is_served = |host| lab.dig(host, "@10.1.0.2 whoami.zonal TXT").status == "NOERROR";

@@ -1,6 +1,6 @@
 //! The steps of recursion, in `zonal explain --resolve`.
 
-use super::{LEAF, PROGRAMS, ROOT, TLD, hosts, internet, zonal};
+use super::{LEAF, PROGRAMS, ROOT, TLD, hosts, internet, validating};
 use crate::harness::{ZONAL, can_run, lab::Lab};
 
 #[test]
@@ -11,12 +11,7 @@ fn shows_each_server_delegation_and_validation_step() {
     let mut lab = Lab::new();
     hosts(&mut lab);
     let (_servers, key) = internet(&lab);
-    lab.scratch.write("root.hints", format!(". 300 NS ns.root.\nns.root. 300 A {ROOT}\n"));
-    lab.scratch.write("root.key", key);
-    let zonal = zonal(
-        &lab,
-        "{recursive: true, root_hints: root.hints, trust_anchor: root.key, allow_servers: [198.18.0.0/15]}",
-    );
+    let zonal = validating(&lab, &key, "");
     let explain = |arguments: &[&str]| {
         let command = [ZONAL, "explain", "--resolve", "--from", "10.1.0.7", "--to", "10.1.0.2"];
         let output = lab.run("ns", &[&command[..], arguments].concat());

@@ -1,6 +1,6 @@
 //! Negative trust anchors: names whose answers count as unsigned until a time (RFC 7646).
 
-use super::{PROGRAMS, ROOT, hosts, internet, zonal};
+use super::{PROGRAMS, hosts, internet, validating};
 use crate::harness::{ZONAL, can_run, lab::Lab, wait_until};
 
 #[test]
@@ -11,13 +11,8 @@ fn answers_below_a_negative_trust_anchor_count_as_unsigned_until_its_end() {
     let mut lab = Lab::new();
     hosts(&mut lab);
     let (_servers, key) = internet(&lab);
-    lab.scratch.write("root.hints", format!(". 300 NS ns.root.\nns.root. 300 A {ROOT}\n"));
-    lab.scratch.write("root.key", key);
-    let zonal = zonal(
-        &lab,
-        "{recursive: true, root_hints: root.hints, trust_anchor: root.key, allow_servers: [198.18.0.0/15], \
-         negative_trust_anchors: [{name: expired.test, until: 2099-01-01T00:00:00Z, reason: they know}]}",
-    );
+    let anchors = "negative_trust_anchors: [{name: expired.test, until: 2099-01-01T00:00:00Z, reason: they know}]";
+    let zonal = validating(&lab, &key, &format!(", {anchors}"));
     let ask = |query: &str| {
         let reply = lab.dig("app", &format!("@10.1.0.2 {query}"));
         (reply.status.clone(), reply.flags.split(' ').any(|flag| flag == "ad"), reply.data("A").concat())
