@@ -4,7 +4,10 @@
 
 use super::access::{Stamp, stamp};
 use crate::{
-    aws::sigv4::{Key, Keys},
+    aws::{
+        is_account,
+        sigv4::{Key, Keys},
+    },
     config::remedy::explain_read_error,
 };
 use anyhow::{Context, bail};
@@ -108,8 +111,7 @@ fn key(line: &str) -> Option<(&str, Key)> {
         _ => return None,
     };
     let is_id = id.len() <= 128 && id.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_');
-    let is_account = account.len() == 12 && account.bytes().all(|octet| octet.is_ascii_digit());
-    (is_id && is_account && secret.len() >= MIN_SECRET).then(|| (id, Key::new(account, may_write, secret)))
+    (is_id && is_account(account) && secret.len() >= MIN_SECRET).then(|| (id, Key::new(account, may_write, secret)))
 }
 
 #[cfg(test)]

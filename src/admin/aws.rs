@@ -14,11 +14,12 @@ use super::{
 use crate::{
     aws::{
         codec::server::{self, Call, Reply, ServiceError, read_request, write_error, write_result},
-        model::{Protocol, Service},
+        is_account,
+        model::Service,
         operations::{
             self, Caller, Context, Handler, NO_ACCOUNT, Parameters, RecordSetIndexes, Written, access_denied,
         },
-        sigv4::{Claim, Keys, Principal, SignatureError, verify},
+        sigv4::{ALGORITHM, Claim, ErrorKind, Keys, Principal, SignatureError, verify},
     },
     clock::{now, random_seed},
     control_plane::change::{ChangeError, Position, Prepare, PreparedChange},
@@ -39,8 +40,6 @@ const MAX_BODY_OCTETS: usize = 1 << 20;
 /// The maximum number of reads that are made at the same time.
 const MAX_READS: usize = 4;
 
-/// The name of the algorithm of signatures, with which `Authorization` begins.
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// The header that names the operation of a service with JSON bodies.
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 
@@ -76,7 +75,7 @@ fn authorization(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix(ALGORITHM)
 }
 
-/// What a signature is for.
+/// The scope of a credential: the key, the Region and the service that a signature is valid for.
 #[derive(Debug, PartialEq)]
 struct Scope {
     access_key_id: String,
@@ -113,8 +112,7 @@ fn likely_service(request: &Request) -> Service {
 
 /// The account that a key acts for, while signatures are not verified: the key itself, if it has the form of an account.
 fn account(access_key_id: &str) -> String {
-    let is_account = access_key_id.len() == 12 && access_key_id.bytes().all(|octet| octet.is_ascii_digit());
-    if is_account { access_key_id.into() } else { NO_ACCOUNT.into() }
+    if is_account(access_key_id) { access_key_id.into() } else { NO_ACCOUNT.into() }
 }
 
 /// A random identifier in the form of a UUID (RFC 9562, 5.4).
@@ -132,18 +130,17 @@ pub(super) async fn fallback(State(admin): State<Arc<Admin>>, mut request: Reque
     let request_id = request_id();
     let keys = admin.access.access_keys();
     let scope = match keys {
-        None => authorization(request.headers()).and_then(scope).ok_or(None),
+        None => authorization(request.headers()).and_then(scope).ok_or_else(|| missing_signature(&request)),
         Some(_) => {
             add_host(&mut request);
-            Claim::read(request.uri().query().unwrap_or_default(), request.headers()).map(Scope::from).map_err(Some)
+            Claim::read(request.uri().query().unwrap_or_default(), request.headers()).map(Scope::from)
         }
     };
     let scope = match scope {
         Ok(scope) => scope,
         Err(error) => {
             let service = likely_service(&request);
-            let error = error.map_or_else(|| missing_token(service, &request), |error| refused(service, &error));
-            return response(write_error(service, None, &error, &request_id));
+            return response(write_error(service, None, &refused(service, &error), &request_id));
         }
     };
     let Some(service) = Service::of_signing_name(&scope.service) else {
@@ -182,19 +179,17 @@ fn refused(service: Service, error: &SignatureError) -> ServiceError {
 }
 
 /// The error for a request without a signature in `Authorization`.
-fn missing_token(service: Service, request: &Request) -> ServiceError {
-    let has_header = authorization(request.headers()).is_some();
-    let code = match (has_header, service.model().protocol) {
-        (true, Protocol::Json | Protocol::RestJson) => "IncompleteSignatureException",
-        (true, _) => "IncompleteSignature",
-        (false, Protocol::Json | Protocol::RestJson) => "MissingAuthenticationTokenException",
-        (false, _) => "MissingAuthenticationToken",
+fn missing_signature(request: &Request) -> SignatureError {
+    let (kind, message) = match authorization(request.headers()) {
+        Some(_) => {
+            (ErrorKind::Incomplete, "`Authorization`: expected `Credential=KEY/DATE/REGION/SERVICE/aws4_request`")
+        }
+        None => (
+            ErrorKind::Missing,
+            "the request has no signature: sign it with AWS4-HMAC-SHA256 in the header `Authorization`",
+        ),
     };
-    let message = match has_header {
-        true => "`Authorization`: expected `Credential=KEY/DATE/REGION/SERVICE/aws4_request`",
-        false => "the request has no signature: sign it with AWS4-HMAC-SHA256 in the header `Authorization`",
-    };
-    ServiceError::new(service, code, message).with_status(403)
+    SignatureError { kind, message: message.into() }
 }
 
 /// Checks that a client may send requests whose signature is not verified.

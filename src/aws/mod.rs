@@ -18,3 +18,8 @@ pub mod codec;
 pub mod model;
 pub mod operations;
 pub mod sigv4;
+
+/// Whether a text has the form of an account: 12 digits.
+pub fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|octet| octet.is_ascii_digit())
+}

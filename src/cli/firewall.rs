@@ -1,9 +1,9 @@
 //! `zonal firewall`: tests DNS Firewall rules, and shows the lists of a running server, through its admin API.
 
 use super::{
-    ExplainArguments, Format, ServerArguments, client, explain,
-    health::{age, connect, encoded, other_version},
-    print, print_error,
+    ExplainArguments, Format, ServerArguments, explain,
+    health::{age, ask, other_version, segment},
+    print,
 };
 use crate::{
     admin::firewall::{FirewallListsReport, ObservedName, ObservedReport},
@@ -13,7 +13,7 @@ use crate::{
 };
 use clap::Subcommand;
 use hyper::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{collections::BTreeMap, fmt::Write, process::ExitCode};
 
 #[derive(Debug, Subcommand)]
@@ -62,7 +62,7 @@ pub(super) fn run(command: &FirewallCommand) -> ExitCode {
     match command {
         FirewallCommand::Test(arguments) => explain::run(arguments, explain::Part::Firewall),
         FirewallCommand::Observed { id, min_count, view, server } => {
-            let response = match ask(server, Method::GET, "/v1/firewall/observed") {
+            let response = match ask(server, Method::GET, "/v1/firewall/observed", None) {
                 Ok(response) => response,
                 Err(code) => return code,
             };
@@ -77,8 +77,8 @@ pub(super) fn run(command: &FirewallCommand) -> ExitCode {
         }
         FirewallCommand::Lists { server } => lists(server),
         FirewallCommand::Refresh { list, server } => {
-            let path = format!("/v1/firewall/lists/{}/refresh", encoded(list).replace('/', "%2F"));
-            match ask(server, Method::POST, &path) {
+            let path = format!("/v1/firewall/lists/{}/refresh", segment(list));
+            match ask(server, Method::POST, &path, None) {
                 Ok(_) => ExitCode::SUCCESS,
                 Err(code) => code,
             }
@@ -86,21 +86,8 @@ pub(super) fn run(command: &FirewallCommand) -> ExitCode {
     }
 }
 
-/// Asks the server. Prints the error if it fails, and the response if JSON is wanted.
-fn ask(arguments: &ServerArguments, method: Method, path: &str) -> Result<Value, ExitCode> {
-    let server = connect(arguments)?;
-    let response = client::ask(&server, method, path, None).map_err(|error| {
-        print_error(printable(&format!("{:#}", anyhow::Error::from(error))));
-        ExitCode::FAILURE
-    })?;
-    if arguments.format == Format::Json {
-        print(&format!("{response:#}\n"));
-    }
-    Ok(response)
-}
-
 fn lists(arguments: &ServerArguments) -> ExitCode {
-    let response = match ask(arguments, Method::GET, "/v1/firewall/lists") {
+    let response = match ask(arguments, Method::GET, "/v1/firewall/lists", None) {
         Ok(response) => response,
         Err(code) => return code,
     };

@@ -75,21 +75,10 @@ pub(super) fn run(arguments: &HealthArguments) -> ExitCode {
         }
         Some(HealthCommand::Clear { target, server }) => (server, Method::DELETE, Some(target), None),
     };
-    let asked = match connect(server) {
-        Ok(asked) => asked,
+    let response = match ask(server, method, &path(target.map(String::as_str)), body.as_ref()) {
+        Ok(response) => response,
         Err(code) => return code,
     };
-    let response = client::ask(&asked, method, &path(target.map(String::as_str)), body.as_ref());
-    let response = match response.map_err(anyhow::Error::from) {
-        Ok(response) => response,
-        Err(error) => {
-            print_error(printable(&format!("{error:#}")));
-            return ExitCode::FAILURE;
-        }
-    };
-    if server.format == Format::Json {
-        print(&format!("{response:#}\n"));
-    }
     match (server.format, target) {
         (Format::Human, Some(_)) => one(response),
         (_, Some(_)) => ExitCode::SUCCESS,
@@ -97,8 +86,26 @@ pub(super) fn run(arguments: &HealthArguments) -> ExitCode {
     }
 }
 
+/// Asks the server. Prints the error if it fails, and the response if JSON is wanted.
+pub(super) fn ask(
+    arguments: &ServerArguments,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Value, ExitCode> {
+    let server = connect(arguments)?;
+    let response = client::ask(&server, method, path, body).map_err(|error| {
+        print_error(printable(&format!("{:#}", anyhow::Error::from(error))));
+        ExitCode::FAILURE
+    })?;
+    if arguments.format == Format::Json {
+        print(&format!("{response:#}\n"));
+    }
+    Ok(response)
+}
+
 /// Finds the server that a command asks. Prints the error if there is none.
-pub(super) fn connect(arguments: &ServerArguments) -> Result<Server, ExitCode> {
+fn connect(arguments: &ServerArguments) -> Result<Server, ExitCode> {
     let admin = match &arguments.admin {
         Some(_) => Admin::default(),
         None => match Config::load(arguments.config.config.as_deref()) {
@@ -139,8 +146,13 @@ fn path(target: Option<&str>) -> String {
     path
 }
 
+/// Encodes text for one segment of a path.
+pub(super) fn segment(text: &str) -> String {
+    encoded(text).replace('/', "%2F")
+}
+
 /// Encodes text for a path (RFC 3986, section 2.1). Slashes remain.
-pub(super) fn encoded(text: &str) -> String {
+fn encoded(text: &str) -> String {
     let mut path = String::with_capacity(text.len());
     for octet in text.bytes() {
         let _ = match octet {
@@ -241,5 +253,12 @@ mod tests {
         for text in ["", "m", "1w", "-1s", "1.5h", "99999999999999999999d", "18446744073709551615d"] {
             assert_eq!(seconds(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_segment_of_a_path_has_no_slashes() {
+        assert_eq!(segment("0/25.2.0.192.in-addr.arpa"), "0%2F25.2.0.192.in-addr.arpa");
+        assert_eq!(encoded("vpce-0sqs/10.1.0.4"), "vpce-0sqs/10.1.0.4");
+        assert_eq!(segment("a b%"), "a%20b%25");
     }
 }

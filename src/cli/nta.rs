@@ -2,9 +2,9 @@
 //! API.
 
 use super::{
-    Format, ServerArguments, client,
-    health::{self, age, connect, encoded, other_version},
-    print, print_error,
+    Format, ServerArguments,
+    health::{self, age, ask, other_version, segment},
+    print,
 };
 use crate::{
     admin::negative_trust_anchors::{AnchorReport, AnchorReports},
@@ -60,23 +60,15 @@ pub(super) fn run(command: &NtaCommand) -> ExitCode {
         }
         NtaCommand::Remove { name, server } => (server, Method::DELETE, Some(name), None),
     };
-    let asked = match connect(server) {
-        Ok(asked) => asked,
-        Err(code) => return code,
-    };
     let mut path = String::from("/v1/negative_trust_anchors");
     if let Some(name) = name {
-        let _ = write!(path, "/{}", encoded(name));
+        let _ = write!(path, "/{}", segment(name));
     }
-    let response = match client::ask(&asked, method, &path, body.as_ref()).map_err(anyhow::Error::from) {
+    let response = match ask(server, method, &path, body.as_ref()) {
         Ok(response) => response,
-        Err(error) => {
-            print_error(printable(&format!("{error:#}")));
-            return ExitCode::FAILURE;
-        }
+        Err(code) => return code,
     };
     if server.format == Format::Json {
-        print(&format!("{response:#}\n"));
         return ExitCode::SUCCESS;
     }
     match text(command, response) {

@@ -78,11 +78,7 @@ pub fn write_request(service: Service, operation: &str, parameters: &Value) -> R
 
 /// The members of the parameters that are in the body.
 fn body_members<'m>(model: &'m Model, operation: &Operation) -> impl Iterator<Item = &'m Member> {
-    let members = match operation.input.map(|input| model.shape(input)) {
-        Some(Shape::Structure { members, .. }) => members.as_slice(),
-        _ => &[],
-    };
-    members.iter().filter(|member| member.location.is_none())
+    model.members(operation.input).iter().filter(|member| member.location.is_none())
 }
 
 /// Reads a response. Members that the model does not have are left out.

@@ -1,4 +1,4 @@
-//! What a model says of values, and the values that do not follow it.
+//! The constraints of a service model on values, and the search for values that violate them.
 
 use super::Path;
 use crate::aws::model::{Length, Model, Range, Shape, ShapeNumber};
@@ -18,11 +18,11 @@ pub struct Violation {
     pub path: String,
     /// The value. None if it is missing.
     pub value: Option<String>,
-    /// What the model says.
+    /// The constraint that the value violates.
     pub constraint: Constraint,
 }
 
-/// What a model says of a value.
+/// A constraint of a service model on a value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Constraint {
     /// The structure must have it.

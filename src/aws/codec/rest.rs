@@ -1,4 +1,4 @@
-//! What is outside of bodies: paths with labels, query strings and headers.
+//! The parameters of REST requests outside the body: labels in the path, the query string, and headers.
 
 use super::{Path, Reader, percent, query, scalar};
 use crate::aws::model::{Location, Member, Model, Operation, Shape};
@@ -105,10 +105,7 @@ pub(super) fn is_signature(name: &str) -> bool {
 
 /// The path and the query string of a request, both encoded. The error is the name of a label without a value.
 pub(super) fn write(model: &Model, operation: &Operation, value: &Value) -> Result<(String, String), String> {
-    let members = match operation.input.map(|input| model.shape(input)) {
-        Some(Shape::Structure { members, .. }) => members.as_slice(),
-        _ => &[],
-    };
+    let members = model.members(operation.input);
     let (mut path, mut parameters) = (String::new(), String::new());
     for segment in operation.path.split('/').skip(1) {
         path.push('/');
@@ -140,9 +137,6 @@ pub(super) fn write(model: &Model, operation: &Operation, value: &Value) -> Resu
 
 /// The members of a result that are headers, with their texts.
 pub(super) fn headers<'m>(model: &'m Model, operation: &Operation, value: &Value) -> Vec<(&'m str, String)> {
-    let Some(Shape::Structure { members, .. }) = operation.output.map(|output| model.shape(output)) else {
-        return Vec::new();
-    };
-    let members = members.iter().filter(|member| member.location == Some(Location::Header));
+    let members = model.members(operation.output).iter().filter(|member| member.location == Some(Location::Header));
     members.filter_map(|member| Some((member.wire(), scalar::to_text(value.get(&member.name)?)?))).collect()
 }

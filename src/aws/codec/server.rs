@@ -342,11 +342,6 @@ fn request_id_header(model: &Model, request_id: &str) -> (&'static str, String) 
 
 /// The name of the member of an error that has its text.
 fn message_member(model: &Model, shape: Option<usize>) -> &str {
-    match shape.map(|number| model.shape(number)) {
-        Some(Shape::Structure { members, .. }) => {
-            let message = members.iter().find(|member| member.name.eq_ignore_ascii_case("message"));
-            message.map_or("message", |message| &message.name)
-        }
-        _ => "message",
-    }
+    let message = model.members(shape).iter().find(|member| member.name.eq_ignore_ascii_case("message"));
+    message.map_or("message", |message| &message.name)
 }

@@ -1,10 +1,10 @@
 //! EC2: VPCs, subnets, Availability Zones, DHCP option sets, security groups and peering connections. Reads.
 
 use super::{
-    Context, Page, Parameters, ReadResult,
-    filters::{Filters, Known},
+    Context, Parameters, ReadResult,
+    filters::Known,
     identifiers::{arn, derived},
-    object, page, tag_list,
+    object, start, tag_list,
 };
 use crate::{
     aws::{codec::server::ServiceError, model::Service},
@@ -30,18 +30,7 @@ pub(super) fn list<I: Iterator<Item = (String, Value)>>(
     known: Known,
     all: impl FnOnce(Option<&str>) -> I,
 ) -> ReadResult {
-    let filters = Filters::of(Service::Ec2, parameters, known)?;
-    let limit = parameters.limit("MaxResults", MAX_RESULTS, MAX_RESULTS).unwrap_or(MAX_RESULTS);
-    let token = parameters.given_text("NextToken");
-    let found = page(member, token, limit, |after| all(after).filter(|(_, item)| filters.matches(item)));
-    let foreign = || error("InvalidNextToken", "NextToken: it is not from this list");
-    let Page { items, next } = found.ok_or_else(foreign)?;
-    let mut result = json!({});
-    result[member] = items.into();
-    if let Some(next) = next {
-        result["NextToken"] = next.into();
-    }
-    Ok(result)
+    super::list((Service::Ec2, "InvalidNextToken", MAX_RESULTS), parameters, member, known, all)
 }
 
 /// The identifiers that a request asks for; none, if it asks for all.
@@ -61,10 +50,6 @@ pub(super) fn wanted<'a>(
         Some(id) => Err(error(code, format!("The {what} ID '{id}' does not exist"))),
         None => Ok(ids),
     }
-}
-
-pub(super) fn start(after: Option<&str>) -> Bound<&str> {
-    after.map_or(Bound::Unbounded, Bound::Excluded)
 }
 
 // VPCs.

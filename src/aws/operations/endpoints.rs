@@ -2,10 +2,10 @@
 
 use super::{
     Context, Parameters, ReadResult,
-    ec2::{self, list, start, wanted},
+    ec2::{self, list, wanted},
     filters::Known,
     identifiers::{derived, endpoint_zone},
-    object, tag_list,
+    object, start, tag_list,
 };
 use crate::{
     manifest::{Vpc, VpcEndpoint, VpcEndpointService, VpcEndpointType},

@@ -1,6 +1,6 @@
 //! Hosted zones of Route 53: reads.
 
-use super::{Context, Page, Parameters, ReadResult, identifiers, page, record_sets, tag_list};
+use super::{Context, Page, Parameters, ReadResult, identifiers, page, record_sets, start, tag_list};
 use crate::{
     aws::{codec::server::ServiceError, model::Service},
     manifest::PrivateHostedZone,
@@ -171,8 +171,7 @@ pub(super) fn list_hosted_zones_by_vpc(context: &Context, parameters: Parameters
         return Err(error("InvalidVPCId", format!("The VPC {vpc} does not exist")));
     }
     let zones = |after: Option<&str>| {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let zones = context.manifest().private_hosted_zones.range_from(start);
+        let zones = context.manifest().private_hosted_zones.range_from(start(after));
         let of_vpc = zones.filter(|(_, zone)| zone.vpc_ids.iter().any(|id| id == vpc));
         let summary = |(id, zone): (&String, &Arc<PrivateHostedZone>)| {
             let owner = json!({"OwningAccount": context.owner(owner(zone))});

@@ -1,4 +1,4 @@
-//! What the operations of AWS's APIs mean for the manifest.
+//! The operations of AWS's APIs: how zonal reads the manifest for them, and how it changes the manifest.
 //!
 //! [`TABLE`] lists the operations that zonal serves, and says of each parameter whether zonal serves, echoes or refuses it.
 //! All other operations of the models are refused. A handler of a read gets the manifest and returns the result. A handler of
@@ -30,7 +30,9 @@ use crate::{
     snapshot::Snapshot,
 };
 use data_encoding::BASE64URL_NOPAD;
+use filters::{Filters, Known};
 use serde_json::{Map, Value, json};
+use std::ops::Bound;
 
 /// The account of a key that has none. It sees the resources of all accounts.
 pub const NO_ACCOUNT: &str = "000000000000";
@@ -46,7 +48,7 @@ pub struct Caller {
     pub region: String,
 }
 
-/// What a handler knows beside the parameters.
+/// The data that a handler gets in addition to the parameters of the operation.
 pub struct Context<'a> {
     /// The caller.
     pub caller: &'a Caller,
@@ -54,7 +56,7 @@ pub struct Context<'a> {
     pub collection: &'a Collection,
     /// The revision of the resources.
     pub revision: u64,
-    /// What zonal answers from.
+    /// The snapshot that zonal answers DNS queries from.
     pub snapshot: &'a Snapshot,
     /// The orders of record sets that were made before.
     pub indexes: &'a RecordSetIndexes,
@@ -62,7 +64,7 @@ pub struct Context<'a> {
     pub now: i64,
 }
 
-/// What a write changes, and its result.
+/// The result of an operation that changes the manifest, with its changes.
 #[derive(Debug)]
 pub struct Written {
     /// The changed resources.
@@ -280,3 +282,31 @@ fn object(value: Value) -> Value {
 
 #[cfg(test)]
 mod tests;
+
+/// The list of an operation: the items that match the filters, page by page of at most `max` items. `foreign` is the code of the
+/// error for a token of another list.
+fn list<I: Iterator<Item = (String, Value)>>(
+    (service, foreign, max): (Service, &str, usize),
+    parameters: Parameters,
+    member: &str,
+    known: Known,
+    all: impl FnOnce(Option<&str>) -> I,
+) -> ReadResult {
+    let filters = Filters::of(service, parameters, known)?;
+    let limit = parameters.limit("MaxResults", max, max).unwrap_or(max);
+    let token = parameters.given_text("NextToken");
+    let found = page(member, token, limit, |after| all(after).filter(|(_, item)| filters.matches(item)));
+    let unknown = || ServiceError::new(service, foreign, "NextToken: it is not from this list");
+    let Page { items, next } = found.ok_or_else(unknown)?;
+    let mut result = json!({});
+    result[member] = items.into();
+    if let Some(next) = next {
+        result["NextToken"] = next.into();
+    }
+    Ok(result)
+}
+
+/// The start of the range of keys that follow a key.
+fn start(after: Option<&str>) -> Bound<&str> {
+    after.map_or(Bound::Unbounded, Bound::Excluded)
+}

@@ -1,10 +1,10 @@
 //! Route 53 Resolver: endpoints, rules, query logs, and their associations. Reads.
 
 use super::{
-    Context, Page, Parameters, ReadResult,
+    Context, Parameters, ReadResult,
     filters::{Filters, Known},
     identifiers::{arn, derived},
-    object, page,
+    object, start,
 };
 use crate::{
     aws::{codec::server::ServiceError, model::Service},
@@ -31,22 +31,10 @@ fn list<I: Iterator<Item = (String, Value)>>(
     known: Known,
     all: impl FnOnce(Option<&str>) -> I,
 ) -> ReadResult {
-    let filters = Filters::of(Service::Route53Resolver, parameters, known)?;
-    let limit = parameters.limit("MaxResults", MAX_RESULTS, MAX_RESULTS).unwrap_or(MAX_RESULTS);
-    let token = parameters.given_text("NextToken");
-    let found = page(member, token, limit, |after| all(after).filter(|(_, item)| filters.matches(item)));
-    let foreign = || error("InvalidNextTokenException", "NextToken: it is not from this list");
-    let Page { items, next } = found.ok_or_else(foreign)?;
-    let mut result = json!({"MaxResults": limit});
-    result[member] = items.into();
-    if let Some(next) = next {
-        result["NextToken"] = next.into();
-    }
+    let constants = (Service::Route53Resolver, "InvalidNextTokenException", MAX_RESULTS);
+    let mut result = super::list(constants, parameters, member, known, all)?;
+    result["MaxResults"] = parameters.limit("MaxResults", MAX_RESULTS, MAX_RESULTS).unwrap_or(MAX_RESULTS).into();
     Ok(result)
-}
-
-fn start(after: Option<&str>) -> Bound<&str> {
-    after.map_or(Bound::Unbounded, Bound::Excluded)
 }
 
 /// The words of AWS for transports. DoT and DoQ have none.
@@ -363,9 +351,9 @@ pub(super) fn list_resolver_query_log_configs(context: &Context, parameters: Par
     let filters = Filters::of(Service::Route53Resolver, parameters, QUERY_LOG_FILTERS)?;
     let filtered = all().filter(|(id, config)| filters.matches(&query_log_value(context, id, config))).count();
     let result = list(parameters, "ResolverQueryLogConfigs", QUERY_LOG_FILTERS, |after| {
-        let after = after.map(str::to_string);
-        let rest = all().filter(move |(id, _)| after.as_ref().is_none_or(|after| *id > after));
-        rest.map(|(id, config)| (id.clone(), query_log_value(context, id, config)))
+        let rest = context.manifest().query_log_configs.range_from(start(after));
+        let visible = rest.filter(|(_, config)| has_query_log(context, config));
+        visible.map(|(id, config)| (id.clone(), query_log_value(context, id, config)))
     })?;
     Ok(with_counts(result, all().count(), filtered))
 }
