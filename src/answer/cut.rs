@@ -128,9 +128,7 @@ pub fn next_cut<'s>(
             let (own, shared) = (view.own.find(name, skip), shared.and_then(|shared| shared.find(name, skip)));
             if own.is_some() || shared.is_some() {
                 let all = || own.into_iter().chain(shared).chain(private_names(snapshot, view, name, skip, 0));
-                let exact = all().find_map(|name| name.exact.as_ref());
-                let wildcard = all().find_map(|name| name.wildcard.as_ref());
-                return found(Cut::PrivateName { exact, wildcard }, rank::PRIVATE_NAME);
+                return found(private_cut(all), rank::PRIVATE_NAME);
             }
         }
         if view.has_profiles()
@@ -187,12 +185,18 @@ fn cut_of_profiles<'s>(
             && let Some(own) = layer.names.and_then(|names| names.find(name, skip))
         {
             let all = || [own].into_iter().chain(private_names(snapshot, view, name, skip, at as usize + 1));
-            let exact = all().find_map(|name| name.exact.as_ref());
-            let wildcard = all().find_map(|name| name.wildcard.as_ref());
-            return Some((Cut::PrivateName { exact, wildcard }, rank));
+            return Some((private_cut(all), rank));
         }
     }
     None
+}
+
+/// The cut of the private names at one suffix: the first name, and the first wildcard.
+#[inline]
+fn private_cut<'s, I: Iterator<Item = &'s PrivateName>>(all: impl Fn() -> I) -> Cut<'s> {
+    let exact = all().find_map(|name| name.exact.as_ref());
+    let wildcard = all().find_map(|name| name.wildcard.as_ref());
+    Cut::PrivateName { exact, wildcard }
 }
 
 /// The private names that the Profiles of a view have at a suffix of a name, from the Profile at a position on, up to one with a

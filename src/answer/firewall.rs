@@ -1,5 +1,5 @@
-//! DNS Firewall: a step of its own between "who asks" and "which answer", for each name of a chain
-//! (docs/guides/filtering-names.md).
+//! DNS Firewall. After zonal knows the client, and before it looks for the answer, the rules judge the query name. They
+//! judge each later name of a CNAME chain in the same way (docs/guides/filtering-names.md).
 //!
 //! ```text
 //! name    -> Lists::find            one search in the table, whatever the number of rules
@@ -29,7 +29,7 @@ use crate::{
     wire::{
         codes::{ede, flag, pointer, rcode},
         dns64::{Dns64Prefix, WELL_KNOWN},
-        name::MAX_NAME,
+        name::{MAX_NAME, labels, name_text},
         query::{HEADER, LookupName},
         rdata::rtype,
         reply::{Ede, Full, Section, expand_name},
@@ -145,6 +145,21 @@ impl MatchedEntry<'_> {
     }
 }
 
+/// The text of the entry with this number of labels that matches a name, as its list has it.
+pub fn entry_text(name: &[u8], entry_labels: u8, below_only: bool) -> String {
+    let mut suffix = name;
+    let count = labels(name).count();
+    for _ in usize::from(entry_labels)..count {
+        suffix = suffix.get(1 + usize::from(suffix.first().copied().unwrap_or(0))..).unwrap_or(&[0]);
+    }
+    let text = name_text(suffix);
+    match (entry_labels, below_only) {
+        (0, _) if count > 0 => "*".into(),
+        (_, true) => format!("*.{text}"),
+        (_, false) => text,
+    }
+}
+
 /// A match, for listeners.
 pub struct FirewallHit<'a> {
     /// The rule.
@@ -223,6 +238,12 @@ pub struct Judged<'s> {
 impl<'s> Judged<'s> {
     /// No match.
     pub const NOTHING: Judged<'s> = Judged { decided: None, shadows: [None; MAX_SHADOWS] };
+
+    /// The entry by which a rule matched.
+    pub fn entry_of(&self, index: u32) -> Option<MatchedEntry<'s>> {
+        let mut all = self.decided.iter().chain(self.shadows.iter().flatten());
+        all.find(|(other, _)| *other == index).map(|(_, entry)| *entry)
+    }
 
     /// Adds the match of a rule. Of several matches of one rule, the first one counts.
     fn add(&mut self, index: u32, rule: &Rule, entry: MatchedEntry<'s>) {

@@ -5,7 +5,7 @@ use super::{
     aws_data::{AwsData, Tags},
     primaries::Primary,
     schema_patterns::{Cidr, DomainName, RecordType},
-    words::words,
+    words::{is_default, words},
 };
 use crate::wire::{
     Name,
@@ -27,7 +27,7 @@ pub struct FirewallDomainList {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<FirewallListSource>,
     /// What the rules with this list do while zonal has no valid copy of it.
-    #[serde(skip_serializing_if = "OnMissing::is_fail")]
+    #[serde(skip_serializing_if = "is_default")]
     pub on_missing: OnMissing,
     /// A name for people. It changes no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,12 +90,6 @@ words! {
         #[default]
         Fail = "fail",
         Skip = "skip",
-    }
-}
-
-impl OnMissing {
-    fn is_fail(&self) -> bool {
-        *self == OnMissing::Fail
     }
 }
 
@@ -265,7 +259,7 @@ pub struct FirewallRule {
     #[schemars(with = "Option<DomainName>")]
     pub block_override_domain: Option<Name>,
     /// For OVERRIDE: the TTL of the CNAME record, in seconds: 0 to 604800.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(range(max = 604_800))]
     pub block_override_ttl: u32,
     /// For NODATA and NXDOMAIN: the time in seconds for which clients cache the answer: 0 to 604800.
@@ -273,7 +267,7 @@ pub struct FirewallRule {
     #[schemars(range(max = 604_800))]
     pub block_ttl: u32,
     /// Which names of a chain of CNAME and DNAME records the rule inspects.
-    #[serde(default, skip_serializing_if = "RedirectionAction::is_inspect")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub redirection_action: RedirectionAction,
     /// Whether a match is only counted and logged. The evaluation then goes on as if the rule did not exist.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -309,12 +303,6 @@ words! {
     }
 }
 
-impl RedirectionAction {
-    fn is_inspect(&self) -> bool {
-        *self == RedirectionAction::Inspect
-    }
-}
-
 /// The type of a query, by its mnemonic, or `TYPE` and a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryType(pub u16);
@@ -347,10 +335,6 @@ impl JsonSchema for QueryType {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         RecordType::json_schema(generator)
     }
-}
-
-fn is_zero(ttl: &u32) -> bool {
-    *ttl == 0
 }
 
 fn ten() -> u32 {

@@ -4,7 +4,7 @@ use super::{
     Manifest, Vpc,
     aws_data::{AwsData, Tags},
     types::Id,
-    words::words,
+    words::{is_default, words},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,13 +31,13 @@ pub struct Profile {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub query_log_configs: Vec<Id>,
     /// The setting `autodefined_reverse` of VPCs without one of their own.
-    #[serde(skip_serializing_if = "ProfileSetting::is_local")]
+    #[serde(skip_serializing_if = "is_default")]
     pub autodefined_reverse: ProfileSetting,
     /// The setting `dnssec_validation` of VPCs without one of their own.
-    #[serde(skip_serializing_if = "ProfileSetting::is_local")]
+    #[serde(skip_serializing_if = "is_default")]
     pub dnssec_validation: ProfileSetting,
     /// The setting `firewall_fail_open` of VPCs without one of their own.
-    #[serde(skip_serializing_if = "ProfileSetting::is_local")]
+    #[serde(skip_serializing_if = "is_default")]
     pub firewall_fail_open: ProfileSetting,
     /// A name for people. It changes no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,10 +73,6 @@ words! {
 }
 
 impl ProfileSetting {
-    fn is_local(&self) -> bool {
-        *self == ProfileSetting::UseLocal
-    }
-
     /// The value; none with `use_local`.
     pub fn value(self) -> Option<bool> {
         match self {

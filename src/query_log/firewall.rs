@@ -4,7 +4,7 @@
 use super::json::string;
 use crate::{
     answer::{
-        firewall::FirewallOutcome,
+        firewall::{FirewallOutcome, entry_text},
         query_log_trace::{LoggedEntry, LoggedMatch, read_firewall},
     },
     snapshot::firewall::rules::RuleLabel,
@@ -87,21 +87,6 @@ impl FirewallRecord<'_> {
             FirewallOutcome::Allow => Some("ALLOW"),
             FirewallOutcome::FailClosed | FirewallOutcome::FailOpen | FirewallOutcome::Shadow => None,
         }
-    }
-}
-
-/// The entry with this number of labels that has a name.
-fn entry_text(name: &[u8], labels: u8, below_only: bool) -> String {
-    let mut suffix = name;
-    let count = crate::wire::name::labels(name).count();
-    for _ in usize::from(labels)..count {
-        suffix = suffix.get(1 + usize::from(suffix.first().copied().unwrap_or(0))..).unwrap_or(&[0]);
-    }
-    let text = name_text(suffix);
-    match (labels, below_only) {
-        (0, _) if count > 0 => "*".into(),
-        (_, true) => format!("*.{text}"),
-        (_, false) => text,
     }
 }
 

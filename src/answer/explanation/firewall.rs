@@ -3,39 +3,29 @@
 use crate::{
     answer::{
         Transport,
-        firewall::{Effect, Judged, MatchedEntry, effect, judge_name},
+        firewall::{self, Effect, Judged, MatchedEntry, effect, judge_name},
     },
     manifest::OnMissing,
     snapshot::firewall::{
         rules::{Condition, PlacedGroup, Response, Rule, RuleSet},
-        table::{ListState, Lists, Match, RpzAction},
+        table::{ListState, Lists, RpzAction},
     },
     wire::{name::name_text, query::LookupName, rdata::type_to_text},
 };
 use std::{net::IpAddr, sync::Arc};
 
 /// The entry of a list, as the list has it.
-pub fn entry_text(entry: &MatchedEntry, name: &LookupName) -> String {
+fn entry_text(entry: &MatchedEntry, name: &LookupName) -> String {
     match entry {
-        MatchedEntry::Name(found) => name_entry(found, name),
+        MatchedEntry::Name(found) => firewall::entry_text(name.wire(), found.entry_labels, found.below_only),
         MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => entry.block.to_string(),
         MatchedEntry::Block(block) => block.to_string(),
         MatchedEntry::Unready => String::new(),
     }
 }
 
-fn name_entry(found: &Match, name: &LookupName) -> String {
-    let skip = name.labels().saturating_sub(found.entry_labels.into());
-    let suffix = name_text(name.suffix(skip));
-    match (found.below_only, found.entry_labels) {
-        (_, 0) if name.labels() > 0 => "*".into(),
-        (true, _) => format!("*.{suffix}"),
-        (false, _) => suffix,
-    }
-}
-
 /// The line of an entry in its list. `None` for an entry that is in no list.
-pub fn entry_line(entry: &MatchedEntry) -> Option<u32> {
+fn entry_line(entry: &MatchedEntry) -> Option<u32> {
     match entry {
         MatchedEntry::Name(found) => Some(found.line),
         MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => Some(entry.line),
@@ -53,7 +43,7 @@ fn described(entry: &MatchedEntry, name: &LookupName) -> String {
     }
 }
 
-/// What a rule does with a match.
+/// The text for the action that a rule takes when `entry` matches.
 fn action_text(rule: &Rule, entry: &MatchedEntry) -> String {
     let response = match &rule.response {
         Response::OfEntry | Response::NoData => "NODATA".to_string(),
@@ -114,9 +104,7 @@ pub fn name(
             } else if rule.state != ListState::Loaded {
                 unready(rule, rules, &mut decided, &what)
             } else {
-                let own = judged.decided.into_iter().chain(judged.shadows.iter().flatten().copied());
-                let entry = own.filter(|(other, _)| *other == index).map(|(_, entry)| entry).next();
-                match entry {
+                match judged.entry_of(index) {
                     None => format!("{what}: list {list} does not have {asked}"),
                     Some(entry) if rule.is_shadow => format!(
                         "{what}: {asked} matches {} of list {list}; the rule is a shadow of {}: the evaluation goes on",
@@ -166,14 +154,12 @@ pub fn addresses(rules: &RuleSet, judged: &Judged, last: u32, is_internet: bool)
     let source = if is_internet { "the internet resolver" } else { "the servers of a rule" };
     for index in rules.of_answers.iter().copied().take_while(|index| *index < last) {
         let Some(rule) = rules.rule(index) else { continue };
-        let own = judged.decided.iter().chain(judged.shadows.iter().flatten());
-        let entry = own.filter(|(other, _)| *other == index).map(|(_, entry)| entry).next();
         let what = format!("rule {} of {}", rule.label.rule, rule.label.group);
-        lines.push(match entry {
+        lines.push(match judged.entry_of(index) {
             Some(entry) => {
-                let text = described(entry, &LookupName::root());
+                let text = described(&entry, &LookupName::root());
                 let goes_on = if rule.is_shadow { "; a shadow: the evaluation goes on" } else { "" };
-                format!("{what}: an address from {source} matches {text}: {}{goes_on}", action_text(rule, entry))
+                format!("{what}: an address from {source} matches {text}: {}{goes_on}", action_text(rule, &entry))
             }
             None if judged.decided.is_some_and(|(decided, _)| decided < index) => format!("{what}: not reached"),
             None => format!("{what}: no address from {source} matches"),

@@ -226,7 +226,7 @@ pub fn read(
             FirewallListFormat::Rpz => rpz.line(text, number, &mut content, visit),
         }
     }
-    rpz.finish(&mut content, visit);
+    rpz.finish(&mut content);
     Ok(content)
 }
 

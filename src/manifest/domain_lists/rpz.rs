@@ -181,7 +181,7 @@ impl RpzReader {
     }
 
     /// Ends a master file.
-    pub(super) fn finish(&mut self, content: &mut Content, _: &mut dyn FnMut(&Entry)) {
+    pub(super) fn finish(&mut self, content: &mut Content) {
         if self.depth > 0 {
             content.skip(self.open_line, &self.open, "the parenthesis is not closed");
         }

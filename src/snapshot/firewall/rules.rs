@@ -290,7 +290,7 @@ fn groups_of_vpcs(manifest: &Manifest) -> BTreeMap<&Id, Vec<Group<'_>>> {
             placed.entry(&association.vpc_id).or_default().push((0, group));
         }
     }
-    for (vpc_id, vpc) in manifest.vpcs.iter().filter(|(_, vpc)| vpc.profile_ids().next().is_some()) {
+    for (vpc_id, vpc) in &manifest.vpcs {
         for (position, (profile, source)) in (1..).zip(manifest.profiles_of(vpc)) {
             for member in &source.firewall_rule_groups {
                 let Some((id, resource)) = manifest.firewall_rule_groups.get_key_value(&member.id) else { continue };

@@ -237,11 +237,6 @@ impl Lists {
         })
     }
 
-    /// A record of local data, by its number.
-    pub fn local_record(&self, list: u32, number: u32) -> Option<&LocalRecords> {
-        self.list(list)?.data.local.get(number as usize)
-    }
-
     /// The records that a response policy zone gives as the answer for an address: those of an entry of [`Lists::client`],
     /// or else of [`Lists::answer_address`].
     pub fn address_data(

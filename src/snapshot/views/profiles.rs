@@ -323,9 +323,10 @@ pub(super) fn compile(views: &mut Views, input: &Input, previous: Option<&Previo
     }
     let mut compiler = LayerCompiler::new(input);
     let has_delegates = manifest.resolver_rules.values().any(|rule| rule.rule_type == RuleType::Delegate);
-    let mut touched: BTreeSet<&Id> = changes(before, &manifest.profiles).iter().map(|change| change.id).collect();
+    let changed = changes(before, &manifest.profiles);
+    let mut touched: BTreeSet<&Id> = changed.iter().map(|change| change.id).collect();
     let mut needs_layers = previous.is_none();
-    for Change { id, old, new } in changes(before, &manifest.profiles) {
+    for Change { id, old, new } in changed {
         needs_layers |= old.zip(new).is_none_or(|(old, new)| settings(old) != settings(new));
         if new.is_none()
             && let Some(number) = views.profile_numbers.remove(id)
@@ -337,7 +338,7 @@ pub(super) fn compile(views: &mut Views, input: &Input, previous: Option<&Previo
     let names = previous.into_iter().flat_map(|previous| previous.renamed.private());
     let slots: BTreeSet<u32> = names.flat_map(|names| names.private.iter().map(|(_, name)| name.slot)).collect();
     if let Some(previous) = previous {
-        touched.extend(with_changed_members(input, previous, &slots, has_delegates));
+        touched.extend(with_changed_members(input, previous, &slots));
     }
     let mut renamed = BTreeSet::new();
     for (id, source) in touched.iter().filter_map(|id| manifest.profiles.get_key_value(id)) {
@@ -381,21 +382,15 @@ fn settings(profile: &Profile) -> impl PartialEq + use<> {
 }
 
 /// The Profiles with a rule, zone or endpoint that has changed.
-fn with_changed_members<'a>(
-    input: &Input<'a>,
-    previous: &Previous,
-    slots: &BTreeSet<u32>,
-    has_delegates: bool,
-) -> BTreeSet<&'a Id> {
+fn with_changed_members<'a>(input: &Input<'a>, previous: &Previous, slots: &BTreeSet<u32>) -> BTreeSet<&'a Id> {
     let manifest = input.manifest;
     let mut members: HashSet<&Id> = HashSet::new();
     let rules = changes(&previous.manifest.resolver_rules, &manifest.resolver_rules);
     members.extend(rules.iter().map(|change| change.id));
     let zones = previous.changed_zones.iter().filter(|id| {
         let (old, new) = (previous.zones.numbered(id), input.zones.numbered(id));
-        let is_moved = old.map(|(number, zone)| (number, &zone.apex, zone.source.public))
-            != new.map(|(number, zone)| (number, &zone.apex, zone.source.public));
-        is_moved || has_delegates && old.map(|(_, zone)| zone.cuts()) != new.map(|(_, zone)| zone.cuts())
+        old.map(|(number, zone)| (number, &zone.apex, zone.source.public))
+            != new.map(|(number, zone)| (number, &zone.apex, zone.source.public))
     });
     let zones: HashSet<&Id> = zones.collect();
     let endpoints = slots.iter().flat_map(|slot| [input.endpoints.get(*slot), previous.endpoints.get(*slot)]).flatten();
