@@ -41,11 +41,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval of keep-alive messages on an idle connection, and the time-out of their answers.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3));
 /// The first and the longest back-off between two sessions. Half of it is random.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+pub const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// The time without an event after which the watch has to report its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// The maximum number of keys in one response of a list.
-const PAGE_KEYS: i64 = 1000;
+pub const PAGE_KEYS: i64 = 1000;
 /// The largest message that zonal reads, in octets. etcd limits a request to 1.5 MiB, but not a
 /// response.
 pub const MAX_RESPONSE_OCTETS: usize = 1 << 30;
@@ -83,9 +83,14 @@ pub async fn follow(config: Etcd, changes: Sender<Message>, status: Arc<Status>,
         tracing::warn!(endpoint, error, served_revision = source.position.revision, "etcd session ended");
         source.status.update_source(|state| state.lost(format!("etcd at {endpoint}: {error}")));
         back_off = if source.position == before { (2 * back_off).min(BACK_OFF.1) } else { BACK_OFF.0 };
-        let random = f64::from(crate::clock::random_seed().0 as u16) / f64::from(u16::MAX);
-        sleep(back_off.mul_f64(0.5 + random / 2.0)).await;
+        pause(back_off).await;
     }
+}
+
+/// Waits for a back-off, half of which is random.
+pub async fn pause(back_off: Duration) {
+    let random = f64::from(crate::clock::random_seed().0 as u16) / f64::from(u16::MAX);
+    sleep(back_off.mul_f64(0.5 + random / 2.0)).await;
 }
 
 /// A cluster of etcd that is followed.

@@ -9,7 +9,9 @@
 //! A node writes its keys with a lease, so they end with the node. It writes changes only. A task of its own follows the
 //! keys: health is not a change of the manifest. Nodes never wait for each other. A node that loses etcd decides alone.
 
-use super::etcd::{HEALTH, HEALTH_REPORTS, MAX_RESPONSE_OCTETS, connect, end_of, error_of, with_timeout};
+use super::etcd::{
+    BACK_OFF, HEALTH, HEALTH_REPORTS, MAX_RESPONSE_OCTETS, PAGE_KEYS, connect, end_of, error_of, pause, with_timeout,
+};
 use crate::{
     config::Etcd,
     health::{
@@ -31,7 +33,7 @@ use std::{
 };
 use tokio::{
     sync::watch,
-    time::{Instant, interval, sleep, timeout_at},
+    time::{Instant, interval, timeout_at},
 };
 
 /// The time after which the keys of a node end if it does not renew its lease.
@@ -42,10 +44,6 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(10);
 /// The shortest time between two writes of a node's own verdicts.
 const WRITE_PAUSE: Duration = Duration::from_millis(100);
-/// The first and the longest back-off between two sessions.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// The maximum number of keys in one response of a list.
-const PAGE_KEYS: i64 = 1000;
 /// The key with the properties of a node, after its name.
 const NODE: &str = "node";
 
@@ -78,8 +76,7 @@ pub async fn follow(config: Etcd, health: Arc<Health>, node: Option<String>) {
         tracing::warn!(endpoint, error, shares = follower.node.is_some(), "etcd session for health ended");
         follower.lose();
         back_off = if begin.elapsed() > BACK_OFF.1 { BACK_OFF.0 } else { (2 * back_off).min(BACK_OFF.1) };
-        let random = f64::from(crate::clock::random_seed().0 as u16) / f64::from(u16::MAX);
-        sleep(back_off.mul_f64(0.5 + random / 2.0)).await;
+        pause(back_off).await;
     }
 }
 

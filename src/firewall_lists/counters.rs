@@ -40,33 +40,25 @@ impl FirewallLists {
         instruments::register(registry, self.counters.refreshes.clone());
         let (lists, name) = (self.clone(), "zonal_firewall_list_entries");
         let read = move || {
-            let mut family = Family::gauge(name, "Entries of a DNS Firewall list. list: the list");
-            for list in lists.report() {
-                family.set(&[("list", &list.id)], list.entries as f64);
-            }
-            vec![family.done()]
-        };
-        instruments::register_read(registry, name, read);
-        let (lists, name) = (self.clone(), "zonal_firewall_list_age_seconds");
-        let read = move || {
-            let help =
-                "Time since the source of a DNS Firewall list last confirmed the copy that is served. list: the list";
-            let mut family = Family::gauge(name, help);
+            let mut entries = Family::gauge(name, "Entries of a DNS Firewall list. list: the list");
+            let mut ages = Family::gauge(
+                "zonal_firewall_list_age_seconds",
+                "Time since the source of a DNS Firewall list last confirmed the copy that is served. list: the list",
+            );
+            let mut failed = Family::gauge(
+                "zonal_firewall_list_failed",
+                "1 if the last reading of a DNS Firewall list failed or was refused, 0 if not. list: the list",
+            );
             let now = now();
-            for (list, confirmed) in lists.report().into_iter().filter_map(|list| Some((list.id, list.confirmed?))) {
-                family.set(&[("list", &list)], (now - confirmed).max(0) as f64);
-            }
-            vec![family.done()]
-        };
-        instruments::register_read(registry, name, read);
-        let (lists, name) = (self.clone(), "zonal_firewall_list_failed");
-        let read = move || {
-            let help = "1 if the last reading of a DNS Firewall list failed or was refused, 0 if not. list: the list";
-            let mut family = Family::gauge(name, help);
             for list in lists.report() {
-                family.set(&[("list", &list.id)], f64::from(u8::from(list.error.is_some())));
+                let labels = [("list", &*list.id)];
+                entries.set(&labels, list.entries as f64);
+                if let Some(confirmed) = list.confirmed {
+                    ages.set(&labels, (now - confirmed).max(0) as f64);
+                }
+                failed.set(&labels, f64::from(u8::from(list.error.is_some())));
             }
-            vec![family.done()]
+            vec![entries.done(), ages.done(), failed.done()]
         };
         instruments::register_read(registry, name, read);
         let (lists, name) = (self.clone(), "zonal_firewall_list_table_octets");

@@ -161,11 +161,11 @@ impl FirewallLists {
         zone: &Content,
         publish: &mut Publish,
     ) -> Result<(RpzReader, domain_lists::Content), String> {
+        let (reader, content) = read_zone(zone, &mut |_| {});
         let read = |visit: &mut dyn FnMut(&Entry)| Ok(read_zone(zone, visit).1);
-        let content = read(&mut |_| {})?;
         let lists = self.snapshot.load().firewall_lists.clone();
         load::compile(&read, id, &content, &lists, &|| self.is_transferred(id, &zone.zone), publish)?;
-        Ok(read_zone(zone, &mut |_| {}))
+        Ok((reader, content))
     }
 
     fn serve_changes(

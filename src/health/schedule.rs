@@ -219,8 +219,7 @@ impl Schedule {
         }
         self.targets = targets;
         let all: Vec<TargetId> = self.tracked.keys().cloned().collect();
-        all.iter().for_each(|id| self.publish(id));
-        self.settle(all);
+        self.review(all);
         self.context.health.counters.set_targets(self.tracked.len());
         self.announce();
     }
@@ -313,8 +312,7 @@ impl Schedule {
                     }
                 }
                 Due::Review(id) => {
-                    self.publish(&id);
-                    self.settle(vec![id]);
+                    self.review(vec![id]);
                 }
                 Due::Store => self.store(),
             }
@@ -412,8 +410,7 @@ impl Schedule {
         if self.isolation.thaw() {
             self.thaw();
         }
-        self.publish(&id);
-        self.settle(vec![id.clone()]);
+        self.review(vec![id.clone()]);
         self.next_attempt(&id, probe, instant);
     }
 
@@ -464,8 +461,7 @@ impl Schedule {
         for tracked in self.tracked.values() {
             tracked.target.verdict.report().is_frozen = false;
         }
-        all.iter().for_each(|id| self.publish(id));
-        self.settle(all);
+        self.review(all);
     }
 
     fn obey(&mut self, command: Command) {
@@ -506,8 +502,7 @@ impl Schedule {
         }
         let word = forced.map_or("none", |forced| state_of(forced.is_healthy).word());
         tracing::info!(check = %id, forced = word, "verdict forced");
-        self.publish(id);
-        self.settle(vec![id.clone()]);
+        self.review(vec![id.clone()]);
         Ok(())
     }
 

@@ -8,12 +8,13 @@
 //! Metwally and others, 2005): a new name takes the place of the rarest one, and its count may be too high by the count of that
 //! name.
 
+use super::workers::lock;
 use crate::{clock, snapshot::Snapshot, wire::name::MAX_NAME};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 use tokio::runtime::Handle;
@@ -93,10 +94,6 @@ impl Sketch {
 pub struct BlockedNames {
     rings: Mutex<Vec<Consumer<u8>>>,
     sketch: Mutex<Sketch>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl BlockedNames {

@@ -48,7 +48,7 @@ const ROWS_PER_CHUNK: usize = 64;
 
 type Chunk = Arc<[AtomicU64]>;
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -7,6 +7,12 @@ use crate::snapshot::Snapshot;
 const CLIENT_BITS: u32 = u64::BITS;
 
 impl Schedule {
+    /// Computes the verdicts of targets, and of the checks that depend on them.
+    pub(super) fn review(&mut self, ids: Vec<TargetId>) {
+        ids.iter().for_each(|id| self.publish(id));
+        self.settle(ids);
+    }
+
     /// Computes the verdict of a target, and writes it for answers.
     pub(super) fn publish(&mut self, id: &TargetId) {
         let Some(tracked) = self.tracked.get(id) else { return };
@@ -125,8 +131,7 @@ impl Schedule {
         if let (Some(age), Some(at)) = (stale_after, reported.at) {
             self.timers.push(Reverse((at + *age, Due::Review(id.clone()))));
         }
-        self.publish(id);
-        self.settle(vec![id.clone()]);
+        self.review(vec![id.clone()]);
         self.is_changed = true;
         self.store_soon(instant);
     }
@@ -166,8 +171,7 @@ impl Schedule {
         };
         let nodes = self.fleet.as_ref().map_or(0, Fleet::nodes);
         self.context.health.counters.reporters.set(nodes as i64);
-        changed.iter().for_each(|id| self.publish(id));
-        self.settle(changed);
+        self.review(changed);
     }
 
     /// This node's own verdict about a target, as a vote.
@@ -210,9 +214,7 @@ impl Schedule {
             self.announce();
         }
         if is_own_changed || is_other_changed {
-            let all: Vec<TargetId> = self.tracked.keys().cloned().collect();
-            all.iter().for_each(|id| self.publish(id));
-            self.settle(all);
+            self.review(self.tracked.keys().cloned().collect());
         }
     }
 }
