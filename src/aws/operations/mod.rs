@@ -1,22 +1,19 @@
 //! The operations of AWS's APIs: how zonal reads the manifest for them, and how it changes the manifest.
 //!
-//! [`TABLE`] lists the operations that zonal serves, and says of each parameter whether zonal serves, echoes or refuses it.
+//! [`entries`] are the operations that zonal serves, each with the parameters that zonal serves, echoes or refuses.
 //! All other operations of the models are refused. A handler of a read gets the manifest and returns the result. A handler of
 //! a write also returns edits, and runs where changes are made: the manifest that it sees is the one that it changes.
 
 mod ec2;
-mod endpoints;
 mod filters;
-mod hosted_zones;
 mod identifiers;
-mod record_sets;
 mod resolver;
+mod route53;
 mod sts;
 mod table;
-mod zone_changes;
 
-pub use record_sets::RecordSetIndexes;
-pub use table::{Entry, Handler, TABLE};
+pub use route53::record_sets::RecordSetIndexes;
+pub use table::{Entry, Handler, entries};
 
 use super::{
     codec::server::{Call, ServiceError},
@@ -111,7 +108,7 @@ impl<'a> Context<'a> {
 
 /// The entry of an operation in the table. None if zonal does not serve it.
 pub fn entry(service: Service, operation: &str) -> Option<&'static Entry> {
-    TABLE.iter().find(|entry| entry.service == service && entry.name == operation)
+    entries().find(|entry| entry.service == service && entry.name == operation)
 }
 
 /// The entry of a call, whose parameters zonal serves or echoes.

@@ -1,8 +1,12 @@
 //! Record sets of hosted zones: in Route 53's order, and in its form.
 
-use super::{Context, Parameters, ReadResult, hosted_zones, identifiers};
+use super::hosted_zones;
 use crate::{
-    aws::{codec::server::ServiceError, model::Service},
+    aws::{
+        codec::server::ServiceError,
+        model::Service,
+        operations::{Context, Parameters, ReadResult, identifiers, object},
+    },
     manifest::{PrivateHostedZone, ResourceRecordSet, rewrite},
     snapshot::zone::{Node, Zone},
     wire::{Name, rdata::type_from_text, rdata::type_to_text},
@@ -155,7 +159,7 @@ impl Index {
             let place = json!({
                 "ContinentCode": policy.continent, "CountryCode": policy.country, "SubdivisionCode": policy.subdivision,
             });
-            put("GeoLocation", super::object(place));
+            put("GeoLocation", object(place));
         }
         if let Some(policy) = &set.geoproximity_routing_policy {
             let coordinates = policy
@@ -163,7 +167,7 @@ impl Index {
                 .as_ref()
                 .map(|place| json!({"Latitude": place.latitude.to_string(), "Longitude": place.longitude.to_string()}));
             let place = json!({"AWSRegion": policy.aws_region, "Coordinates": coordinates, "Bias": policy.bias});
-            put("GeoProximityLocation", super::object(place));
+            put("GeoProximityLocation", object(place));
         }
         if let Some(policy) = &set.az_affinity_routing_policy {
             put("AZAffinity", json!({"LocationType": policy.location_type, "LocationId": policy.location_id}));
@@ -194,7 +198,7 @@ fn region_of(name: &Name) -> String {
 }
 
 /// A name as Route 53 writes it: in lower case, with a last dot, and with octal escapes.
-pub(super) fn name_text(name: &Name) -> String {
+pub(in crate::aws::operations) fn name_text(name: &Name) -> String {
     use std::fmt::Write;
     let mut text = String::new();
     for label in name.labels() {

@@ -1,13 +1,13 @@
 //! EC2: VPC endpoints and endpoint services. Reads.
 
-use super::{
-    Context, Parameters, ReadResult,
-    ec2::{self, list, wanted},
-    filters::Known,
-    identifiers::{derived, endpoint_zone},
-    object, start, tag_list,
-};
+use super::{list, wanted};
 use crate::{
+    aws::operations::{
+        Context, Parameters, ReadResult,
+        filters::Known,
+        identifiers::{derived, endpoint_zone},
+        object, start, tag_list,
+    },
     manifest::{Vpc, VpcEndpoint, VpcEndpointService, VpcEndpointType},
     snapshot::endpoints::has_names,
 };
@@ -47,7 +47,7 @@ fn dns_entries(context: &Context, id: &str, endpoint: &VpcEndpoint, vpc: &Vpc) -
     let zone = endpoint_zone(&vpc.region);
     let mut names = vec![format!("{label}.{parent}")];
     for interface in &endpoint.network_interfaces {
-        let name = format!("{label}-{}.{parent}", ec2::az_name(context, vpc, &interface.availability_zone_id));
+        let name = format!("{label}-{}.{parent}", super::az_name(context, vpc, &interface.availability_zone_id));
         if !names.contains(&name) {
             names.push(name);
         }
@@ -132,13 +132,13 @@ fn endpoint_value(context: &Context, id: &str, endpoint: &VpcEndpoint, vpc: &Vpc
 
 pub(super) fn describe_vpc_endpoints(context: &Context, parameters: Parameters) -> ReadResult {
     let all = &context.manifest().vpc_endpoints;
-    let exists = |id: &str| all.get(id).is_some_and(|endpoint| ec2::vpc(context, &endpoint.vpc_id).is_some());
+    let exists = |id: &str| all.get(id).is_some_and(|endpoint| super::vpc(context, &endpoint.vpc_id).is_some());
     let code = "InvalidVpcEndpointId.NotFound";
     let ids = wanted(parameters, "VpcEndpointIds", code, "Vpc Endpoint", exists)?;
     list(parameters, "VpcEndpoints", ENDPOINT_FILTERS, |after| {
         let rest = all.range_from(start(after)).filter(|(id, _)| ids.is_empty() || ids.contains(&id.as_str()));
         rest.filter_map(|(id, endpoint)| {
-            let vpc = ec2::vpc(context, &endpoint.vpc_id)?;
+            let vpc = super::vpc(context, &endpoint.vpc_id)?;
             Some((id.clone(), endpoint_value(context, id, endpoint, vpc)))
         })
     })
@@ -182,7 +182,7 @@ pub(super) fn describe_vpc_endpoint_services(context: &Context, parameters: Para
     let services = &context.snapshot.manifest.vpc_endpoint_services;
     let (names, regions) = (parameters.texts("ServiceNames"), parameters.texts("ServiceRegions"));
     if let Some(name) = names.iter().find(|name| !services.contains_key(name)) {
-        return Err(ec2::error("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist")));
+        return Err(super::error("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist")));
     }
     let is_wanted = |name: &str, service: &VpcEndpointService| {
         let is_here = if regions.is_empty() {

@@ -1,12 +1,14 @@
 //! Hosted zones of Route 53: writes.
 
 use super::{
-    Context, Parameters, WriteResult, Written,
     hosted_zones::{self, change_info, error, find},
-    identifiers, object, record_sets,
+    record_sets,
 };
 use crate::{
-    aws::codec::server::ServiceError,
+    aws::{
+        codec::server::ServiceError,
+        operations::{Context, NO_ACCOUNT, Parameters, WriteResult, Written, identifiers, object},
+    },
     manifest::{
         PrivateHostedZone, ResourceRecordSet, Tags,
         collection::{Edit, Key},
@@ -93,7 +95,7 @@ pub(super) fn create_hosted_zone(context: &Context, parameters: Parameters) -> W
     let mut zone = PrivateHostedZone::empty(name.to_lowercase());
     zone.vpc_ids.extend(vpc.map(str::to_string));
     zone.public = vpc.is_none() && !is_private;
-    if context.caller.account != super::NO_ACCOUNT {
+    if context.caller.account != NO_ACCOUNT {
         zone.aws.set("owner_id", context.caller.account.clone());
     }
     zone.aws.set("caller_reference", reference);

@@ -1,17 +1,66 @@
 //! Route 53 Resolver: endpoints, rules, query logs, and their associations. Reads.
 
 use super::{
-    Context, Parameters, ReadResult,
+    Context, Entry, Parameters, ReadResult,
     filters::{Filters, Known},
     identifiers::{arn, derived},
-    object, start,
+    object,
+    route53::record_sets::name_text,
+    start,
+    table::read,
 };
 use crate::{
-    aws::{codec::server::ServiceError, model::Service},
+    aws::{
+        codec::server::ServiceError,
+        model::Service::{self, Route53Resolver},
+    },
     manifest::{Protocol, QueryLogConfig, ResolverEndpoint, ResolverRule, Tags},
 };
 use serde_json::{Value, json};
 use std::{net::IpAddr, ops::Bound};
+
+/// The operations of Route 53 Resolver that zonal serves.
+pub(super) const TABLE: &[Entry] = &[
+    read(Route53Resolver, "GetResolverEndpoint", get_resolver_endpoint, "ResolverEndpointId"),
+    read(Route53Resolver, "ListResolverEndpoints", list_resolver_endpoints, "Filters MaxResults NextToken"),
+    read(
+        Route53Resolver,
+        "ListResolverEndpointIpAddresses",
+        list_resolver_endpoint_ip_addresses,
+        "ResolverEndpointId MaxResults NextToken",
+    ),
+    read(Route53Resolver, "GetResolverRule", get_resolver_rule, "ResolverRuleId"),
+    read(Route53Resolver, "ListResolverRules", list_resolver_rules, "Filters MaxResults NextToken"),
+    read(Route53Resolver, "GetResolverRuleAssociation", get_resolver_rule_association, "ResolverRuleAssociationId"),
+    read(
+        Route53Resolver,
+        "ListResolverRuleAssociations",
+        list_resolver_rule_associations,
+        "Filters MaxResults NextToken",
+    ),
+    read(Route53Resolver, "GetResolverQueryLogConfig", get_resolver_query_log_config, "ResolverQueryLogConfigId"),
+    read(
+        Route53Resolver,
+        "ListResolverQueryLogConfigs",
+        list_resolver_query_log_configs,
+        "Filters MaxResults NextToken",
+    )
+    .refuses("SortBy SortOrder"),
+    read(
+        Route53Resolver,
+        "GetResolverQueryLogConfigAssociation",
+        get_resolver_query_log_config_association,
+        "ResolverQueryLogConfigAssociationId",
+    ),
+    read(
+        Route53Resolver,
+        "ListResolverQueryLogConfigAssociations",
+        list_resolver_query_log_config_associations,
+        "Filters MaxResults NextToken",
+    )
+    .refuses("SortBy SortOrder"),
+    read(Route53Resolver, "ListTagsForResource", list_tags_for_resource, "ResourceArn MaxResults NextToken"),
+];
 
 /// The number of items on a page: by default, and at most.
 const MAX_RESULTS: usize = 100;
@@ -199,7 +248,7 @@ fn rule_value(context: &Context, id: &str, rule: &ResolverRule) -> Value {
         "Id": id,
         "CreatorRequestId": rule.aws.text("creator_request_id"),
         "Arn": arn("route53resolver", rule_region(context, rule), owner, &format!("resolver-rule/{id}")),
-        "DomainName": super::record_sets::name_text(&rule.domain_name),
+        "DomainName": name_text(&rule.domain_name),
         "Status": "COMPLETE",
         "StatusMessage": (!rule.enabled).then_some("the rule is disabled: zonal does not use it"),
         "RuleType": rule.rule_type,

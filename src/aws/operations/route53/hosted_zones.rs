@@ -1,8 +1,12 @@
 //! Hosted zones of Route 53: reads.
 
-use super::{Context, Page, Parameters, ReadResult, identifiers, page, record_sets, start, tag_list};
+use super::record_sets;
 use crate::{
-    aws::{codec::server::ServiceError, model::Service},
+    aws::{
+        codec::server::ServiceError,
+        model::Service,
+        operations::{Context, Page, Parameters, ReadResult, identifiers, page, start, tag_list},
+    },
     manifest::PrivateHostedZone,
     wire::Name,
 };

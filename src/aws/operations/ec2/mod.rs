@@ -1,18 +1,64 @@
 //! EC2: VPCs, subnets, Availability Zones, DHCP option sets, security groups and peering connections. Reads.
 
+mod endpoints;
+
 use super::{
-    Context, Parameters, ReadResult,
+    Context, Entry, Parameters, ReadResult,
     filters::Known,
     identifiers::{arn, derived},
-    object, start, tag_list,
+    object, start,
+    table::read,
+    tag_list,
 };
 use crate::{
-    aws::{codec::server::ServiceError, model::Service},
+    aws::{
+        codec::server::ServiceError,
+        model::Service::{self, Ec2},
+    },
     manifest::{DhcpOptions, Id, SecurityGroup, Subnet, Vpc, VpcPeeringConnection},
 };
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+
+/// The operations of EC2 that zonal serves.
+pub(super) const TABLE: &[Entry] = &[
+    read(Ec2, "DescribeVpcs", describe_vpcs, "VpcIds Filters MaxResults NextToken DryRun"),
+    read(Ec2, "DescribeVpcAttribute", describe_vpc_attribute, "VpcId Attribute DryRun"),
+    read(Ec2, "DescribeSubnets", describe_subnets, "SubnetIds Filters MaxResults NextToken DryRun"),
+    read(
+        Ec2,
+        "DescribeAvailabilityZones",
+        describe_availability_zones,
+        "ZoneNames ZoneIds AllAvailabilityZones Filters DryRun",
+    ),
+    read(Ec2, "DescribeRegions", describe_regions, "RegionNames AllRegions Filters DryRun"),
+    read(Ec2, "DescribeDhcpOptions", describe_dhcp_options, "DhcpOptionsIds Filters MaxResults NextToken DryRun"),
+    read(
+        Ec2,
+        "DescribeSecurityGroups",
+        describe_security_groups,
+        "GroupIds GroupNames Filters MaxResults NextToken DryRun",
+    ),
+    read(
+        Ec2,
+        "DescribeVpcPeeringConnections",
+        describe_vpc_peering_connections,
+        "VpcPeeringConnectionIds Filters MaxResults NextToken DryRun",
+    ),
+    read(
+        Ec2,
+        "DescribeVpcEndpoints",
+        endpoints::describe_vpc_endpoints,
+        "VpcEndpointIds Filters MaxResults NextToken DryRun",
+    ),
+    read(
+        Ec2,
+        "DescribeVpcEndpointServices",
+        endpoints::describe_vpc_endpoint_services,
+        "ServiceNames ServiceRegions Filters MaxResults NextToken DryRun",
+    ),
+];
 
 /// The number of items on a page: by default, and at most.
 const MAX_RESULTS: usize = 1000;
