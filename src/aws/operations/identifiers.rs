@@ -8,6 +8,13 @@ pub(super) fn derived(prefix: &str, parts: &[&str]) -> String {
     format!("{prefix}-{}", &digest(parts)[..17])
 }
 
+/// A new identifier: a prefix and 17 random hexadecimal digits.
+#[allow(dead_code)]
+pub(super) fn random(prefix: &str) -> String {
+    let (one, two) = crate::clock::random_seed();
+    format!("{prefix}-{one:016x}{:x}", two & 0xf)
+}
+
 /// The hexadecimal digest of identifiers.
 fn digest(parts: &[&str]) -> String {
     let mut digest = Sha256::new();

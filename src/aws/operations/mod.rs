@@ -5,12 +5,14 @@
 //! a write also returns edits, and runs where changes are made: the manifest that it sees is the one that it changes.
 
 mod ec2;
+mod edits;
 mod filters;
 mod identifiers;
 mod resolver;
 mod route53;
 mod sts;
 mod table;
+mod tags;
 
 pub use route53::record_sets::RecordSetIndexes;
 pub use table::{Entry, Handler, entries};
@@ -28,6 +30,7 @@ use crate::{
 };
 use data_encoding::BASE64URL_NOPAD;
 use filters::{Filters, Known};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::ops::Bound;
 
@@ -83,6 +86,16 @@ impl<'a> Context<'a> {
     /// Whether the caller sees a resource of this owner. An empty owner is the caller.
     fn sees(&self, owner: &str) -> bool {
         owner.is_empty() || self.caller.account == NO_ACCOUNT || owner == self.caller.account
+    }
+
+    /// The caller's account. None if the key has none.
+    fn account(&self) -> Option<&str> {
+        Some(self.caller.account.as_str()).filter(|account| *account != NO_ACCOUNT)
+    }
+
+    /// The time of the request, as text.
+    fn time(&self) -> String {
+        Timestamp::from_second(self.now).unwrap_or_default().to_string()
     }
 
     /// Whether the request is for this Region.

@@ -7,39 +7,23 @@ use super::{
 use crate::{
     aws::{
         codec::server::ServiceError,
-        operations::{Context, NO_ACCOUNT, Parameters, WriteResult, Written, identifiers, object},
+        operations::{Context, Parameters, WriteResult, Written, edits, identifiers, object, tags},
     },
-    manifest::{
-        PrivateHostedZone, ResourceRecordSet, Tags,
-        collection::{Edit, Key},
-    },
+    manifest::{PrivateHostedZone, Resource, ResourceRecordSet, Tags, collection::Edit},
     wire::{Name, rdata::type_from_text},
 };
-use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use std::{collections::HashMap, sync::Arc};
 
 const KIND: &str = "private_hosted_zones";
 
-/// The edit that stores a resource, or deletes it.
-fn edit(kind: &str, id: &str, resource: Option<Vec<u8>>) -> Result<Edit, ServiceError> {
-    let key = Key::new(kind, id).ok_or_else(|| error("InvalidInput", "the identifier is empty"))?;
-    Ok(Edit { key, value: resource.map(Into::into) })
-}
-
-fn zone_edit(id: &str, zone: &PrivateHostedZone) -> Result<Edit, ServiceError> {
-    let text = serde_json::to_vec(zone);
-    let text = text.map_err(|failure| error("InternalFailure", failure.to_string()).with_status(500))?;
-    edit(KIND, id, Some(text))
+fn zone_edit(id: &str, zone: PrivateHostedZone) -> Edit {
+    edits::put(id, Resource::PrivateHostedZone(Arc::new(zone)))
 }
 
 /// The change that a write makes.
 fn next_change(context: &Context, comment: Option<&str>) -> Value {
     change_info(context.revision + 1, context.now, comment)
-}
-
-fn time(context: &Context) -> String {
-    Timestamp::from_second(context.now).unwrap_or_default().to_string()
 }
 
 /// The VPC of a request, if it is in the manifest and in the Region that the request says.
@@ -95,17 +79,17 @@ pub(super) fn create_hosted_zone(context: &Context, parameters: Parameters) -> W
     let mut zone = PrivateHostedZone::empty(name.to_lowercase());
     zone.vpc_ids.extend(vpc.map(str::to_string));
     zone.public = vpc.is_none() && !is_private;
-    if context.caller.account != NO_ACCOUNT {
-        zone.aws.set("owner_id", context.caller.account.clone());
+    if let Some(account) = context.account() {
+        zone.aws.set("owner_id", account);
     }
     zone.aws.set("caller_reference", reference);
-    zone.aws.set("created", time(context));
+    zone.aws.set("created", context.time());
     if let Some(comment) = config.and_then(|config| config.given_text("Comment")) {
         zone.aws.set("comment", comment);
     }
     let id = identifiers::random_hosted_zone();
-    let edits = vec![zone_edit(&id, &zone)?];
     let zone = Arc::new(zone);
+    let edits = vec![edits::put(&id, Resource::PrivateHostedZone(zone.clone()))];
     let vpc = vpc.map(|id| json!({"VPCId": id, "VPCRegion": context.vpc_region(id)}));
     let result = object(json!({
         "HostedZone": hosted_zones::value(context, &id, &zone),
@@ -123,7 +107,7 @@ pub(super) fn delete_hosted_zone(context: &Context, parameters: Parameters) -> W
         let message = "The specified hosted zone contains non-required resource record sets and so cannot be deleted.";
         return Err(error("HostedZoneNotEmpty", message));
     }
-    Ok(Written { edits: vec![edit(KIND, id, None)?], result: json!({"ChangeInfo": next_change(context, None)}) })
+    Ok(Written { edits: vec![edits::delete(KIND, id)], result: json!({"ChangeInfo": next_change(context, None)}) })
 }
 
 pub(super) fn update_hosted_zone_comment(context: &Context, parameters: Parameters) -> WriteResult {
@@ -133,8 +117,9 @@ pub(super) fn update_hosted_zone_comment(context: &Context, parameters: Paramete
         Some(comment) => changed.aws.set("comment", comment),
         None => drop(changed.aws.remove("comment")),
     }
-    let edits = vec![zone_edit(id, &changed)?];
-    Ok(Written { edits, result: json!({"HostedZone": hosted_zones::value(context, id, &Arc::new(changed))}) })
+    let changed = Arc::new(changed);
+    let result = json!({"HostedZone": hosted_zones::value(context, id, &changed)});
+    Ok(Written { edits: vec![edits::put(id, Resource::PrivateHostedZone(changed))], result })
 }
 
 /// The VPC of a request that has to have one.
@@ -153,7 +138,7 @@ pub(super) fn associate_vpc(context: &Context, parameters: Parameters) -> WriteR
     let mut changed = (**zone).clone();
     changed.vpc_ids.push(vpc.into());
     let info = next_change(context, parameters.given_text("Comment"));
-    Ok(Written { edits: vec![zone_edit(id, &changed)?], result: json!({"ChangeInfo": info}) })
+    Ok(Written { edits: vec![zone_edit(id, changed)], result: json!({"ChangeInfo": info}) })
 }
 
 pub(super) fn disassociate_vpc(context: &Context, parameters: Parameters) -> WriteResult {
@@ -169,32 +154,26 @@ pub(super) fn disassociate_vpc(context: &Context, parameters: Parameters) -> Wri
     let mut changed = (**zone).clone();
     changed.vpc_ids.remove(at);
     let info = next_change(context, parameters.given_text("Comment"));
-    Ok(Written { edits: vec![zone_edit(id, &changed)?], result: json!({"ChangeInfo": info}) })
+    Ok(Written { edits: vec![zone_edit(id, changed)], result: json!({"ChangeInfo": info}) })
 }
 
 pub(super) fn change_tags_for_resource(context: &Context, parameters: Parameters) -> WriteResult {
-    let change = |tags: &mut Tags| {
-        for tag in parameters.items("AddTags").map(Parameters) {
-            tags.insert(tag.text("Key").into(), tag.text("Value").into());
-        }
-        parameters.texts("RemoveTagKeys").into_iter().for_each(|key| drop(tags.remove(key)));
-    };
+    let removed = parameters.texts("RemoveTagKeys");
+    let change = |tags: &mut Tags| tags::change(tags, &removed, tags::read(parameters, "AddTags"));
     let id = parameters.text("ResourceId");
     let edits = match parameters.text("ResourceType") {
         "hostedzone" => {
             let (id, zone) = hosted_zones::find_exactly(context, id)?;
             let mut changed = (**zone).clone();
             change(&mut changed.tags);
-            vec![zone_edit(id, &changed)?]
+            vec![zone_edit(id, changed)]
         }
         "healthcheck" => {
             let found = context.manifest().health_checks.get(id);
             let found = found.ok_or_else(|| error("NoSuchHealthCheck", format!("No health check found with ID: {id}")));
             let mut changed = (**found?).clone();
             change(&mut changed.tags);
-            let text = serde_json::to_vec(&changed);
-            let text = text.map_err(|failure| error("InternalFailure", failure.to_string()).with_status(500))?;
-            vec![edit("health_checks", id, Some(text))?]
+            vec![edits::put(id, Resource::HealthCheck(Arc::new(changed)))]
         }
         kind => return Err(error("InvalidInput", format!("ResourceType: zonal has no {kind}"))),
     };
@@ -241,7 +220,7 @@ pub(super) fn change_resource_record_sets(context: &Context, parameters: Paramet
     }
     changed.records = batch.sets.into_iter().flatten().collect();
     let info = next_change(context, batch_parameters.given_text("Comment"));
-    Ok(Written { edits: vec![zone_edit(id, &changed)?], result: json!({"ChangeInfo": info}) })
+    Ok(Written { edits: vec![zone_edit(id, changed)], result: json!({"ChangeInfo": info}) })
 }
 
 impl<'a> Batch<'a> {
