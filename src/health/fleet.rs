@@ -30,7 +30,7 @@ pub enum FleetMessage {
     Gone(Box<str>, Option<u8>),
 }
 
-/// The part that has the verdict of a target.
+/// The part that has the verdict of a target. All nodes must agree on it.
 pub fn part_of(id: &TargetId) -> u8 {
     let text = id.to_string();
     let hash = text
@@ -47,55 +47,75 @@ type Vote = (Option<Az>, bool);
 struct Reporter {
     az_id: Option<Id>,
     az: Option<Az>,
-    /// The verdicts, each with the part that it came in.
-    verdicts: HashMap<TargetId, (u8, bool)>,
+    /// The verdicts, by their parts.
+    parts: HashMap<u8, HashMap<TargetId, bool>>,
 }
 
 /// The other nodes.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    reporters: HashMap<Box<str>, Reporter>,
+    /// The nodes that share their verdicts. None if they are not known: this node decides alone.
+    reporters: Option<HashMap<Box<str>, Reporter>>,
+}
+
+/// The targets whose verdicts may have changed.
+#[derive(Debug, PartialEq)]
+pub enum Touched {
+    /// All targets.
+    All,
+    /// These targets.
+    Some(HashSet<TargetId>),
 }
 
 impl Fleet {
-    /// Number of other nodes.
-    pub fn nodes(&self) -> usize {
-        self.reporters.len()
+    /// Whether the verdicts of other nodes are known.
+    pub fn is_known(&self) -> bool {
+        self.reporters.is_some()
     }
 
-    /// Applies a message about another node. Returns the targets whose verdict may have changed.
-    pub fn apply(&mut self, message: FleetMessage, azs: &Azs) -> HashSet<TargetId> {
-        match message {
-            FleetMessage::Connected | FleetMessage::Lost => HashSet::new(),
-            FleetMessage::Node(node, az_id) => {
-                let reporter = self.reporters.entry(node).or_default();
-                reporter.az = az_id.as_deref().and_then(|id| azs.find(id));
-                reporter.az_id = az_id;
-                reporter.verdicts.keys().cloned().collect()
-            }
-            FleetMessage::Part(node, part, verdicts) => {
-                let reporter = self.reporters.entry(node).or_default();
-                let mut touched = reporter.remove(part);
-                for (id, is_healthy) in verdicts {
-                    touched.insert(id.clone());
-                    reporter.verdicts.insert(id, (part, is_healthy));
+    /// Number of other nodes.
+    pub fn nodes(&self) -> usize {
+        self.reporters.as_ref().map_or(0, HashMap::len)
+    }
+
+    /// Applies messages about other nodes. A list of all keys is one call: each target is judged once after it, not once for
+    /// each node.
+    pub fn apply(&mut self, messages: Vec<FleetMessage>, azs: &Azs) -> Touched {
+        let mut is_all = false;
+        let mut touched = HashSet::new();
+        for message in messages {
+            match (message, &mut self.reporters) {
+                (FleetMessage::Connected, reporters) => (*reporters, is_all) = (Some(HashMap::new()), true),
+                (FleetMessage::Lost, reporters) => (*reporters, is_all) = (None, true),
+                (_, None) => {}
+                (FleetMessage::Node(node, az_id), Some(reporters)) => {
+                    let reporter = reporters.entry(node).or_default();
+                    reporter.az = az_id.as_deref().and_then(|id| azs.find(id));
+                    reporter.az_id = az_id;
+                    touched.extend(reporter.parts.values().flat_map(HashMap::keys).cloned());
                 }
-                touched
-            }
-            FleetMessage::Gone(node, Some(part)) => {
-                self.reporters.get_mut(&node).map(|reporter| reporter.remove(part)).unwrap_or_default()
-            }
-            FleetMessage::Gone(node, None) => {
-                let gone = self.reporters.remove(&node);
-                gone.map(|reporter| reporter.verdicts.into_keys().collect()).unwrap_or_default()
+                (FleetMessage::Part(node, part, verdicts), Some(reporters)) => {
+                    touched.extend(verdicts.iter().map(|(id, _)| id.clone()));
+                    let before = reporters.entry(node).or_default().parts.insert(part, verdicts.into_iter().collect());
+                    touched.extend(before.into_iter().flat_map(HashMap::into_keys));
+                }
+                (FleetMessage::Gone(node, Some(part)), Some(reporters)) => {
+                    let gone = reporters.get_mut(&node).and_then(|reporter| reporter.parts.remove(&part));
+                    touched.extend(gone.into_iter().flat_map(HashMap::into_keys));
+                }
+                (FleetMessage::Gone(node, None), Some(reporters)) => {
+                    let gone = reporters.remove(&node).into_iter().flat_map(|reporter| reporter.parts.into_values());
+                    touched.extend(gone.flat_map(HashMap::into_keys));
+                }
             }
         }
+        if is_all { Touched::All } else { Touched::Some(touched) }
     }
 
     /// Finds the AZs of the nodes again, with the AZs of a new snapshot. Returns true if one has changed.
     pub fn find_azs(&mut self, azs: &Azs) -> bool {
         let mut is_changed = false;
-        for reporter in self.reporters.values_mut() {
+        for reporter in self.reporters.iter_mut().flat_map(HashMap::values_mut) {
             let az = reporter.az_id.as_deref().and_then(|id| azs.find(id));
             is_changed |= az != reporter.az;
             reporter.az = az;
@@ -105,21 +125,12 @@ impl Fleet {
 
     /// Returns the [clients] for which a target is unhealthy, and the number of reporters. `own` is this node's own vote.
     pub fn judge(&self, id: &TargetId, own: Option<Vote>, quorum: f64) -> (u64, FleetReport) {
-        let others = self.reporters.values().filter_map(|reporter| {
-            let (_, is_healthy) = reporter.verdicts.get(id)?;
+        let part = part_of(id);
+        let others = self.reporters.iter().flat_map(HashMap::values).filter_map(|reporter| {
+            let is_healthy = reporter.parts.get(&part)?.get(id)?;
             Some((reporter.az, *is_healthy))
         });
         judge(others.chain(own), quorum)
-    }
-}
-
-impl Reporter {
-    /// Removes the verdicts of a part, and returns their targets.
-    fn remove(&mut self, part: u8) -> HashSet<TargetId> {
-        let of_part = self.verdicts.iter().filter(|(_, (of, _))| *of == part);
-        let removed: HashSet<TargetId> = of_part.map(|(id, _)| id.clone()).collect();
-        self.verdicts.retain(|_, (of, _)| *of != part);
-        removed
     }
 }
 
@@ -185,26 +196,65 @@ mod tests {
         let mut azs = Azs::default();
         let az = azs.number("az1");
         let mut fleet = Fleet::default();
-        let [a, b] = ["a", "b"].map(|id| TargetId::Check(id.into()));
+        // Two targets in one part.
+        let all = (0..).map(|number| TargetId::Check(format!("hc-{number}")));
+        let [a, b]: [TargetId; 2] = all.filter(|id| part_of(id) == 3).take(2).collect::<Vec<_>>().try_into().unwrap();
         let unhealthy_for = |fleet: &Fleet, id: &TargetId| fleet.judge(id, None, 0.18).0;
-        fleet.apply(FleetMessage::Node("n1".into(), Some("az1".into())), &azs);
-        let touched =
-            fleet.apply(FleetMessage::Part("n1".into(), 3, vec![(a.clone(), false), (b.clone(), true)]), &azs);
-        assert_eq!(touched, HashSet::from([a.clone(), b.clone()]));
+        let touched = |ids: &[&TargetId]| Touched::Some(ids.iter().map(|id| TargetId::clone(id)).collect());
+        let node = |az_id: &str| FleetMessage::Node("n1".into(), Some(az_id.into()));
+        let part = |node: &str, verdicts: &[(&TargetId, bool)]| {
+            FleetMessage::Part(node.into(), 3, verdicts.iter().map(|(id, is)| (TargetId::clone(id), *is)).collect())
+        };
+        assert_eq!(fleet.apply(vec![part("n1", &[(&a, false)])], &azs), touched(&[]), "nothing is known yet");
+        assert_eq!(fleet.apply(vec![FleetMessage::Connected, node("az1")], &azs), Touched::All);
+        assert_eq!(fleet.apply(vec![part("n1", &[(&a, false), (&b, true)])], &azs), touched(&[&a, &b]));
         assert_eq!((unhealthy_for(&fleet, &a), unhealthy_for(&fleet, &b)), (clients::ALL, clients::NONE));
-        fleet.apply(FleetMessage::Part("n2".into(), 3, vec![(a.clone(), true)]), &azs);
+        fleet.apply(vec![part("n2", &[(&a, true)])], &azs);
         assert_eq!(unhealthy_for(&fleet, &a), clients::in_az(Some(az)), "n2 has no AZ yet");
-        let touched = fleet.apply(FleetMessage::Part("n1".into(), 3, vec![(a.clone(), true)]), &azs);
-        assert_eq!(touched, HashSet::from([a.clone(), b.clone()]));
+        assert_eq!(fleet.apply(vec![part("n1", &[(&a, true)])], &azs), touched(&[&a, &b]));
         assert_eq!(unhealthy_for(&fleet, &a), clients::NONE);
-        assert_eq!(fleet.apply(FleetMessage::Gone("n1".into(), Some(3)), &azs), HashSet::from([a.clone()]));
+        assert_eq!(fleet.apply(vec![FleetMessage::Gone("n1".into(), Some(3))], &azs), touched(&[&a]));
         assert_eq!(fleet.judge(&a, None, 0.18).1, FleetReport { reporters: 1, healthy: 1 });
-        assert_eq!(fleet.apply(FleetMessage::Gone("n2".into(), None), &azs), HashSet::from([a]));
+        assert_eq!(fleet.apply(vec![FleetMessage::Gone("n2".into(), None)], &azs), touched(&[&a]));
         assert_eq!(fleet.nodes(), 1);
         // An AZ that the manifest gets later.
-        fleet.apply(FleetMessage::Node("n1".into(), Some("az2".into())), &azs);
+        fleet.apply(vec![node("az2")], &azs);
         azs.number("az2");
         assert!(fleet.find_azs(&azs) && !fleet.find_azs(&azs));
-        assert!(part_of(&b) < PARTS);
+        assert_eq!(fleet.apply(vec![FleetMessage::Lost], &azs), Touched::All);
+        assert!(!fleet.is_known() && fleet.nodes() == 0);
+    }
+
+    #[test]
+    fn a_list_of_many_nodes_touches_each_target_once() {
+        const NODES: usize = 50;
+        const TARGETS: usize = 1000;
+        let ids: Vec<TargetId> = (0..TARGETS).map(|number| TargetId::Check(format!("hc-{number}"))).collect();
+        let list = || {
+            (0..NODES).flat_map(|node| {
+                let name: Box<str> = format!("n{node}").into();
+                let parts = (0..PARTS).map(|part| {
+                    let of_part = ids.iter().filter(|id| part_of(id) == part).map(|id| (id.clone(), true)).collect();
+                    FleetMessage::Part(name.clone(), part, of_part)
+                });
+                parts.chain([FleetMessage::Node(name.clone(), None)]).collect::<Vec<_>>()
+            })
+        };
+        let count = |touched: Touched| match touched {
+            Touched::All => TARGETS,
+            Touched::Some(ids) => ids.len(),
+        };
+        let azs = Azs::default();
+        let connect = |messages: Vec<FleetMessage>| {
+            let mut fleet = Fleet::default();
+            (count(fleet.apply(messages, &azs)), fleet)
+        };
+        let (judged, fleet) = connect([FleetMessage::Connected].into_iter().chain(list()).collect());
+        assert_eq!((judged, fleet.nodes()), (TARGETS, NODES));
+        // A list that comes later, in one watch response.
+        let mut fleet = connect(vec![FleetMessage::Connected]).1;
+        assert_eq!(count(fleet.apply(list().collect(), &azs)), TARGETS);
+        let report = FleetReport { reporters: NODES as u16, healthy: NODES as u16 };
+        assert!(ids.iter().all(|id| fleet.judge(id, None, 0.18) == (clients::NONE, report)));
     }
 }

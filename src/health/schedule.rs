@@ -13,7 +13,7 @@ mod verdicts;
 use super::{
     Command, Health, KeyReport, OwnVerdicts, Refused, Settings,
     check::check,
-    fleet::{Fleet, FleetMessage},
+    fleet::{Fleet, FleetMessage, Touched},
     history::{Change, History},
     isolation::Isolation,
     probe::{LazyTls, Outcome},
@@ -120,8 +120,8 @@ pub(super) struct Schedule {
     waiting: [VecDeque<TargetId>; 2],
     in_flight: [usize; 2],
     isolation: Isolation,
-    /// Other nodes that share their verdicts. `None` if their verdicts are not known.
-    fleet: Option<Fleet>,
+    /// Other nodes that share their verdicts.
+    fleet: Fleet,
     /// AZ ID of this node, and its number.
     own_az: (Option<String>, Option<Az>),
     /// Reports of EXTERNAL checks in the source of the manifest. A check can come after its report.
@@ -145,7 +145,7 @@ impl Schedule {
             waiting: Default::default(),
             in_flight: [0; 2],
             isolation: Isolation::default(),
-            fleet: None,
+            fleet: Fleet::default(),
             own_az: (None, None),
             keys: HashMap::new(),
             is_changed: false,
@@ -473,7 +473,7 @@ impl Schedule {
                 let _ = reply.send(self.report(&id, is_healthy));
             }
             Command::Keys(reports) => reports.into_iter().for_each(|(id, report)| self.take_key(id, report)),
-            Command::Fleet(messages) => messages.into_iter().for_each(|message| self.take_message(message)),
+            Command::Fleet(messages) => self.take_messages(messages),
             Command::Own(reply) => drop(reply.send(self.own_verdicts())),
             Command::Save(done) => {
                 if let Err(error) = self.write() {

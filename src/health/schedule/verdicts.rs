@@ -23,13 +23,13 @@ impl Schedule {
         let (state, unhealthy_for, fleet) = match &target.work {
             Work::Probe(_) => {
                 let state = tracked.history.state();
-                match &self.fleet {
-                    Some(fleet) if !target.disabled => {
-                        let (unhealthy_for, report) =
-                            fleet.judge(id, self.own_vote(state), self.context.settings.quorum);
+                match self.fleet.is_known() && !target.disabled {
+                    true => {
+                        let quorum = self.context.settings.quorum;
+                        let (unhealthy_for, report) = self.fleet.judge(id, self.own_vote(state), quorum);
                         (state, unhealthy_for, Some(report))
                     }
-                    _ => alone(state),
+                    false => alone(state),
                 }
             }
             Work::Calculated { children, threshold } => {
@@ -152,26 +152,15 @@ impl Schedule {
         }
     }
 
-    /// Applies a message about nodes that share their verdicts.
-    pub(super) fn take_message(&mut self, message: FleetMessage) {
-        let changed: Vec<TargetId> = match message {
-            FleetMessage::Connected => {
-                self.fleet = Some(Fleet::default());
-                self.tracked.keys().cloned().collect()
-            }
-            FleetMessage::Lost => {
-                self.fleet = None;
-                self.tracked.keys().cloned().collect()
-            }
-            message => {
-                let snapshot = self.context.snapshot.load_full();
-                let Some(fleet) = &mut self.fleet else { return };
-                fleet.apply(message, &snapshot.azs).into_iter().collect()
-            }
+    /// Applies messages about nodes that share their verdicts.
+    pub(super) fn take_messages(&mut self, messages: Vec<FleetMessage>) {
+        let snapshot = self.context.snapshot.load_full();
+        let touched = match self.fleet.apply(messages, &snapshot.azs) {
+            Touched::All => self.tracked.keys().cloned().collect(),
+            Touched::Some(ids) => ids.into_iter().collect(),
         };
-        let nodes = self.fleet.as_ref().map_or(0, Fleet::nodes);
-        self.context.health.counters.reporters.set(nodes as i64);
-        self.review(changed);
+        self.context.health.counters.reporters.set(self.fleet.nodes() as i64);
+        self.review(touched);
     }
 
     /// This node's own verdict about a target, as a vote.
@@ -209,7 +198,7 @@ impl Schedule {
         let az = id.as_deref().and_then(|id| snapshot.azs.find(id));
         let is_own_changed = self.own_az != (id.clone(), az);
         self.own_az = (id, az);
-        let is_other_changed = self.fleet.as_mut().is_some_and(|fleet| fleet.find_azs(&snapshot.azs));
+        let is_other_changed = self.fleet.find_azs(&snapshot.azs);
         if is_own_changed {
             self.announce();
         }
