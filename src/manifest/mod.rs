@@ -61,7 +61,7 @@ pub use kinds::{KINDS, Resource, ResourceChange, kind_of};
 pub use load::Loader;
 pub use primaries::{Catalog, NotifySource, Primary};
 pub use problem::{Location, Problem, Severity};
-pub use profiles::{Profile, ProfileAssociation, ProfileRuleGroup, ProfileSetting};
+pub use profiles::{PlacedRuleGroup, Profile, ProfileAssociation, ProfileRuleGroup, ProfileSetting};
 pub use query_log::{ClientAddress, LogDestination, LogFile, QueryLogConfig, Rcode, Stdout};
 pub use resources::{Change, Resources, changes, same_resources};
 pub use secondaries::{Access, Secondary};

@@ -1,14 +1,17 @@
 //! Profiles: sets of zones, rules, endpoints and settings that many VPCs share.
 
 use super::{
-    Manifest, Vpc,
+    FirewallRuleGroup, Manifest, Vpc,
     aws_data::{AwsData, Tags},
     types::Id,
     words::{is_default, words},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// A Profile, as in the Route 53 API. VPCs name it in `profiles`, and are served its members as if they were associated with
 /// the VPC, behind the VPC's own ones with the same name.
@@ -59,6 +62,19 @@ pub struct ProfileRuleGroup {
     /// The position of the group among those of a VPC: the lowest priority comes first. A group of the VPC itself comes
     /// before a group of a Profile with the same priority.
     pub priority: u32,
+}
+
+/// A rule group of a VPC: its own one, or one of its Profiles.
+#[derive(Clone, Copy, Debug)]
+pub struct PlacedRuleGroup<'m> {
+    /// The position of the group among those of the VPC.
+    pub priority: u32,
+    /// The Profile that has the group. None for a group of the VPC itself.
+    pub profile: Option<&'m Id>,
+    /// The identifier of the group.
+    pub id: &'m Id,
+    /// The group.
+    pub resource: &'m FirewallRuleGroup,
 }
 
 words! {
@@ -121,6 +137,37 @@ impl Manifest {
     /// A setting of a VPC: its own one, or that of the first of its Profiles that has one. None if the default counts.
     pub fn setting_of(&self, vpc: &Vpc, own: Option<bool>, of: impl Fn(&Profile) -> ProfileSetting) -> Option<bool> {
         own.or_else(|| self.profiles_of(vpc).find_map(|(_, profile)| of(profile).value()))
+    }
+
+    /// The rule groups of each VPC with at least one, in the order in which zonal evaluates them: by priority. At equal
+    /// priorities, those of the VPC itself come first, then those of its Profiles in their order, and groups of one Profile
+    /// by their identifiers. A group of several Profiles, or of the VPC too, is evaluated once.
+    pub fn rule_groups_of_vpcs(&self) -> BTreeMap<&Id, Vec<PlacedRuleGroup<'_>>> {
+        // Each group with the position of its Profile; 0 for a group of the VPC itself.
+        let mut placed: BTreeMap<&Id, Vec<(usize, PlacedRuleGroup)>> = BTreeMap::new();
+        for (id, resource) in &self.firewall_rule_groups {
+            for association in &resource.vpc_associations {
+                let Some((vpc, _)) = self.vpcs.get_key_value(&association.vpc_id) else { continue };
+                let group = PlacedRuleGroup { priority: association.priority, profile: None, id, resource };
+                placed.entry(vpc).or_default().push((0, group));
+            }
+        }
+        for (vpc_id, vpc) in &self.vpcs {
+            for (position, (profile, source)) in (1..).zip(self.profiles_of(vpc)) {
+                for member in &source.firewall_rule_groups {
+                    let Some((id, resource)) = self.firewall_rule_groups.get_key_value(&member.id) else { continue };
+                    let group = PlacedRuleGroup { priority: member.priority, profile: Some(profile), id, resource };
+                    placed.entry(vpc_id).or_default().push((position, group));
+                }
+            }
+        }
+        let in_order = |mut groups: Vec<(usize, PlacedRuleGroup<'_>)>| {
+            groups.sort_by_key(|(position, group)| (group.priority, *position, group.id));
+            let mut seen = BTreeSet::new();
+            groups.retain(|(_, group)| seen.insert(group.id));
+            groups.into_iter().map(|(_, group)| group).collect()
+        };
+        placed.into_iter().map(|(vpc, groups)| (vpc, in_order(groups))).collect()
     }
 }
 

@@ -4,8 +4,8 @@ use super::Checker;
 use crate::{
     manifest::{
         BlockResponse, DomainSpecification, FirewallAction, FirewallDomainList, FirewallListFormat, FirewallListSource,
-        FirewallRule, FirewallRuleGroup, Id, Manifest, PrivateDnsScope, Problem, RedirectionAction, VpcEndpoint,
-        changes, connectivity::Network,
+        FirewallRule, FirewallRuleGroup, Id, Manifest, PlacedRuleGroup, PrivateDnsScope, Problem, RedirectionAction,
+        VpcEndpoint, changes, connectivity::Network,
     },
     wire::{
         Name,
@@ -19,6 +19,7 @@ use std::{
 
 const LISTS: &str = "firewall_domain_lists";
 const GROUPS: &str = "firewall_rule_groups";
+const PROFILES: &str = "profiles";
 /// The largest number of rules in a group. AWS allows 100.
 const MAX_RULES: usize = 1000;
 /// The largest number of rule groups of a VPC. AWS allows 5.
@@ -34,8 +35,8 @@ const MAX_REPORTED: usize = 100;
 /// The number of hidden resources that a warning names.
 const MAX_NAMED: usize = 5;
 
-/// The rule groups of each VPC, with the priorities of their associations, in the order in which zonal evaluates them.
-type GroupsOfVpcs<'a> = BTreeMap<&'a Id, Vec<(u32, &'a Id, &'a FirewallRuleGroup)>>;
+/// The rule groups of each VPC, in the order in which zonal evaluates them.
+type GroupsOfVpcs<'a> = BTreeMap<&'a Id, Vec<PlacedRuleGroup<'a>>>;
 
 /// A rule with its group and its position in the manifest.
 type PlacedRule<'a> = (&'a Id, usize, &'a FirewallRule);
@@ -49,7 +50,9 @@ impl<'a> Checker<'a> {
         for (id, group) in &manifest.firewall_rule_groups {
             self.rule_group(id, group);
         }
-        let groups = self.associations();
+        self.associations();
+        let groups = manifest.rule_groups_of_vpcs();
+        self.equal_priorities(&groups);
         self.alerts_before_blocks(&groups);
         self.hidden_by_blocks(&groups);
         self.unused_lists();
@@ -214,10 +217,10 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks the associations. Returns the groups of each VPC in order.
-    fn associations(&mut self) -> GroupsOfVpcs<'a> {
+    /// Checks the associations.
+    fn associations(&mut self) {
         let manifest = self.manifest;
-        let mut groups: GroupsOfVpcs = BTreeMap::new();
+        let mut groups: BTreeMap<&Id, Vec<(u32, &Id)>> = BTreeMap::new();
         for (id, group) in &manifest.firewall_rule_groups {
             let mut seen = BTreeSet::new();
             for (at, association) in group.vpc_associations.iter().enumerate() {
@@ -231,41 +234,44 @@ impl<'a> Checker<'a> {
                     continue;
                 }
                 let of_vpc = groups.entry(vpc).or_default();
-                if let Some((priority, other, _)) = of_vpc.iter().find(|other| other.0 == association.priority) {
+                if let Some((priority, other)) = of_vpc.iter().find(|other| other.0 == association.priority) {
                     let message = format!("group `{other}` has priority {priority} in `{vpc}` too");
                     self.error(GROUPS, id, field("priority"), message);
                     self.help("give each rule group of a VPC its own priority");
                 }
-                of_vpc.push((association.priority, id, group));
+                of_vpc.push((association.priority, id));
                 if of_vpc.len() == MAX_GROUPS + 1 {
                     let message = format!("`{vpc}` has more than {MAX_GROUPS} rule groups");
                     self.error(GROUPS, id, field("vpc_id"), message);
                 }
             }
         }
-        groups.values_mut().for_each(|groups| groups.sort_by_key(|(priority, id, _)| (*priority, *id)));
-        // At equal priorities, a group of the VPC itself comes before those of its Profiles: the sort is stable.
-        if !manifest.profiles.is_empty() {
-            for (vpc, resource) in &manifest.vpcs {
-                // Profiles are in the order of their priorities, which is that of groups with equal priorities.
-                let members = manifest.profiles_of(resource).flat_map(|(_, profile)| &profile.firewall_rule_groups);
-                let of_profiles: Vec<_> = members
-                    .filter_map(|member| {
-                        let (id, group) = manifest.firewall_rule_groups.get_key_value(&member.id)?;
-                        Some((member.priority, id, &**group))
-                    })
-                    .collect();
-                if !of_profiles.is_empty() {
-                    let of_vpc = groups.entry(vpc).or_default();
-                    of_vpc.extend(of_profiles);
-                    of_vpc.sort_by_key(|(priority, ..)| *priority);
-                    // A group of several Profiles, or of the VPC too, is evaluated once.
-                    let mut seen = BTreeSet::new();
-                    of_vpc.retain(|(_, id, _)| seen.insert(*id));
+    }
+
+    /// Warns of groups of Profiles that have the priority of another group of the same VPC.
+    fn equal_priorities(&mut self, groups: &GroupsOfVpcs<'a>) {
+        let mut reported = BTreeSet::new();
+        for (vpc, groups) in groups {
+            for pair in groups.windows(2) {
+                let [first, second] = pair else { continue };
+                let Some(profile) = second.profile.filter(|_| first.priority == second.priority) else { continue };
+                // VPCs with the same Profiles have the same warnings.
+                let key = (profile, second.id, first.profile, first.id);
+                if reported.len() == MAX_REPORTED || !reported.insert(key) {
+                    continue;
                 }
+                let members = self.manifest.profiles.get(profile).map_or(&[][..], |of| &of.firewall_rule_groups);
+                let Some(at) = members.iter().position(|member| member.id == *second.id) else { continue };
+                let owner = match first.profile {
+                    Some(profile) => format!("Profile `{profile}`"),
+                    None => format!("`{vpc}`"),
+                };
+                let message =
+                    format!("group `{}` of {owner} has priority {} too: it comes first", first.id, first.priority);
+                self.warning(PROFILES, profile, format!("firewall_rule_groups[{at}].priority"), message);
+                self.help("give each rule group of a VPC and of its Profiles its own priority");
             }
         }
-        groups
     }
 
     /// Warns of ALERT rules that end the evaluation for names which a later rule blocks.
@@ -276,7 +282,7 @@ impl<'a> Checker<'a> {
         // VPCs with equal groups have equal warnings.
         let mut seen: HashSet<Vec<&Id>> = HashSet::new();
         let mut pairs = 0;
-        for groups in groups.values().filter(|groups| seen.insert(groups.iter().map(|(_, id, _)| *id).collect())) {
+        for groups in groups.values().filter(|groups| seen.insert(groups.iter().map(|group| group.id).collect())) {
             let rules = in_order(groups);
             let alerts = |(_, _, rule): &PlacedRule| rule.action == FirewallAction::Alert && !rule.shadow;
             for at in (0..rules.len()).filter(|at| alerts(&rules[*at])) {
@@ -420,10 +426,10 @@ impl<'a> Checker<'a> {
 }
 
 /// The rules of a VPC's groups, in the order in which zonal evaluates them.
-fn in_order<'a>(groups: &[(u32, &'a Id, &'a FirewallRuleGroup)]) -> Vec<PlacedRule<'a>> {
+fn in_order<'a>(groups: &[PlacedRuleGroup<'a>]) -> Vec<PlacedRule<'a>> {
     let mut all = Vec::new();
-    for (_, id, group) in groups {
-        let mut rules: Vec<(usize, &FirewallRule)> = group.rules.iter().enumerate().collect();
+    for PlacedRuleGroup { id, resource, .. } in groups {
+        let mut rules: Vec<(usize, &FirewallRule)> = resource.rules.iter().enumerate().collect();
         rules.sort_by_key(|(_, rule)| rule.priority);
         all.extend(rules.into_iter().map(|(at, rule)| (*id, at, rule)));
     }

@@ -11,8 +11,8 @@
 use super::table::{ListState, Lists};
 use crate::{
     manifest::{
-        BlockResponse, FirewallAction, FirewallRule, FirewallRuleGroup, Id, Manifest, OnMissing, RedirectionAction,
-        Vpc, connectivity::Network,
+        BlockResponse, FirewallAction, FirewallRule, Id, Manifest, OnMissing, PlacedRuleGroup, RedirectionAction, Vpc,
+        connectivity::Network,
     },
     snapshot::{
         networks::{ClientPath, Networks},
@@ -20,11 +20,7 @@ use crate::{
     },
 };
 use ipnet::IpNet;
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 /// The index of no rule.
 const NO_RULE: u32 = u32::MAX;
@@ -179,7 +175,7 @@ impl RuleSet {
         self.rules.get(index as usize)
     }
 
-    fn new(groups: &[Group], fails_open: bool, input: &Input, labels: &mut Labels) -> RuleSet {
+    fn new(groups: &[PlacedRuleGroup], fails_open: bool, input: &Input, labels: &mut Labels) -> RuleSet {
         let Input { manifest, lists, is_offline, .. } = *input;
         let mut set = RuleSet { fails_open, is_offline, ..RuleSet::default() };
         let (mut rules, mut placed) = (Vec::new(), Vec::new());
@@ -271,46 +267,6 @@ fn compile_rule(
     }
 }
 
-/// A rule group of a VPC.
-#[derive(Clone, Copy)]
-struct Group<'m> {
-    priority: u32,
-    profile: Option<&'m Id>,
-    id: &'m Id,
-    resource: &'m FirewallRuleGroup,
-}
-
-/// The rule groups of each VPC with at least one, in the order of evaluation: its own ones and those of its Profiles.
-fn groups_of_vpcs(manifest: &Manifest) -> BTreeMap<&Id, Vec<Group<'_>>> {
-    // Each group with the position of its Profile; 0 for a group of the VPC itself, which comes first at equal priorities.
-    let mut placed: BTreeMap<&Id, Vec<(usize, Group)>> = BTreeMap::new();
-    for (id, resource) in &manifest.firewall_rule_groups {
-        for association in &resource.vpc_associations {
-            let group = Group { priority: association.priority, profile: None, id, resource };
-            placed.entry(&association.vpc_id).or_default().push((0, group));
-        }
-    }
-    for (vpc_id, vpc) in &manifest.vpcs {
-        for (position, (profile, source)) in (1..).zip(manifest.profiles_of(vpc)) {
-            for member in &source.firewall_rule_groups {
-                let Some((id, resource)) = manifest.firewall_rule_groups.get_key_value(&member.id) else { continue };
-                let group = Group { priority: member.priority, profile: Some(profile), id, resource };
-                placed.entry(vpc_id).or_default().push((position, group));
-            }
-        }
-    }
-    placed.into_iter().map(|(vpc, groups)| (vpc, in_order(groups))).collect()
-}
-
-/// Rule groups in the order of evaluation.
-fn in_order(mut groups: Vec<(usize, Group<'_>)>) -> Vec<Group<'_>> {
-    groups.sort_by_key(|(position, group)| (group.priority, *position, group.id));
-    let mut seen = BTreeSet::new();
-    // A group of several Profiles, or of the VPC too, is evaluated once.
-    groups.retain(|(_, group)| seen.insert(group.id));
-    groups.into_iter().map(|(_, group)| group).collect()
-}
-
 fn fails_open(manifest: &Manifest, vpc: &Vpc) -> bool {
     manifest.setting_of(vpc, vpc.firewall_fail_open, |profile| profile.firewall_fail_open).unwrap_or(false)
 }
@@ -378,7 +334,7 @@ impl Firewall {
     /// Compiles the rules of a manifest. Rules keep their slots in `labels`.
     pub(in crate::snapshot) fn compile(input: &Input, labels: &Arc<Vec<Arc<RuleLabel>>>) -> Firewall {
         let Input { manifest, networks, views, .. } = *input;
-        let groups = groups_of_vpcs(manifest);
+        let groups = manifest.rule_groups_of_vpcs();
         if groups.is_empty() {
             return Firewall { views: Box::default(), labels: labels.clone() };
         }

@@ -144,6 +144,36 @@ fn rule_groups_of_profiles_are_in_the_same_order() {
 }
 
 #[test]
+fn warns_of_groups_of_profiles_with_the_priority_of_another_group() {
+    let check = |own: u32, of_p: [u32; 2], of_q: u32| {
+        let [first, second] = of_p;
+        let found = problems(&format!(
+            "vpcs:\n  vpc-a: {{region: us-east-1, cidr_blocks: [10.1.0.0/16], profiles: [{{profile_id: p}}, {{profile_id: q, priority: 200}}]}}\n  \
+             vpc-b: {{region: us-east-1, cidr_blocks: [10.2.0.0/16], profiles: [{{profile_id: p}}, {{profile_id: q, priority: 200}}]}}\n\
+             profiles: {{p: {{firewall_rule_groups: [{{id: y, priority: {first}}}, {{id: x, priority: {second}}}]}}, \
+             q: {{firewall_rule_groups: [{{id: z, priority: {of_q}}}, {{id: y, priority: {of_q}}}]}}}}\n\
+             firewall_rule_groups: {{x: {{rules: []}}, y: {{rules: []}}, z: {{rules: []}}, \
+             own: {{rules: [], vpc_associations: [{{vpc_id: vpc-a, priority: {own}}}]}}}}\n"
+        ));
+        found.into_iter().filter(|problem| problem.contains("it comes first")).collect::<Vec<_>>()
+    };
+    let warning =
+        |field: &str, group: &str| format!("warning: profiles.{field}.priority: group {group} too: it comes first");
+    let p = |at: u8| format!("p.firewall_rule_groups[{at}]");
+    for (own, of_p, of_q, expected) in [
+        (1, [2, 3], 4, vec![]),
+        (2, [2, 3], 4, vec![warning(&p(0), "`own` of `vpc-a` has priority 2")]),
+        // Groups of one Profile are in the order of their identifiers.
+        (1, [2, 2], 4, vec![warning(&p(0), "`x` of Profile `p` has priority 2")]),
+        (1, [2, 3], 3, vec![warning("q.firewall_rule_groups[0]", "`x` of Profile `p` has priority 3")]),
+    ] {
+        let found = check(own, of_p, of_q);
+        assert_eq!(found.len(), expected.len(), "{own} {of_p:?} {of_q}: {found:#?}");
+        assert!(found.iter().zip(&expected).all(|(found, expected)| found.starts_with(expected)), "{found:#?}");
+    }
+}
+
+#[test]
 fn names_the_zones_that_a_block_of_all_names_hides() {
     let all = "{name: r, priority: 9, action: BLOCK, firewall_domain_list_id: all}";
     let hidden = "rule `r` blocks all names: clients of `vpc-a` do not see zone `Z1` (corp.example.)";
