@@ -59,8 +59,16 @@ impl Entry {
     }
 }
 
-/// The operations that zonal serves: one table of each service.
-static TABLES: &[&[Entry]] = &[sts::TABLE, route53::TABLE, resolver::TABLE, ec2::TABLE];
+/// The operations that zonal serves: the tables of each service.
+static TABLES: &[&[Entry]] = &[
+    sts::TABLE,
+    route53::TABLE,
+    resolver::endpoints::TABLE,
+    resolver::rules::TABLE,
+    resolver::query_logs::TABLE,
+    resolver::tags::TABLE,
+    ec2::TABLE,
+];
 
 /// All operations that zonal serves.
 pub fn entries() -> impl Iterator<Item = &'static Entry> {
