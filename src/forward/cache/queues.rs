@@ -107,7 +107,13 @@ impl Queues {
         }
         node.ticket = self.next_ticket;
         self.next_ticket += 1;
-        let is_back = std::mem::take(self.ghost(hash)) == ghost_of(hash);
+        let ghost = self.ghost(hash);
+        let is_back = *ghost == ghost_of(hash);
+        // The ghost of another node stays. If each of two nodes erased the ghost of the other, neither would reach the
+        // main queue.
+        if is_back {
+            *ghost = 0;
+        }
         *node.is_main.get_mut() = is_back;
         if is_back { &mut self.main } else { &mut self.small }.push_back((hash, node.ticket));
         self.count_entered(node);

@@ -294,6 +294,25 @@ fn a_scan_does_not_evict_entries_in_use() {
     assert!(hits > 1400, "only {hits} of 1500 names in use are cached");
 }
 
+#[test]
+fn a_new_node_keeps_the_ghost_of_another_node_in_the_same_slot() {
+    let (cache, mut queues) = (cache(MIB), Queues::new(MIB));
+    let guard = cache.nodes.guard();
+    // Whether the new node enters the main queue.
+    let enter = |queues: &mut Queues, hash: u64| {
+        let mut node = Node::new(key("www.example"), "r".into(), Some(entry(100, 60, NOW)), None);
+        queues.enter(hash, &mut node, &cache.nodes, &guard);
+        let is_main = *node.is_main.get_mut();
+        cache.nodes.insert(hash, node, &guard);
+        is_main
+    };
+    let (first, second) = (7 << 32 | 2, 7 << 32 | 4);
+    assert!(!enter(&mut queues, first));
+    assert!(queues.evict(&cache.nodes, &guard, |_| false).is_some());
+    assert!(!enter(&mut queues, second));
+    assert!(enter(&mut queues, first), "the second node has erased the ghost of the first one");
+}
+
 /// Counts the nodes and their octets, and compares them with the cache's own numbers.
 fn recount(cache: &Cache) -> usize {
     let guard = cache.nodes.guard();
