@@ -1,6 +1,7 @@
 //! The APIs of AWS, by AWS's own tools.
 
 mod codec;
+mod etcd;
 mod sigv4;
 mod tools;
 mod writes;

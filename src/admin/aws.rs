@@ -1,8 +1,9 @@
 //! The entrance of AWS's APIs. Requests for them come to paths that zonal's own API does not have: the fallback of the router
 //! tells them by their signature. With `admin.access_keys_file`, signatures are verified, and a key acts for its own account.
 //!
-//! A write is one change of the manifest, on the thread of the control plane like all others: it sees the resources that it
-//! changes, and is answered when it is served.
+//! A write is one change of the manifest. The thread of the control plane prepares it, as all others: it sees the resources that
+//! it changes. With etcd as the source, the thread only tries the change, a transaction writes it to etcd, and the source etcd
+//! delivers it. In both cases, the response is sent when the change is served.
 
 use super::{
     Admin,
@@ -22,7 +23,7 @@ use crate::{
         sigv4::{ALGORITHM, Claim, ErrorKind, Keys, Principal, SignatureError, verify},
     },
     clock::{now, random_seed},
-    control_plane::change::{ChangeError, Position, Prepare, PreparedChange},
+    control_plane::change::{ChangeError, Position, Prepare, PreparedChange, Trial},
     listen::Core,
     manifest::{Problem, collection::Collection},
 };
@@ -32,13 +33,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::Value;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::sync::Semaphore;
 
 /// The maximum size of a request's body, in octets.
 const MAX_BODY_OCTETS: usize = 1 << 20;
 /// The maximum number of reads that are made at the same time.
 const MAX_READS: usize = 4;
+/// The maximum number of attempts to write to etcd, when other clients change the same resources.
+const MAX_ETCD_ATTEMPTS: usize = 20;
+/// The longest time until the next attempt. It comes earlier if this node reads a later revision.
+const ETCD_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The header that names the operation of a service with JSON bodies.
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
@@ -247,7 +255,7 @@ fn principal(parts: &request::Parts, body: &[u8], keys: &Keys) -> Result<Princip
 }
 
 fn unavailable(service: Service) -> ServiceError {
-    ServiceError::new(service, "ServiceUnavailable", "the server is about to end").with_status(503)
+    failed(service, "the server is about to end")
 }
 
 /// Makes the result of a read on a thread of its own.
@@ -286,8 +294,17 @@ fn with_context<T>(
     handle(&Context { caller, collection, revision, snapshot: &snapshot, indexes, now: now() })
 }
 
-/// The result of a handler of a write, or its refusal.
-type Outcome = Arc<Mutex<Option<operations::ReadResult>>>;
+/// The outcome of a handler of a write, or its refusal.
+type Outcome = Arc<Mutex<Option<Result<Made, ServiceError>>>>;
+
+/// The outcome of a handler of a write.
+struct Made {
+    written: Written,
+    /// The revision of the resources that the change was made from.
+    revision: u64,
+    /// For each edit, whether the resource existed in that revision.
+    existed: Vec<bool>,
+}
 
 /// Makes the change of a write, and returns its result when the change is served.
 async fn write(
@@ -296,45 +313,93 @@ async fn write(
     call: Call,
     handler: fn(&Context, Parameters) -> operations::WriteResult,
 ) -> operations::ReadResult {
-    let (service, operation) = (call.service, call.operation);
-    if !admin.takes_changes {
-        let message = "this node's manifest comes from a directory or from etcd, which this API does not change; change it \
-                       there, or set `control_plane: {push: {}}` in zonal.yaml";
-        return Err(access_denied(service, message));
+    let service = call.service;
+    let request = Arc::new(WriteRequest { caller, call, handler });
+    if admin.takes_changes {
+        return Ok(make(admin, &request, None).await?.written.result);
     }
+    let Some(writer) = &admin.etcd else {
+        let message = "this node's manifest comes from a directory, which this API does not change; change the files, or set \
+                       `control_plane: {push: {}}` in zonal.yaml";
+        return Err(access_denied(service, message));
+    };
+    for _ in 0..MAX_ETCD_ATTEMPTS {
+        let Made { written: Written { edits, result }, revision, existed } =
+            make(admin, &request, Some(Trial::Acceptance)).await?;
+        if edits.is_empty() {
+            return Ok(result);
+        }
+        let keys = edits.iter().map(|edit| &edit.key);
+        let conditions = writer.unchanged_since(revision, keys.clone().zip(existed));
+        match writer.write(conditions, &edits).await.map_err(|error| etcd_failed(service, &error))? {
+            Some(written) => {
+                let served = writer.wait_until_served(written, keys).await;
+                return served.map(|()| result).map_err(|error| failed(service, error));
+            }
+            // This node has not read the change of another client yet.
+            None => writer.wait_for_later(revision, ETCD_RETRY_INTERVAL).await,
+        }
+    }
+    Err(failed(service, "other clients change the same resources in etcd all the time; repeat the request"))
+}
+
+/// The error for a write that could not be made.
+fn failed(service: Service, message: impl Into<String>) -> ServiceError {
+    ServiceError::new(service, "ServiceUnavailable", message).with_status(503)
+}
+
+/// The error for a transaction that failed.
+fn etcd_failed(service: Service, error: &anyhow::Error) -> ServiceError {
+    let text = format!("{error:#}");
+    // etcd limits a request to 1.5 MiB by default.
+    if text.contains("too large") {
+        let message = format!("etcd: {text}; raise `--max-request-bytes` of etcd, or divide the resource");
+        return ServiceError::new(service, "LimitExceeded", message);
+    }
+    failed(
+        service,
+        format!("etcd: {text}; read the resource before you repeat the request: etcd may have made the change"),
+    )
+}
+
+/// A request of an operation that writes.
+struct WriteRequest {
+    caller: Caller,
+    call: Call,
+    handler: fn(&Context, Parameters) -> operations::WriteResult,
+}
+
+/// Makes or tries the change of a write on the thread of the control plane.
+async fn make(admin: &Arc<Admin>, request: &Arc<WriteRequest>, trial: Option<Trial>) -> Result<Made, ServiceError> {
+    let (service, operation) = (request.call.service, request.call.operation);
     let outcome = Outcome::default();
-    let sent = send(admin, prepare(admin.clone(), caller, call, handler, outcome.clone()), false, true).await;
+    let sent = send(admin, prepare(admin.clone(), request.clone(), outcome.clone()), trial, true).await;
     let outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (sent, outcome) {
-        (Some(Ok(_)), Some(Ok(result))) => Ok(result),
+        (Some(Ok(_)), Some(Ok(made))) => Ok(made),
         (_, Some(Err(refusal))) => Err(refusal),
         (Some(Err(ChangeError::Problems(problems))), _) => {
             let errors = problems.iter().filter(|problem| problem.is_error()).map(Problem::to_string);
             Err(operations::refused_change(service, operation, &errors.collect::<Vec<_>>()))
         }
-        (Some(Err(error)), _) => {
-            Err(ServiceError::new(service, "ServiceUnavailable", error.to_string()).with_status(503))
-        }
+        (Some(Err(error)), _) => Err(failed(service, error.to_string())),
         (None | Some(Ok(_)), _) => Err(unavailable(service)),
     }
 }
 
 /// Prepares the change of a write. It can be prepared several times; the last outcome counts.
-fn prepare(
-    admin: Arc<Admin>,
-    caller: Caller,
-    call: Call,
-    handler: fn(&Context, Parameters) -> operations::WriteResult,
-    outcome: Outcome,
-) -> Prepare {
+fn prepare(admin: Arc<Admin>, request: Arc<WriteRequest>, outcome: Outcome) -> Prepare {
     Box::new(move |collection: &Collection, position: &Position| {
-        let written = with_context(&admin, &caller, collection, position.revision, |context| {
-            handler(context, Parameters::of(&call))
+        let WriteRequest { caller, call, handler } = &*request;
+        let written = with_context(&admin, caller, collection, position.revision, |context| {
+            handler(context, Parameters::of(call))
         });
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
         match written {
-            Ok(Written { edits, result }) => {
-                *outcome = Some(Ok(result));
+            Ok(written) => {
+                let edits = written.edits.clone();
+                let existed = edits.iter().map(|edit| collection.contains(&edit.key)).collect();
+                *outcome = Some(Ok(Made { written, revision: position.revision, existed }));
                 let position = Position { revision: position.revision + 1, ..position.clone() };
                 Ok(PreparedChange { edits, position, deletions: None, is_whole: false })
             }

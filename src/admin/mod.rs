@@ -32,7 +32,7 @@ pub use tls::Tls;
 use crate::{
     clock::now,
     control_plane::counters::Counters,
-    control_plane::{Message, status::Status},
+    control_plane::{Message, etcd_writer::EtcdWriter, status::Status},
     firewall_lists::FirewallLists,
     forward::cache::Scope,
     health::Health,
@@ -117,6 +117,8 @@ pub struct Admin {
     pub access: Access,
     /// Whether the admin API accepts changes of the manifest.
     pub takes_changes: bool,
+    /// The writer to etcd, if etcd is the source of the manifest.
+    pub etcd: Option<EtcdWriter>,
     /// The maximum size of the body of a change, in octets.
     pub max_body_octets: usize,
     /// The channel to the thread of the control plane.
@@ -421,6 +423,7 @@ mod tests {
             ready_when_stale: true,
             access: Access::new(&crate::config::Admin::default()).unwrap(),
             takes_changes: false,
+            etcd: None,
             max_body_octets: 1000,
             messages: std::sync::mpsc::channel().0,
             generations: watch::channel(0).1,

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     control_plane::{
         Message,
-        change::{AcceptedChange, Change, ChangeError, Position, Prepare, PreparedChange},
+        change::{AcceptedChange, Change, ChangeError, Position, Prepare, PreparedChange, Trial},
     },
     manifest::{
         KINDS, Problem, ResourceChange,
@@ -210,18 +210,18 @@ async fn submit(admin: &Admin, prepare: Prepare, change_query: ChangeQuery) -> R
         return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, detail));
     }
     let ends = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end");
-    Ok(send(admin, prepare, change_query.dry_run, false).await.ok_or_else(ends)??)
+    Ok(send(admin, prepare, change_query.dry_run.then_some(Trial::Answers), false).await.ok_or_else(ends)??)
 }
 
 /// Sends a change to the control plane, and waits for its result. None if the server is about to end.
 pub(super) async fn send(
     admin: &Admin,
     prepare: Prepare,
-    dry_run: bool,
+    trial: Option<Trial>,
     is_strict: bool,
 ) -> Option<Result<AcceptedChange, ChangeError>> {
     let (reply, answer) = oneshot::channel();
-    let change = Change { prepare, is_fact: false, dry_run, is_strict, since: Instant::now(), reply: Some(reply) };
+    let change = Change { prepare, is_fact: false, trial, is_strict, since: Instant::now(), reply: Some(reply) };
     admin.messages.send(Message::Change(change)).ok()?;
     answer.await.ok()
 }

@@ -77,14 +77,23 @@ pub struct PreparedChange {
 /// Prepares a change when it is its turn, or returns why it cannot be made.
 pub type Prepare = Box<dyn Fn(&Collection, &Position) -> Result<PreparedChange, ChangeError> + Send>;
 
+/// What a trial of a change computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// Whether the change would be made.
+    Acceptance,
+    /// Also the answers that it would affect.
+    Answers,
+}
+
 /// A change that a source delivers. The publisher makes all of it, or nothing.
 pub struct Change {
     /// Prepares the change.
     pub prepare: Prepare,
     /// The source has made the change already. Later changes build on it, even if zonal refuses it.
     pub is_fact: bool,
-    /// The change is only tried. The reply is what it would do.
-    pub dry_run: bool,
+    /// The change is only tried: the reply is what it would do.
+    pub trial: Option<Trial>,
     /// The change is refused if a resource would be set aside because of it.
     pub is_strict: bool,
     /// When the node received it.
@@ -111,7 +120,7 @@ impl Change {
         Change {
             prepare: Box::new(prepare),
             is_fact: true,
-            dry_run: false,
+            trial: None,
             is_strict: false,
             since: Instant::now(),
             reply: None,
@@ -119,16 +128,16 @@ impl Change {
     }
 }
 
-/// A change that is served, or that a dry run would serve.
+/// A change that is served, or that a trial would serve.
 #[derive(Clone, Debug, Default)]
 pub struct AcceptedChange {
-    /// The generation that serves the change; in a dry run, the next one.
+    /// The generation that serves the change; in a trial, the next one.
     pub generation: u64,
     /// The position of the source after the change.
     pub position: Position,
     /// The resources that differ from those that were served.
     pub differences: Vec<ResourceChange>,
-    /// The answers that the change would affect; in a dry run only.
+    /// The answers that the change would affect; in a trial of [`Trial::Answers`] only.
     pub answers: Option<Answers>,
     /// Warnings, and the reasons why resources are set aside.
     pub problems: Vec<Problem>,

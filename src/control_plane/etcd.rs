@@ -245,7 +245,7 @@ impl EtcdSource {
         let change = Change {
             prepare: Box::new(prepare),
             is_fact: true,
-            dry_run: false,
+            trial: None,
             is_strict: false,
             since: Instant::now(),
             reply: Some(reply),

@@ -16,6 +16,7 @@ pub mod counters;
 mod current;
 pub mod directory;
 pub mod etcd;
+pub mod etcd_writer;
 pub mod freeze;
 pub mod guard;
 pub mod health_keys;

@@ -9,7 +9,7 @@
 //! Every new generation goes through `Publisher::publish`. Bad input never removes served data.
 
 use super::{
-    change::{AcceptedChange, Change, ChangeError, ListsUpdate, Position, PreparedChange, ZoneTransfer},
+    change::{AcceptedChange, Change, ChangeError, ListsUpdate, Position, PreparedChange, Trial, ZoneTransfer},
     counters::Counters,
     current::Current,
     freeze::{Decision, FreezeRequest, Frozen, RESUME_INTERVAL},
@@ -278,7 +278,7 @@ impl Publisher {
 
     /// Applies changes in their order: all in one generation, or, if that fails, each in its own.
     pub fn apply(&mut self, changes: Vec<Change>) {
-        let (dry_runs, changes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.dry_run);
+        let (trials, changes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.trial.is_some());
         let together = match &changes[..] {
             [] | [_] => None,
             several => self.prepare_changes(several).ok(),
@@ -287,13 +287,15 @@ impl Publisher {
             Some(prepared) => self.settle(prepared, changes),
             None => changes.into_iter().for_each(|change| self.apply_one(change)),
         }
-        for dry_run in dry_runs {
-            let accepted = self.prepare_changes(std::slice::from_ref(&dry_run)).map(|prepared| {
-                let served = self.current.snapshot.load_full();
-                let answers = difference::answers(&served, &prepared.snapshot, now(), MAX_COMPARED_ANSWERS);
-                AcceptedChange { answers: Some(answers), ..self.accepted(&prepared) }
+        for trial in trials {
+            let accepted = self.prepare_changes(std::slice::from_ref(&trial)).map(|prepared| {
+                let answers = (trial.trial == Some(Trial::Answers)).then(|| {
+                    let served = self.current.snapshot.load_full();
+                    difference::answers(&served, &prepared.snapshot, now(), MAX_COMPARED_ANSWERS)
+                });
+                AcceptedChange { answers, ..self.accepted(&prepared) }
             });
-            answer(dry_run, accepted);
+            answer(trial, accepted);
         }
     }
 

@@ -271,6 +271,14 @@ impl Collection {
         }
     }
 
+    /// Whether a resource or master file exists.
+    pub fn contains(&self, key: &Key) -> bool {
+        match key.kind {
+            MASTER_FILES => self.master_files.contains_key(&key.id),
+            kind => self.manifest.resource(kind, &key.id).is_some() || self.unreadable.contains_key(key),
+        }
+    }
+
     /// A collection of one zone and all master files.
     pub fn only_zone(&self, id: &str) -> Collection {
         let mut manifest = Manifest::default();

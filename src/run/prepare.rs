@@ -9,6 +9,7 @@ use crate::{
         self,
         directory::Watch,
         empty_snapshot, etcd,
+        etcd_writer::EtcdWriter,
         internet::Internet,
         persisted::PersistedState,
         publisher::{LoadResult, Publisher},
@@ -157,6 +158,10 @@ impl Prepared {
             ready_when_stale: config.control_plane.ready_when_stale,
             access,
             takes_changes: matches!(config.control_plane.source(), Source::Push),
+            etcd: match config.control_plane.source() {
+                Source::Etcd(etcd) => Some(EtcdWriter::new(etcd.clone(), self.status.clone())),
+                _ => None,
+            },
             max_body_octets: config.admin.max_body_octets as usize,
             messages: self.watch.sender(),
             generations: self.publisher.generations(),

@@ -64,7 +64,7 @@ impl Publisher {
         let change = Change {
             prepare: Box::new(prepare),
             is_fact: false,
-            dry_run: false,
+            trial: None,
             is_strict: false,
             since: Instant::now(),
             reply: Some(reply),

@@ -6,7 +6,7 @@ use crate::{
     config::Etcd,
     control_plane::{
         change::UpdateError,
-        etcd::{MAX_RESPONSE_OCTETS, connect, with_timeout},
+        etcd_writer::EtcdWriter,
         status::Status,
         updates::{edits_of, master_file},
     },
@@ -21,39 +21,24 @@ use crate::{
     },
     transfer::message::Request,
 };
-use anyhow::{Context, anyhow};
-use etcd_client::{Client, Compare, CompareOp, KvClient, Txn, TxnOp};
-use std::{sync::Arc, time::Duration};
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep},
-};
+use etcd_client::{Compare, CompareOp};
+use std::sync::Arc;
 
 /// The maximum number of attempts when other clients change the same keys.
 const MAX_ATTEMPTS: usize = 10;
-/// The time from a transaction until its changes are served.
-const SERVED_TIMEOUT: Duration = Duration::from_secs(4);
-/// The interval between two checks whether they are served.
-const POLL_INTERVAL: Duration = Duration::from_millis(2);
-
 /// Writes updates to etcd.
-pub struct EtcdEditor {
-    config: Etcd,
-    status: Arc<Status>,
-    client: Mutex<Option<Client>>,
-}
+pub struct EtcdEditor(EtcdWriter);
 
 /// A key with its value and the revision of its last change.
 struct StoredKey {
     edit: Edit,
-    path: String,
     revision: i64,
 }
 
 impl EtcdEditor {
     /// A writer to a cluster.
     pub fn new(config: Etcd, status: Arc<Status>) -> EtcdEditor {
-        EtcdEditor { config, status, client: Mutex::new(None) }
+        EtcdEditor(EtcdWriter::new(config, status))
     }
 
     /// Makes an update of a zone. Returns the number of changed record sets, when they are served.
@@ -63,43 +48,18 @@ impl EtcdEditor {
     /// Why nothing was written, or why it is not served yet.
     pub async fn edit(&self, snapshot: &Published, id: &str, request: &Request) -> Result<usize, UpdateError> {
         for _ in 0..MAX_ATTEMPTS {
-            let mut kv = self.kv().await.map_err(|error| UpdateError::Failed(format!("etcd: {error:#}")))?;
-            match self.try_edit(snapshot, &mut kv, id, request).await {
+            match self.try_edit(snapshot, id, request).await {
                 Ok(Some((sets, revision))) => {
-                    self.wait(id, revision).await?;
-                    return Ok(sets);
+                    let key = zone_key(id);
+                    let served = self.0.wait_until_served(revision, [&key].into_iter()).await;
+                    return served.map(|()| sets).map_err(UpdateError::Failed);
                 }
                 Ok(None) => {}
                 Err(WriteError::UpdateError(rejected)) => return Err(rejected),
-                Err(WriteError::Etcd(error)) => {
-                    *self.client.lock().await = None;
-                    return Err(UpdateError::Failed(format!("etcd: {error:#}")));
-                }
+                Err(WriteError::Etcd(error)) => return Err(UpdateError::Failed(format!("etcd: {error:#}"))),
             }
         }
         Err(UpdateError::Failed("others change the zone in etcd all the time".into()))
-    }
-
-    /// The open connection, or a new one to the first member that answers.
-    async fn kv(&self) -> anyhow::Result<KvClient> {
-        let mut current = self.client.lock().await;
-        if current.is_none() {
-            let mut last = anyhow!("there are no endpoints");
-            for endpoint in &self.config.endpoints {
-                match connect(&self.config, endpoint).await {
-                    Ok(client) => {
-                        *current = Some(client);
-                        break;
-                    }
-                    Err(error) => last = error.context(endpoint.clone()),
-                }
-            }
-            if current.is_none() {
-                return Err(last);
-            }
-        }
-        let client = current.as_ref().context("there is no connection")?;
-        Ok(client.kv_client().max_decoding_message_size(MAX_RESPONSE_OCTETS))
     }
 
     /// Reads the zone, and writes the updated one if the keys have not changed meanwhile. Returns
@@ -107,19 +67,18 @@ impl EtcdEditor {
     async fn try_edit(
         &self,
         snapshot: &Published,
-        kv: &mut KvClient,
         id: &str,
         request: &Request,
     ) -> Result<Option<(usize, u64)>, WriteError> {
         let gone = || UpdateError::Failed("the zone is not in etcd any more".into());
-        let zone = self.get(kv, "private_hosted_zones", id).await?.ok_or_else(gone)?;
+        let zone = self.get(zone_key(id)).await?.ok_or_else(gone)?;
         let mut collection = Collection::default();
         collection.apply(std::slice::from_ref(&zone.edit));
         let resource = collection.manifest().private_hosted_zones.get(id).cloned();
         let resource = resource.ok_or_else(|| UpdateError::Failed("the zone in etcd cannot be read".into()))?;
         let mut keys = vec![zone];
         if let Some(file) = &resource.file {
-            keys.extend(self.get(kv, MASTER_FILES, file).await?);
+            keys.extend(self.get(Key { kind: MASTER_FILES, id: file.as_str().into() }).await?);
             collection.apply(&keys.iter().map(|key| key.edit.clone()).collect::<Vec<_>>());
         }
         let snapshot = snapshot.load_full();
@@ -145,48 +104,24 @@ impl EtcdEditor {
         build(&changed, id, Some(&zone), &snapshot)?;
         // The publisher waits until a former snapshot is free.
         drop(snapshot);
-        let unchanged: Vec<Compare> =
-            keys.iter().map(|key| Compare::mod_revision(key.path.as_str(), CompareOp::Equal, key.revision)).collect();
-        let puts: Vec<TxnOp> = edits
-            .iter()
-            .map(|edit| TxnOp::put(self.path(&edit.key), edit.value.as_deref().unwrap_or_default(), None))
-            .collect();
-        let response =
-            with_timeout(kv.txn(Txn::new().when(unchanged).and_then(puts))).await.map_err(WriteError::Etcd)?;
-        let revision = response.header().map_or(0, |header| header.revision() as u64);
-        Ok(response.succeeded().then_some((sets.len(), revision)))
+        let compare =
+            |key: &StoredKey| Compare::mod_revision(self.0.path(&key.edit.key), CompareOp::Equal, key.revision);
+        let unchanged: Vec<Compare> = keys.iter().map(compare).collect();
+        let revision = self.0.write(unchanged, &edits).await.map_err(WriteError::Etcd)?;
+        Ok(revision.map(|revision| (sets.len(), revision)))
     }
 
-    /// Waits until a revision is served.
-    async fn wait(&self, id: &str, revision: u64) -> Result<(), UpdateError> {
-        let end = Instant::now() + SERVED_TIMEOUT;
-        while self.status.state().persisted.position.revision < revision {
-            if Instant::now() > end {
-                return Err(UpdateError::Failed("it is written to etcd, but does not come back from there".into()));
-            }
-            sleep(POLL_INTERVAL).await;
-        }
-        let is_aside = self.status.state().set_aside.iter().any(|aside| aside.id == id);
-        match is_aside {
-            true => Err(UpdateError::Failed("the zone in etcd is set aside".into())),
-            false => Ok(()),
-        }
-    }
-
-    fn path(&self, key: &Key) -> String {
-        format!("{}{}/{}", self.config.prefix, key.kind, key.id)
-    }
-
-    async fn get(&self, kv: &mut KvClient, kind: &'static str, id: &str) -> Result<Option<StoredKey>, WriteError> {
-        let key = Key { kind, id: id.into() };
-        let path = self.path(&key);
-        let response = with_timeout(kv.get(path.as_str(), None)).await.map_err(WriteError::Etcd)?;
+    async fn get(&self, key: Key) -> Result<Option<StoredKey>, WriteError> {
+        let response = self.0.get(&key).await.map_err(WriteError::Etcd)?;
         Ok(response.kvs().first().map(|pair| StoredKey {
             edit: Edit { key, value: Some(pair.value().into()) },
-            path,
             revision: pair.mod_revision(),
         }))
     }
+}
+
+fn zone_key(id: &str) -> Key {
+    Key { kind: "private_hosted_zones", id: id.into() }
 }
 
 /// Compiles the zone of a collection. `before` is the zone before the last change.
