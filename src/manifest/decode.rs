@@ -31,7 +31,7 @@ pub struct ValueError {
 }
 
 /// Fields of the AWS API that zonal does not support.
-const UNSUPPORTED: &[&str] = &["dns_threat_protection", "confidence_threshold"];
+const UNSUPPORTED: &[&str] = &["firewall_rule_type"];
 
 /// The number of errors of one resource that are reported.
 const MAX_ERRORS: usize = 100;
@@ -618,15 +618,15 @@ availability_zones: [a]
         );
         assert_eq!(
             errors::<PrivateHostedZone>(
-                "{name: a..b, vpc_ids: [], records: [{ttl: 5000000000, type: A}, {ttl: '5', dns_threat_protection: {}, type: A}, \
-                 {alias: {name: a, dns_threat_protection: {}}, type: A}]}"
+                "{name: a..b, vpc_ids: [], records: [{ttl: 5000000000, type: A}, {ttl: '5', firewall_rule_type: {}, type: A}, \
+                 {alias: {name: a, firewall_rule_type: {}}, type: A}]}"
             ),
             [
                 "1:8: name: the domain name has an empty label: `a..b`",
                 "1:43: records[0].ttl: expected a number from 0 to 4294967295, found `5000000000`",
                 "1:71: records[1].ttl: expected a number from 0 to 4294967295, found `5` in quotes",
-                "1:76: records[1].dns_threat_protection: `dns_threat_protection` is not supported by this version (remove it)",
-                "1:131: records[2].alias.dns_threat_protection: `dns_threat_protection` is not supported by this version \
+                "1:76: records[1].firewall_rule_type: `firewall_rule_type` is not supported by this version (remove it)",
+                "1:128: records[2].alias.firewall_rule_type: `firewall_rule_type` is not supported by this version \
                  (remove it)",
             ]
         );

@@ -227,10 +227,13 @@ pub struct FirewallRuleGroupAssociation {
     pub mutation_protection: bool,
 }
 
-/// A rule of a group. It has exactly one of `firewall_domain_list_id` and `answer_addresses`.
+/// A rule of a group. It has exactly one of `firewall_domain_list_id`, `answer_addresses` and `dns_threat_protection`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [{"required": ["firewall_domain_list_id"]}, {"required": ["answer_addresses"]}]))]
+#[schemars(extend("oneOf" = [
+    {"required": ["firewall_domain_list_id"]}, {"required": ["answer_addresses"]},
+    {"required": ["dns_threat_protection", "confidence_threshold"]}
+]))]
 pub struct FirewallRule {
     /// The name of the rule, which is unique in the group.
     pub name: String,
@@ -248,6 +251,14 @@ pub struct FirewallRule {
     /// For `answer_addresses`: only answers of the internet resolver count, not those of resolver rules.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub internet_only: bool,
+    /// The detector whose findings the rule matches: names below the domain of a tunnel, or names of algorithms. ALLOW is not
+    /// possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_threat_protection: Option<DnsThreatProtection>,
+    /// For `dns_threat_protection`: how much a detector must have seen. LOW finds most, and is wrong most often. The guide to
+    /// filtering names has the numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence_threshold: Option<ConfidenceThreshold>,
     /// The query types that the rule matches. Default: all types.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub qtypes: Vec<QueryType>,
@@ -280,6 +291,25 @@ words! {
         Allow = "ALLOW",
         Alert = "ALERT",
         Block = "BLOCK",
+    }
+}
+
+words! {
+    /// The detectors. `DGA` finds clients that look for names of a domain generation algorithm, `DNS_TUNNELING` finds domains
+    /// that clients send data to in the names of queries. zonal cannot detect `DICTIONARY_DGA`: `check` refuses it.
+    pub enum DnsThreatProtection {
+        Dga = "DGA",
+        DictionaryDga = "DICTIONARY_DGA",
+        DnsTunneling = "DNS_TUNNELING",
+    }
+}
+
+words! {
+    /// The confidence that a rule with a detector requires. LOW has the most findings and the most errors.
+    pub enum ConfidenceThreshold {
+        Low = "LOW",
+        Medium = "MEDIUM",
+        High = "HIGH",
     }
 }
 

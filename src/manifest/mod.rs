@@ -52,8 +52,9 @@ pub mod work;
 pub use aws_data::{AwsData, DhcpOptions, SecurityGroup, Tags, WithMetadata};
 pub use cidr_collections::CidrCollection;
 pub use firewall::{
-    BlockResponse, DomainSpecification, FirewallAction, FirewallDomainList, FirewallListFormat, FirewallListSource,
-    FirewallRule, FirewallRuleGroup, FirewallRuleGroupAssociation, OnMissing, QueryType, RedirectionAction,
+    BlockResponse, ConfidenceThreshold, DnsThreatProtection, DomainSpecification, FirewallAction, FirewallDomainList,
+    FirewallListFormat, FirewallListSource, FirewallRule, FirewallRuleGroup, FirewallRuleGroupAssociation, OnMissing,
+    QueryType, RedirectionAction,
 };
 pub use health_checks::{HealthCheck, HealthCheckType, InterfaceHealthCheck, ProbeType, WhenStale};
 pub use hosted_zones::{Alias, PrivateHostedZone, ResourceRecordSet};

@@ -102,15 +102,25 @@ impl<'i> Import<'i> {
     fn rule(&mut self, group: &str, item: &'i Item) -> Option<Value> {
         let name = item.text("Name").unwrap_or("-");
         let about = format!("{group} rule {name}");
-        let Some(list) = item.text("FirewallDomainListId") else {
-            let reason =
-                "the rule has no domain list: zonal does not detect algorithmically generated names and tunnels";
-            self.report.not_expressible(GROUPS, &about, reason);
-            return None;
-        };
-        if !self.has(LISTS, list) {
-            self.report.not_expressible(GROUPS, &about, format!("its domain list {list} is not imported"));
-            return None;
+        let (list, detector) = (item.text("FirewallDomainListId"), item.text("DnsThreatProtection"));
+        match (list, detector) {
+            (Some(list), _) if self.has(LISTS, list) => {}
+            (Some(list), _) => {
+                self.report.not_expressible(GROUPS, &about, format!("its domain list {list} is not imported"));
+                return None;
+            }
+            (None, Some("DGA" | "DNS_TUNNELING")) => {
+                let reason = "the detector of zonal has its own thresholds, and finds other names than that of AWS";
+                self.report.approximated(GROUPS, &about, reason);
+            }
+            (None, detector) => {
+                let reason = match detector {
+                    Some(detector) => format!("zonal has no detector {detector}"),
+                    None => "the rule has neither a domain list nor a detector that zonal has".into(),
+                };
+                self.report.not_expressible(GROUPS, &about, reason);
+                return None;
+            }
         }
         let is_block = item.text("Action") == Some("BLOCK");
         let is_override = is_block && item.text("BlockResponse") == Some("OVERRIDE");
@@ -123,6 +133,8 @@ impl<'i> Import<'i> {
             "priority": item.value.get("Priority"),
             "action": item.text("Action"),
             "firewall_domain_list_id": list,
+            "dns_threat_protection": detector.filter(|_| list.is_none()),
+            "confidence_threshold": item.text("ConfidenceThreshold").filter(|_| list.is_none()),
             "qtypes": item.text("Qtype").map(|qtype| vec![qtype]),
             "block_response": item.text("BlockResponse").filter(|_| is_block),
             "block_override_domain": item.text("BlockOverrideDomain").filter(|_| is_override),

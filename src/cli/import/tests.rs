@@ -168,7 +168,11 @@ fn account() -> Vec<(&'static str, Value)> {
             json!({"FirewallRules": [
             {"FirewallRuleGroupId": "rslvr-frg-1", "FirewallDomainListId": "rslvr-fdl-1", "Name": "block", "Priority": 10, "Action": "BLOCK",
              "BlockResponse": "OVERRIDE", "BlockOverrideDomain": "sink.example.", "BlockOverrideDnsType": "CNAME", "BlockOverrideTtl": 60},
-            {"FirewallRuleGroupId": "rslvr-frg-1", "FirewallDomainListId": "rslvr-fdl-aws", "Name": "managed", "Priority": 20, "Action": "BLOCK", "BlockResponse": "NODATA"}]}),
+            {"FirewallRuleGroupId": "rslvr-frg-1", "FirewallDomainListId": "rslvr-fdl-aws", "Name": "managed", "Priority": 20, "Action": "BLOCK", "BlockResponse": "NODATA"},
+            {"FirewallRuleGroupId": "rslvr-frg-1", "FirewallThreatProtectionId": "t1", "DnsThreatProtection": "DNS_TUNNELING",
+             "ConfidenceThreshold": "MEDIUM", "Name": "tunnels", "Priority": 30, "Action": "ALERT"},
+            {"FirewallRuleGroupId": "rslvr-frg-1", "FirewallThreatProtectionId": "t2", "DnsThreatProtection": "DICTIONARY_DGA",
+             "ConfidenceThreshold": "LOW", "Name": "words", "Priority": 40, "Action": "ALERT"}]}),
         ),
         (
             "us-east-1/route53resolver-list-firewall-rule-group-associations.json",
@@ -323,7 +327,12 @@ fn imports_what_the_cli_describes() {
     assert_eq!(made["private_hosted_zones"]["ZPUB"]["public"], true);
     let group = &made["firewall_rule_groups"]["rslvr-frg-1"];
     assert_eq!(group["rules"][0]["block_override_domain"], "sink.example.");
-    assert_eq!(group["rules"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        group["rules"][1],
+        json!({"name": "tunnels", "priority": 30, "action": "ALERT", "dns_threat_protection": "DNS_TUNNELING",
+               "confidence_threshold": "MEDIUM"})
+    );
+    assert_eq!(group["rules"].as_array().unwrap().len(), 2);
 }
 
 #[test]
@@ -331,6 +340,7 @@ fn reports_what_is_approximated_and_what_cannot_be_expressed() {
     let (_, report) = of_account();
     let approximated = remarks(&report, "approximated");
     for part in [
+        "firewall_rule_groups/rslvr-frg-1 rule tunnels: the detector of zonal has its own thresholds",
         "health_checks/hc-2: CLOUDWATCH_METRIC is not checked by zonal",
         "query_log_configs/rqlc-1: zonal does not write to arn:aws:s3:::logs",
         "resolver_endpoints/rslvr-in-1: DoH-FIPS becomes DoH",
@@ -339,11 +349,12 @@ fn reports_what_is_approximated_and_what_cannot_be_expressed() {
     ] {
         assert!(approximated.iter().any(|line| line.starts_with(part)), "{part}: {approximated:#?}");
     }
-    assert_eq!(approximated.len(), 5, "{approximated:#?}");
+    assert_eq!(approximated.len(), 6, "{approximated:#?}");
     let not_expressible = remarks(&report, "not_expressible");
     for part in [
         "firewall_domain_lists/rslvr-fdl-aws: AWSManagedDomainsMalwareDomainList is a list of Route 53 Resolver DNS Firewall",
         "firewall_rule_groups/rslvr-frg-1 rule managed: its domain list rslvr-fdl-aws is not imported",
+        "firewall_rule_groups/rslvr-frg-1 rule words: zonal has no detector DICTIONARY_DGA",
         "private_hosted_zones/ZPRIV bad.corp.example. A: ",
         "private_hosted_zones/ZPRIV elb.corp.example. A: an alias to dualstack.lb-1.us-east-1.elb.amazonaws.com.",
         "transit_gateways/tgw-1: tgw-attach-3 attaches vpn",
@@ -352,7 +363,7 @@ fn reports_what_is_approximated_and_what_cannot_be_expressed() {
     ] {
         assert!(not_expressible.iter().any(|line| line.starts_with(part)), "{part}: {not_expressible:#?}");
     }
-    assert_eq!(not_expressible.len(), 7, "{not_expressible:#?}");
+    assert_eq!(not_expressible.len(), 8, "{not_expressible:#?}");
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use super::Checker;
 use crate::{
     manifest::{
-        BlockResponse, DomainSpecification, FirewallAction, FirewallDomainList, FirewallListFormat, FirewallListSource,
-        FirewallRule, FirewallRuleGroup, Id, Manifest, PlacedRuleGroup, PrivateDnsScope, Problem, RedirectionAction,
-        VpcEndpoint, changes, connectivity::Network,
+        BlockResponse, DnsThreatProtection, DomainSpecification, FirewallAction, FirewallDomainList,
+        FirewallListFormat, FirewallListSource, FirewallRule, FirewallRuleGroup, Id, Manifest, PlacedRuleGroup,
+        PrivateDnsScope, Problem, RedirectionAction, VpcEndpoint, changes, connectivity::Network,
     },
     wire::{
         Name,
@@ -152,22 +152,28 @@ impl<'a> Checker<'a> {
 
     fn rule(&mut self, id: &Id, field: &dyn Fn(&str) -> String, rule: &FirewallRule) {
         let manifest = self.manifest;
-        match (&rule.firewall_domain_list_id, rule.answer_addresses.is_empty()) {
-            (Some(list), true) => {
+        let has_addresses = !rule.answer_addresses.is_empty();
+        match (&rule.firewall_domain_list_id, has_addresses, rule.dns_threat_protection) {
+            (Some(list), false, None) => {
                 let field = field("firewall_domain_list_id");
                 self.reference((GROUPS, id), field, "firewall domain list", list, &manifest.firewall_domain_lists);
             }
-            (None, false) => {}
-            (None, true) => {
+            (None, true, None) | (None, false, Some(_)) => {}
+            (None, false, None) => {
                 self.error(GROUPS, id, field("firewall_domain_list_id"), "the rule matches nothing");
-                self.help("add `firewall_domain_list_id` or `answer_addresses`");
+                self.help("add `firewall_domain_list_id`, `answer_addresses` or `dns_threat_protection`");
             }
-            (Some(_), false) => {
+            (Some(_), true, _) => {
                 self.error(GROUPS, id, field("answer_addresses"), "a rule with a list of names has no addresses");
                 self.help("write two rules");
             }
+            (_, _, Some(_)) => {
+                let message = "a rule with a detector has no list of names and no addresses";
+                self.error(GROUPS, id, field("dns_threat_protection"), message);
+                self.help("write two rules");
+            }
         }
-        let has_addresses = !rule.answer_addresses.is_empty();
+        self.detector(id, field, rule);
         if rule.internet_only && !has_addresses {
             self.error(GROUPS, id, field("internet_only"), "only a rule with `answer_addresses` has it");
         }
@@ -185,6 +191,33 @@ impl<'a> Checker<'a> {
             }
         }
         self.block_response(id, field, rule);
+    }
+
+    fn detector(&mut self, id: &Id, field: &dyn Fn(&str) -> String, rule: &FirewallRule) {
+        let Some(protection) = rule.dns_threat_protection else {
+            if rule.confidence_threshold.is_some() {
+                let message = "only a rule with `dns_threat_protection` has it";
+                self.error(GROUPS, id, field("confidence_threshold"), message);
+            }
+            return;
+        };
+        if protection == DnsThreatProtection::DictionaryDga {
+            let message = "zonal does not detect names that an algorithm makes of words: such a name does not differ from a \
+                           name of a person, and only data about registrations would tell";
+            self.error(GROUPS, id, field("dns_threat_protection"), message);
+            self.help("remove the rule, or write a rule with a list of names in its place");
+        }
+        if rule.confidence_threshold.is_none() {
+            self.error(GROUPS, id, field("confidence_threshold"), "missing");
+            self.help("add `confidence_threshold: HIGH`, MEDIUM or LOW");
+        }
+        if rule.action == FirewallAction::Allow {
+            self.error(GROUPS, id, field("action"), "a rule with a detector cannot have the action ALLOW");
+            self.help("write ALERT or BLOCK; to exempt names, put an ALLOW rule with a list in front");
+        }
+        if rule.redirection_action == RedirectionAction::Trust {
+            self.error(GROUPS, id, field("redirection_action"), "only a rule with a list of names has it");
+        }
     }
 
     fn block_response(&mut self, id: &Id, field: &dyn Fn(&str) -> String, rule: &FirewallRule) {

@@ -61,8 +61,32 @@ fn reports_problems_of_rules() {
     let rule = |rest: &str| format!("{{name: r, priority: 1, {rest}}}");
     let block = |rest: &str| rule(&format!("action: BLOCK, firewall_domain_list_id: bad{rest}"));
     let on_addresses = |rest: &str| rule(&format!("action: BLOCK, answer_addresses: [10.0.0.0/8]{rest}"));
+    let detector = |rest: &str| rule(&format!("action: ALERT, {rest}"));
     for (rules, expected) in [
         (block(""), None),
+        (detector("dns_threat_protection: DNS_TUNNELING, confidence_threshold: MEDIUM, qtypes: [A, TXT]"), None),
+        (rule("action: BLOCK, block_response: NXDOMAIN, dns_threat_protection: DGA, confidence_threshold: HIGH"), None),
+        (
+            detector("dns_threat_protection: DICTIONARY_DGA, confidence_threshold: LOW"),
+            Some("dns_threat_protection: zonal does not detect names that an algorithm makes of words"),
+        ),
+        (detector("dns_threat_protection: DGA"), Some("confidence_threshold: missing")),
+        (
+            block(", confidence_threshold: LOW"),
+            Some("confidence_threshold: only a rule with `dns_threat_protection` has it"),
+        ),
+        (
+            block(", dns_threat_protection: DGA, confidence_threshold: LOW"),
+            Some("a rule with a detector has no list of names and no addresses"),
+        ),
+        (
+            rule("action: ALLOW, dns_threat_protection: DGA, confidence_threshold: LOW"),
+            Some("a rule with a detector cannot have the action ALLOW"),
+        ),
+        (
+            detector("dns_threat_protection: DGA, confidence_threshold: LOW, redirection_action: TRUST"),
+            Some("redirection_action: only a rule with a list of names has it"),
+        ),
         (block(", block_response: OVERRIDE, block_override_domain: '*.garden.example', block_override_ttl: 60"), None),
         (block(", qtypes: [A, AAAA, TYPE65], block_ttl: 0, redirection_action: TRUST, shadow: true"), None),
         (on_addresses(", internet_only: true, block_response: NODATA"), None),
