@@ -45,6 +45,21 @@ impl AwsData {
         self.0.get_or_insert_default().insert(member.into(), value.into());
     }
 
+    /// Sets a member of the map in `map`. `None` removes it.
+    pub fn set_in(&mut self, map: &str, member: &str, value: Option<Value>) {
+        let mut members = match self.remove(map) {
+            Some(Value::Object(members)) => members,
+            _ => Map::new(),
+        };
+        match value {
+            Some(value) => drop(members.insert(member.into(), value)),
+            None => drop(members.remove(member)),
+        }
+        if !members.is_empty() {
+            self.set(map, members);
+        }
+    }
+
     /// Removes a member and returns its value.
     pub fn remove(&mut self, member: &str) -> Option<Value> {
         let map = self.0.as_mut()?;

@@ -42,7 +42,7 @@ impl<'a> Filters<'a> {
             let kind = kind.ok_or_else(|| {
                 let names: Vec<&str> = known.iter().map(|(known, _)| *known).collect();
                 let message = format!("The filter '{name}' is invalid: zonal knows {}", names.join(", "));
-                ServiceError::new(service, refusal_code(service), message)
+                ServiceError::new(service, refusal_code(service, ""), message)
             })?;
             filters.push((kind, filter.texts("Values")));
         }

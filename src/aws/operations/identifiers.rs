@@ -9,7 +9,6 @@ pub(super) fn derived(prefix: &str, parts: &[&str]) -> String {
 }
 
 /// A new identifier: a prefix and 17 random hexadecimal digits.
-#[allow(dead_code)]
 pub(super) fn random(prefix: &str) -> String {
     let (one, two) = crate::clock::random_seed();
     format!("{prefix}-{one:016x}{:x}", two & 0xf)

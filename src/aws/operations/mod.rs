@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     manifest::{
-        Manifest, Tags,
+        AwsData, Manifest, Tags, Vpc,
         collection::{Collection, Edit},
     },
     snapshot::Snapshot,
@@ -103,6 +103,32 @@ impl<'a> Context<'a> {
         region == self.caller.region
     }
 
+    /// Whether a VPC is in the caller's account and Region.
+    fn has_vpc(&self, vpc: &Vpc) -> bool {
+        self.sees(&vpc.owner_id) && self.is_in(&vpc.region)
+    }
+
+    /// Whether a resource with this data is in the caller's account and Region. `vpc` is its first VPC.
+    fn has(&self, aws: &AwsData, vpc: Option<&str>) -> bool {
+        self.sees(aws.text("owner_id").unwrap_or_default()) && self.is_in(self.region_of(aws, vpc))
+    }
+
+    /// The Region of a resource: that of its data, that of its first VPC, or that of the request.
+    fn region_of<'r>(&'r self, aws: &'r AwsData, vpc: Option<&str>) -> &'r str {
+        let own = aws.text("region");
+        own.unwrap_or_else(|| vpc.map_or(self.caller.region.as_str(), |vpc| self.vpc_region(vpc)))
+    }
+
+    /// Writes owner, Region and times into the data of a new resource.
+    fn stamp(&self, aws: &mut AwsData) {
+        if let Some(account) = self.account() {
+            aws.set("owner_id", account);
+        }
+        aws.set("region", self.caller.region.clone());
+        aws.set("created", self.time());
+        aws.set("modified", self.time());
+    }
+
     /// The owner that is shown.
     fn owner<'o>(&'o self, owner: &'o str) -> &'o str {
         if owner.is_empty() { &self.caller.account } else { owner }
@@ -147,14 +173,15 @@ pub fn admit(call: &Call) -> Result<&'static Entry, ServiceError> {
         None => Ok(entry),
         Some(path) => {
             let message = format!("zonal does not support the parameter {path} of {service}:{name}; leave it out");
-            Err(ServiceError::new(service, refusal_code(service), message))
+            Err(ServiceError::new(service, refusal_code(service, name), message))
         }
     }
 }
 
-/// The error code for a parameter that zonal refuses.
-fn refusal_code(service: Service) -> &'static str {
+/// The error code for a parameter of an operation that zonal refuses.
+fn refusal_code(service: Service, operation: &str) -> &'static str {
     match service.model().protocol {
+        Protocol::Json if operation.contains("Firewall") => "ValidationException",
         Protocol::Ec2 => "InvalidParameterValue",
         Protocol::RestXml => "InvalidInput",
         Protocol::Json => "InvalidParameterException",
@@ -190,7 +217,7 @@ pub fn refused_change(service: Service, operation: &str, errors: &[String]) -> S
         "ChangeResourceRecordSets" => {
             ServiceError::new(service, "InvalidChangeBatch", format!("[{}]", errors.join(", ")))
         }
-        _ => ServiceError::new(service, refusal_code(service), errors.join("; ")),
+        _ => ServiceError::new(service, refusal_code(service, operation), errors.join("; ")),
     }
 }
 

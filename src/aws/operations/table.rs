@@ -67,6 +67,7 @@ static TABLES: &[&[Entry]] = &[
     resolver::rules::TABLE,
     resolver::query_logs::TABLE,
     resolver::tags::TABLE,
+    resolver::firewall::TABLE,
     ec2::TABLE,
 ];
 

@@ -1,6 +1,7 @@
 //! Route 53 Resolver: endpoints, rules, query logs, and their associations.
 
 pub(super) mod endpoints;
+pub(super) mod firewall;
 pub(super) mod query_logs;
 pub(super) mod rules;
 pub(super) mod tags;
