@@ -6,7 +6,8 @@ use crate::{
     aws::{
         codec::server::ServiceError,
         operations::{
-            Context, Parameters, ReadResult, WriteResult, Written, edits, identifiers::derived, object, resolver::not_found,
+            Context, Parameters, ReadResult, WriteResult, Written, edits, identifiers::derived, object,
+            resolver::not_found,
         },
     },
     manifest::{BlockResponse, FirewallAction, FirewallRule, FirewallRuleGroup, RedirectionAction, Resource},
