@@ -1,4 +1,4 @@
-use super::*;
+use super::{route53::record_sets, *};
 use crate::aws::{
     codec::server::{Request, read_request},
     model::{Model, Shape, ShapeNumber},
