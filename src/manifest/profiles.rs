@@ -161,13 +161,13 @@ impl Manifest {
                 }
             }
         }
-        let in_order = |mut groups: Vec<(usize, PlacedRuleGroup<'_>)>| {
+        let in_order = placed.into_iter().map(|(vpc, mut groups)| {
             groups.sort_by_key(|(position, group)| (group.priority, *position, group.id));
             let mut seen = BTreeSet::new();
             groups.retain(|(_, group)| seen.insert(group.id));
-            groups.into_iter().map(|(_, group)| group).collect()
-        };
-        placed.into_iter().map(|(vpc, groups)| (vpc, in_order(groups))).collect()
+            (vpc, groups.into_iter().map(|(_, group)| group).collect())
+        });
+        in_order.collect()
     }
 }
 
