@@ -10,6 +10,7 @@
 //! ```
 
 use crate::snapshot::health::{Probe, State};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -26,6 +27,27 @@ const FIRST_HOLD: Duration = Duration::from_secs(60);
 /// Longest time for which a target is held unhealthy.
 const MAX_HOLD: Duration = Duration::from_secs(3600);
 
+/// The changes of a target's state that a restart keeps, so that a flapping target stays held. Times are in seconds since
+/// 1970.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeptChanges {
+    /// The last changes, oldest first.
+    pub times: Vec<i64>,
+    /// Number of consecutive holds for flapping.
+    pub holds: u32,
+    /// Time until which the target is held unhealthy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<i64>,
+}
+
+impl KeptChanges {
+    /// Whether there is nothing to keep.
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty() && self.held_until.is_none()
+    }
+}
+
 /// The history of one target.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -33,7 +55,7 @@ pub struct History {
     successes: u8,
     failures: u8,
     changed: Option<Instant>,
-    /// Times of the changes within the last [`FLAPPING_WINDOW`], oldest first.
+    /// Times of the last changes within [`FLAPPING_WINDOW`], oldest first: at most one more than [`MAX_CHANGES`].
     changes: VecDeque<Instant>,
     /// Number of consecutive holds for flapping.
     holds: u32,
@@ -55,9 +77,27 @@ pub enum Change {
 }
 
 impl History {
-    /// Creates the history of a target whose state an earlier process stored.
-    pub fn restored(state: State) -> History {
-        History { state, ..History::default() }
+    /// Creates the history of a target from what an earlier process stored. `time` is the time of `now`, in seconds since
+    /// 1970.
+    pub fn restored(state: State, kept: &KeptChanges, now: Instant, time: i64) -> History {
+        let before = |at: i64| now.checked_sub(Duration::from_secs(u64::try_from(time - at).ok()?));
+        // The clock may have been set back.
+        let hold = |until: i64| Some(Duration::from_secs(u64::try_from(until - time).ok()?).min(MAX_HOLD));
+        History {
+            state,
+            changes: kept.times.iter().filter_map(|at| before(*at)).collect(),
+            holds: kept.holds,
+            held_until: kept.held_until.and_then(hold).map(|hold| now + hold),
+            ..History::default()
+        }
+    }
+
+    /// Returns the changes that a restart keeps. `time` is the time of `now`, in seconds since 1970.
+    pub fn kept_changes(&self, now: Instant, time: i64) -> KeptChanges {
+        let seconds = |duration: Duration| duration.as_secs() as i64;
+        let times = self.changes.iter().map(|at| time - seconds(now.saturating_duration_since(*at)));
+        let held_until = self.held_until.map(|until| time + seconds(until.saturating_duration_since(now)));
+        KeptChanges { times: times.collect(), holds: self.holds, held_until }
     }
 
     /// State of the target after all attempts.
@@ -113,6 +153,9 @@ impl History {
         }
         if self.changes.is_empty() {
             self.holds = 0;
+        }
+        if self.changes.len() > MAX_CHANGES {
+            self.changes.pop_front();
         }
         self.changes.push_back(now);
     }

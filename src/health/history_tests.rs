@@ -34,6 +34,10 @@ fn run(history: &mut History, probe: &Probe, start: Instant, every: u64, attempt
     (0..).zip(attempts.chars()).map(one).collect()
 }
 
+fn healthy() -> History {
+    History::restored(Healthy, &KeptChanges::default(), Instant::now(), 0)
+}
+
 #[test]
 fn becomes_healthy_and_unhealthy_at_the_thresholds() {
     let (mut history, start) = (History::default(), Instant::now());
@@ -54,7 +58,7 @@ fn a_target_that_was_never_healthy_stays_unknown() {
 
 #[test]
 fn a_verdict_holds_for_two_intervals() {
-    let (mut history, start) = (History::restored(Healthy), Instant::now());
+    let (mut history, start) = (healthy(), Instant::now());
     // One attempt per second with an interval of 10 s: the target becomes unhealthy at once, and
     // stays so for 20 s.
     let states = run(&mut history, &probe(1, 1), start, 1, "-++++++++++++++++++++++");
@@ -63,7 +67,7 @@ fn a_verdict_holds_for_two_intervals() {
 
 #[test]
 fn a_target_that_flaps_is_held_unhealthy_for_longer_and_longer() {
-    let (mut history, mut now, probe) = (History::restored(Healthy), Instant::now(), probe(1, 1));
+    let (mut history, mut now, probe) = (healthy(), Instant::now(), probe(1, 1));
     let mut holds = Vec::new();
     for n in 0..400 {
         now += Duration::from_secs(20);
@@ -74,7 +78,7 @@ fn a_target_that_flaps_is_held_unhealthy_for_longer_and_longer() {
     assert!(holds.len() >= 3, "{holds:?}");
     assert_eq!(holds[..3], [60, 120, 240].map(Duration::from_secs));
     // The target stays unhealthy for the hold time, whatever the attempts return.
-    let mut history = History::restored(Healthy);
+    let mut history = healthy();
     let mut n = 0;
     while history.held_until().is_none() {
         now += Duration::from_secs(20);
@@ -85,6 +89,35 @@ fn a_target_that_flaps_is_held_unhealthy_for_longer_and_longer() {
     assert_eq!(history.state(), Unhealthy);
     history.observe(true, &probe, now + Duration::from_secs(60));
     assert_eq!(history.state(), Healthy);
+}
+
+#[test]
+fn a_restart_keeps_the_hold_of_a_target_that_flaps() {
+    let (mut history, mut now, probe) = (healthy(), Instant::now(), probe(1, 1));
+    let mut flap = |history: &mut History| {
+        for n in 0.. {
+            now += Duration::from_secs(20);
+            if history.observe(n % 2 == 1, &probe, now) == Change::Held {
+                return now;
+            }
+        }
+        now
+    };
+    let held = flap(&mut history);
+    let kept = history.kept_changes(held, 5000);
+    assert_eq!((kept.times.len(), kept.times.last(), kept.holds, kept.held_until), (7, Some(&5000), 1, Some(5060)));
+    // Ten seconds later, another process starts. Its clock has another origin.
+    let start = Instant::now();
+    let mut next = History::restored(Unhealthy, &kept, start, 5010);
+    assert_eq!(next.kept_changes(start, 5010), kept);
+    assert_eq!(next.observe(true, &probe, start + Duration::from_secs(49)), Change::None);
+    assert_eq!(next.observe(true, &probe, start + Duration::from_secs(50)), Change::Healthy);
+    // The next change to unhealthy is one too many again.
+    assert_eq!(next.observe(false, &probe, start + Duration::from_secs(70)), Change::Held);
+    assert_eq!(next.held_until(), Some(start + Duration::from_secs(70 + 120)));
+    // A clock that was set back holds no target for longer than a process would.
+    let next = History::restored(Unhealthy, &kept, start, 0);
+    assert_eq!((next.held_until(), next.kept_changes(start, 0).times), (Some(start + MAX_HOLD), vec![]));
 }
 
 #[test]

@@ -228,13 +228,14 @@ impl Schedule {
     fn begin(&mut self, target: &Arc<Target>, instant: Instant, time: i64) {
         let kept = self.store.as_mut().and_then(|store| store.found.remove(&target.id)).unwrap_or_default();
         let is_probe = matches!(target.work, Work::Probe(_));
-        let state = kept.state_at(time).filter(|_| is_probe).unwrap_or_default();
+        let recent = kept.state_at(time).filter(|_| is_probe);
+        let (state, changes) = recent.map(|state| (state, kept.changes.clone())).unwrap_or_default();
         let is_external = matches!(target.work, Work::External { .. });
         // The age of a report starts at zero after a restart.
         let known = State::of_word(&kept.state).filter(|state| is_external && *state != State::Unknown);
         let tracked = Tracked {
             target: target.clone(),
-            history: History::restored(state),
+            history: History::restored(state, &changes, instant, time),
             reported: self.keys.get(&target.id).copied().filter(|_| is_external).or(known.map(|state| Reported {
                 is_healthy: state == State::Healthy,
                 at: Some(instant),
@@ -250,6 +251,7 @@ impl Schedule {
         {
             let mut report = target.verdict.report();
             (report.state, report.since) = (state, if state == State::Unknown { 0 } else { kept.since });
+            report.held_until = changes.held_until;
             report.forced = kept.forced_at(time);
             if let Some(forced) = report.forced {
                 self.timers.push(Reverse((after(instant, forced.until - time), Due::Review(target.id.clone()))));
@@ -539,12 +541,18 @@ impl Schedule {
     fn write(&mut self) -> std::io::Result<()> {
         (self.stored, self.is_changed) = (Some(Instant::now()), false);
         let Some(store) = &self.store else { return Ok(()) };
-        let time = now();
+        let (instant, time) = (Instant::now(), now());
         let mut all: BTreeMap<String, Kept> = BTreeMap::new();
         for (id, tracked) in &self.tracked {
             let report = tracked.target.verdict.report();
             let state = match (&tracked.target.work, tracked.reported) {
                 (Work::External { .. }, reported) => reported.map(|reported| state_of(reported.is_healthy)),
+                // The next process begins with the verdicts that an isolated node keeps.
+                (Work::Probe(_), _)
+                    if self.isolation.is_frozen() && report.state == State::Unhealthy && report.forced.is_none() =>
+                {
+                    Some(state_of(tracked.target.verdict.is_healthy()))
+                }
                 _ => Some(report.state),
             };
             let kept = Kept {
@@ -552,6 +560,7 @@ impl Schedule {
                 since: report.since,
                 observed: time,
                 forced: report.forced.map(|forced| (forced.is_healthy, forced.until)),
+                changes: tracked.history.kept_changes(instant, time),
             };
             if kept.state != State::Unknown.word() || kept.forced.is_some() {
                 all.insert(id.to_string(), kept);

@@ -3,6 +3,7 @@
 //! Each write replaces the whole file with a rename. If the file cannot be read, zonal renames it
 //! and logs a warning, because a lost state is no reason to refuse to start.
 
+use super::history::KeptChanges;
 use crate::snapshot::health::{Forced, State, TargetId};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -32,6 +33,9 @@ pub struct Kept {
     /// Forced verdict and its end, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forced: Option<(bool, i64)>,
+    /// Last changes of the state.
+    #[serde(skip_serializing_if = "KeptChanges::is_empty")]
+    pub changes: KeptChanges,
 }
 
 impl Kept {
@@ -99,7 +103,8 @@ mod tests {
     fn keeps_states_and_forced_verdicts_and_sets_a_damaged_file_aside() {
         let directory = std::env::temp_dir().join(format!("zonal-health-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let kept = Kept { state: "unhealthy".into(), since: 5, observed: 100, forced: Some((true, 150)) };
+        let changes = KeptChanges { times: vec![5], holds: 1, held_until: Some(160) };
+        let kept = Kept { state: "unhealthy".into(), since: 5, observed: 100, forced: Some((true, 150)), changes };
         let all = BTreeMap::from([("hc".to_string(), kept.clone()), ("vpce/10.0.0.1".to_string(), kept.clone())]);
         Store::open(&directory).write(&all).unwrap();
         let found = Store::open(&directory).found;
