@@ -20,9 +20,10 @@ use crate::{
         operations::{
             self, Caller, Context, Handler, NO_ACCOUNT, Parameters, RecordSetIndexes, Written, access_denied,
         },
+        random_uuid,
         sigv4::{ALGORITHM, Claim, ErrorKind, Keys, Principal, SignatureError, verify},
     },
-    clock::{now, random_seed},
+    clock::now,
     control_plane::change::{ChangeError, Position, Prepare, PreparedChange, Trial},
     listen::Core,
     manifest::{Problem, collection::Collection},
@@ -123,19 +124,12 @@ fn account(access_key_id: &str) -> String {
     if is_account(access_key_id) { access_key_id.into() } else { NO_ACCOUNT.into() }
 }
 
-/// A random identifier in the form of a UUID (RFC 9562, 5.4).
-fn request_id() -> String {
-    let (one, two) = random_seed();
-    let (first, second, third) = (one >> 32, (one >> 16) & 0xffff, one & 0xfff);
-    format!("{first:08x}-{second:04x}-4{third:03x}-8{:03x}-{:012x}", two >> 52, two & 0xffff_ffff_ffff)
-}
-
 /// Serves requests at paths that zonal's own API does not have.
 pub(super) async fn fallback(State(admin): State<Arc<Admin>>, mut request: Request) -> Response {
     if !is_for_aws(&request) {
         return not_found(request.uri().clone()).await.into_response();
     }
-    let request_id = request_id();
+    let request_id = random_uuid();
     let keys = admin.access.access_keys();
     let scope = match keys {
         None => authorization(request.headers()).and_then(scope).ok_or_else(|| missing_signature(&request)),

@@ -14,10 +14,19 @@
 //!         -> codec::server::write_result  the response in the service's protocol
 //! ```
 
+use crate::clock::random_seed;
+
 pub mod codec;
 pub mod model;
 pub mod operations;
 pub mod sigv4;
+
+/// A random identifier in the form of a UUID (RFC 9562, 5.4).
+pub fn random_uuid() -> String {
+    let (one, two) = random_seed();
+    let (first, second, third) = (one >> 32, (one >> 16) & 0xffff, one & 0xfff);
+    format!("{first:08x}-{second:04x}-4{third:03x}-8{:03x}-{:012x}", two >> 52, two & 0xffff_ffff_ffff)
+}
 
 /// Whether a text has the form of an account: 12 digits.
 pub fn is_account(text: &str) -> bool {

@@ -198,8 +198,8 @@ impl Checker<'_> {
             }
         }
         let count = check.child_health_checks.len();
-        if count == 0 || count > MAX_CHILDREN {
-            self.error(KIND, id, "child_health_checks", format!("it must have 1 to {MAX_CHILDREN} health checks"));
+        if count > MAX_CHILDREN {
+            self.error(KIND, id, "child_health_checks", format!("it must have at most {MAX_CHILDREN} health checks"));
         }
         match check.health_threshold {
             None => {

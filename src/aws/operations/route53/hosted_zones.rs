@@ -226,7 +226,7 @@ fn tags_of(context: &Context, kind: &str, id: &str) -> ReadResult {
         "hostedzone" => &find_exactly(context, id)?.1.tags,
         "healthcheck" => {
             let found = context.manifest().health_checks.get(id);
-            let missing = || error("NoSuchHealthCheck", format!("No health check found with ID: {id}"));
+            let missing = || error("NoSuchHealthCheck", format!("A health check with id {id} does not exist."));
             &found.ok_or_else(missing)?.tags
         }
         _ => return Err(error("InvalidInput", format!("ResourceType: zonal has no {kind}"))),

@@ -1,7 +1,9 @@
 //! The operations of Route 53: hosted zones and their records.
 
+pub(super) mod health_checks;
 mod hosted_zones;
 pub(super) mod record_sets;
+pub(super) mod test_dns_answer;
 mod zone_changes;
 
 use super::{

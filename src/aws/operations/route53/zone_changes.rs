@@ -170,7 +170,8 @@ pub(super) fn change_tags_for_resource(context: &Context, parameters: Parameters
         }
         "healthcheck" => {
             let found = context.manifest().health_checks.get(id);
-            let found = found.ok_or_else(|| error("NoSuchHealthCheck", format!("No health check found with ID: {id}")));
+            let found =
+                found.ok_or_else(|| error("NoSuchHealthCheck", format!("A health check with id {id} does not exist.")));
             let mut changed = (**found?).clone();
             change(&mut changed.tags);
             vec![edits::put(id, Resource::HealthCheck(Arc::new(changed)))]
@@ -210,7 +211,7 @@ pub(super) fn change_resource_record_sets(context: &Context, parameters: Paramet
         if let Some(set) = change.get("ResourceRecordSet") {
             let check = Parameters(set).given_text("HealthCheckId");
             if let Some(check) = check.filter(|check| !context.manifest().health_checks.contains_key(check)) {
-                return Err(error("NoSuchHealthCheck", format!("No health check found with ID: {check}")));
+                return Err(error("NoSuchHealthCheck", format!("A health check with id {check} does not exist.")));
             }
             batch.change(change.text("Action"), Parameters(set));
         }

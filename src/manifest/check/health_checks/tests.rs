@@ -43,7 +43,8 @@ fn tells_what_is_wrong_with_a_check() {
         ("a: {type: EXTERNAL, stale_after: 0}", Some("stale_after: it must be at least 1 second")),
         ("a: {type: EXTERNAL, when_stale: healthy}", Some("when_stale: it counts before the first report only")),
         ("a: {type: EXTERNAL, stale_after: 9, when_stale: healthy}", None),
-        ("a: {type: CALCULATED}", Some("child_health_checks: it must have 1 to 255")),
+        ("a: {type: CALCULATED}", Some("health_threshold: missing")),
+        ("a: {type: CALCULATED, health_threshold: 1}", Some("with 1 of 0 children, the check is always unhealthy")),
         ("a: {type: EXTERNAL}, b: {type: CALCULATED, child_health_checks: [a]}", Some("health_threshold: missing")),
         (
             "a: {type: EXTERNAL}, b: {type: CALCULATED, child_health_checks: [a], health_threshold: 2}",
