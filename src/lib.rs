@@ -48,7 +48,7 @@
 //! | [`metrics`] | the metrics page; each room has its own counters and registers them | `clock`, `instruments`, `log` |
 //! | [`admin`] | HTTP: probes, metrics, status, cache; `push` takes changes, `journal` shows and drops those of dynamic updates, `access` checks permissions, `aws` is the entrance of AWS's APIs, `admission` and `stall` bound connections, `pages` bounds large responses, `events` streams generations, `explain` explains answers of this server, `openapi` describes the API, `status` is the type that `zonal status` reads | `aws`, `clock`, `config`, `control_plane`, `explain`, `firewall_lists`, `forward`, `health`, `instruments`, `listen`, `manifest`, `metrics`, `snapshot`, `transfer`, `wire` |
 //! | [`run`] | builds a server from its parts: sockets, certificates, takeover, systemd | `admin`, `answer`, `clock`, `config`, `control_plane`, `firewall_lists`, `forward`, `health`, `instruments`, `listen`, `log`, `manifest`, `metrics`, `query_log`, `snapshot`, `transfer` |
-//! | [`cli`] | the commands | `admin`, `clock`, `config`, `control_plane`, `difference`, `explain`, `firewall_lists`, `log`, `manifest`, `run`, `snapshot`, `wire` |
+//! | [`cli`] | the commands | `admin`, `aws`, `clock`, `config`, `control_plane`, `difference`, `explain`, `firewall_lists`, `instruments`, `log`, `manifest`, `run`, `snapshot`, `wire` |
 //!
 //! # The path of a packet
 //!

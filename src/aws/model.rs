@@ -360,7 +360,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(operations, 209);
+        assert_eq!(operations, 211);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Signature Version 4 of AWS: verifies that a request was signed with the secret of an access key.
+//! Signature Version 4 of AWS: verifies that a request was signed with the secret of an access key, and signs requests.
 //!
 //! ```text
 //! request -> Claim             what the signature says of itself: in the header `Authorization`, or in the query
@@ -14,6 +14,7 @@
 //! Secrets are in [`Key`] alone. They are in no error, in no log, and in no debug output.
 
 mod canonical;
+mod sign;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use super::{codec::percent, model::Protocol};
 use canonical::{CanonicalRequest, queries};
 use hyper::HeaderMap;
 use ring::{digest, hmac};
+pub use sign::{Credentials, Unsigned, sign};
 use std::{collections::HashMap, fmt};
 
 /// The name of the algorithm.

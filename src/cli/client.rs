@@ -133,7 +133,12 @@ pub fn not_the_admin_api(server: &Server) -> Failure {
     Failure::Refused(anyhow!("what listens on {server} is not the admin API of `zonal serve`"))
 }
 
-fn tls(access: &AccessArguments) -> anyhow::Result<Arc<ClientConfig>> {
+/// The TLS configuration for the credentials, and the authorities [default: the system's].
+///
+/// # Errors
+///
+/// A file cannot be read.
+pub fn tls(access: &AccessArguments) -> anyhow::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     match &access.certificate_authority {
         Some(file) => {

@@ -35,12 +35,12 @@ use serde_json::{Map, Value, json};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 /// The imported resources: JSON values with the names of the manifest, by kind and identifier.
-type Made = BTreeMap<&'static str, BTreeMap<String, Value>>;
+pub(super) type Made = BTreeMap<&'static str, BTreeMap<String, Value>>;
 
 /// Runs `zonal import aws`. Exit status 1 if a file could not be read, or nothing could be written.
 pub(super) fn run(arguments: &ImportArguments) -> ExitCode {
@@ -69,6 +69,17 @@ fn try_run(arguments: &ImportArguments) -> anyhow::Result<bool> {
         print(&format!("\nThe manifest is in {}\n", directory.join(FILE).display()));
     }
     Ok(report.has_read_all())
+}
+
+/// Makes the resources of a manifest from outputs, which have the names of files. Also returns the report about what is only
+/// approximated, not expressible or not read.
+pub(super) fn of_outputs(outputs: Vec<(PathBuf, Value)>) -> (Made, String) {
+    let (mut report, mut input) = (Report::default(), Input::default());
+    for (path, output) in outputs {
+        input.read_text(&path, output.to_string().as_bytes(), &mut report);
+    }
+    let made = import(&input, None, &mut report);
+    (made, report.remarks())
 }
 
 /// The name of the manifest's file.

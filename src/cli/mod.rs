@@ -21,6 +21,7 @@ mod schema;
 pub mod serve;
 mod side_by_side;
 mod status;
+mod sync;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -265,6 +266,9 @@ enum Command {
     /// Make a manifest of an AWS account
     #[command(subcommand, after_help = documentation!("docs/guides/bring-an-aws-account.md", "zonal-import"))]
     Import(import::ImportCommand),
+    /// Keep etcd or a server equal to an AWS account
+    #[command(subcommand, after_help = documentation!("docs/guides/bring-an-aws-account.md", "zonal-sync"))]
+    Sync(sync::SyncCommand),
     /// Print the configuration that makes an on-premises DNS server forward to zonal
     ///
     /// The configuration forwards the names that the manifest's inbound endpoints answer: private names of services, of
@@ -563,6 +567,7 @@ pub fn main() -> ExitCode {
         Command::Diff(arguments) => apply::diff(&arguments),
         Command::Export(arguments) => apply::export(&arguments),
         Command::Import(import::ImportCommand::Aws(arguments)) => import::run(&arguments),
+        Command::Sync(sync::SyncCommand::Aws(arguments)) => sync::run(&arguments),
         Command::Forwarders(arguments) => forwarders::run(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Wait(arguments) => status::wait(&arguments),

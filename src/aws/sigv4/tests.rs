@@ -159,3 +159,31 @@ fn errors_have_the_codes_of_the_protocol() {
     assert_eq!(code(ErrorKind::Missing, Protocol::Ec2), "MissingAuthenticationToken");
     assert_eq!(code(ErrorKind::Incomplete, Protocol::Json), "IncompleteSignatureException");
 }
+
+#[test]
+fn accepts_its_own_signatures() {
+    let credentials = |secret: &str, session_token: Option<&str>| Credentials {
+        access_key_id: "AKIDEXAMPLE".into(),
+        key: Key::new("", false, secret),
+        session_token: session_token.map(str::to_string),
+    };
+    for (method, path, query, body) in [
+        ("GET", "/", "", ""),
+        ("GET", "/2013-04-01/hostedzone/Z1/rrset", "name=%2A.a%20b&maxitems=5&empty=", ""),
+        ("POST", "/a%20b/c", "", "{\"A\": 1}"),
+    ] {
+        for token in [None, Some("IQoJb3/+=")] {
+            let mut sent = headers(&[("host", "route53.amazonaws.com"), ("content-type", "application/json")]);
+            let request = Unsigned { method, path, query, body: body.as_bytes() };
+            sign(&credentials(SECRET, token), "us-east-1", "route53", request, &mut sent, NOW).unwrap();
+            let target = if query.is_empty() { path.to_string() } else { format!("{path}?{query}") };
+            let principal = verify(method, &target, &sent, body.as_bytes(), NOW, &keys()).unwrap();
+            assert_eq!((&*principal.region, &*principal.service), ("us-east-1", "route53"));
+            let other = verify(method, &target, &sent, b"other", NOW, &keys());
+            assert_eq!(kind(other), ErrorKind::Mismatch);
+            let mut wrong = headers(&[("host", "route53.amazonaws.com")]);
+            sign(&credentials("other", token), "us-east-1", "route53", request, &mut wrong, NOW).unwrap();
+            assert_eq!(kind(verify(method, &target, &wrong, body.as_bytes(), NOW, &keys())), ErrorKind::Mismatch);
+        }
+    }
+}

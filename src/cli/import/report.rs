@@ -66,6 +66,12 @@ impl Report {
         for (kind, count) in counts {
             let _ = writeln!(text, "  {kind}: {count}");
         }
+        text + &self.remarks()
+    }
+
+    /// The remarks for people.
+    pub fn remarks(&self) -> String {
+        let mut text = String::new();
         for (title, remarks) in self.parts().into_iter().filter(|(_, remarks)| !remarks.is_empty()) {
             let _ = writeln!(text, "\n{title}: {}", remarks.len());
             for Remark { about, reason } in remarks {

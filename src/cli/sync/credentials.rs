@@ -49,7 +49,11 @@ impl Chain {
         let mut members = HashMap::new();
         let mut is_known = false;
         for (variable, default, section) in [
-            ("AWS_CONFIG_FILE", ".aws/config", if name == "default" { name.clone() } else { format!("profile {name}") }),
+            (
+                "AWS_CONFIG_FILE",
+                ".aws/config",
+                if name == "default" { name.clone() } else { format!("profile {name}") },
+            ),
             ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials", name.clone()),
         ] {
             let Some(path) = file(variable, default).filter(|path| path.exists()) else { continue };
@@ -128,10 +132,12 @@ impl Chain {
                 status => Err(anyhow!("the metadata service answers {path} with status {status}")),
             }
         };
-        let token = ask(Method::PUT, "/latest/api/token", "x-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS).await?;
+        let token =
+            ask(Method::PUT, "/latest/api/token", "x-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS).await?;
         let name = "x-aws-ec2-metadata-token";
         let roles = ask(Method::GET, ROLE_PATH, name, &token).await?;
-        let role = roles.lines().next().map(str::trim).filter(|role| !role.is_empty()).context("the instance has no role")?;
+        let role =
+            roles.lines().next().map(str::trim).filter(|role| !role.is_empty()).context("the instance has no role")?;
         let text = ask(Method::GET, &format!("{ROLE_PATH}{role}"), name, &token).await?;
         let found: Value = serde_json::from_str(&text).context("the metadata service's answer is not JSON")?;
         let member = |name: &str| found[name].as_str();
@@ -144,11 +150,7 @@ impl Chain {
 }
 
 fn credentials(id: &str, secret: &str, token: Option<&str>) -> Credentials {
-    Credentials {
-        access_key_id: id.into(),
-        key: Key::new("", false, secret),
-        session_token: token.map(str::to_string),
-    }
+    Credentials { access_key_id: id.into(), key: Key::new("", false, secret), session_token: token.map(str::to_string) }
 }
 
 /// The members of a section of a profile file. Nested members, which are indented, are left out.
