@@ -83,15 +83,15 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let old_process = prepared.old_process.take();
     let quic_is_free = old_process.map_or_else(|| Ok(watch::channel(true).1), OldProcess::take_over)?;
 
-    // Answer.
+    // Answer. The first answer already follows the health states of an earlier process.
     let (messages, generations) = (prepared.watch.sender(), prepared.publisher.generations());
+    let addresses = bound.iter().map(Bound::ip).filter(|ip| !ip.is_unspecified()).collect();
+    let settings = health_settings(config, addresses);
+    let health = Health::start(settings, &core.forwarding, generations.clone(), runtime.handle())?;
     let mut listeners = Listeners::new(core.clone(), runtime.handle().clone(), quic_is_free);
     for bound in bound {
         listeners.start(bound)?;
     }
-    let addresses = listeners.addresses().iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
-    let settings = health_settings(config, addresses);
-    let health = Health::start(settings, &core.forwarding, generations.clone(), runtime.handle())?;
     if let Source::Etcd(etcd) = config.control_plane.source() {
         let name = String::from_utf8_lossy(&core.snapshot.load().node.nsid).into_owned();
         let node = config.health.share.then(|| health_keys::node_name(&name));
@@ -287,14 +287,10 @@ impl Server<'_> {
                 _ = self.interrupt.recv() => break None,
                 Some(request) = self.takeover_requests.recv() => match request {
                     TakeoverRequest::Stop(new_process) => break Some(new_process),
-                    TakeoverRequest::SendSockets(reply) => {
-                        // The new process begins with the health states of this one.
-                        self.admin.health.save().await;
-                        match self.sockets() {
-                            // A closed channel means that the new process has ended.
-                            Ok(sockets) => drop(reply.send(sockets)),
-                            Err(error) => tracing::warn!(%error, "sockets not handed over"),
-                        }
+                    TakeoverRequest::SendSockets(reply) => match self.sockets() {
+                        // A closed channel means that the new process has ended.
+                        Ok(sockets) => drop(reply.send(sockets)),
+                        Err(error) => tracing::warn!(%error, "sockets not handed over"),
                     }
                 },
                 _ = self.hang_up.recv() => {
@@ -312,10 +308,8 @@ impl Server<'_> {
             }
         };
         self.admin.bound.store(false, Relaxed);
-        if new_process.is_none() {
-            self.admin.health.save().await;
-        }
-        self.admin.health.stop();
+        // A new process reads the health states when it is told to start.
+        self.admin.health.stop().await;
         let Some(new_process) = new_process else {
             tracing::info!("stopping");
             supervisor::stopping();

@@ -112,10 +112,8 @@ enum Command {
     Fleet(Vec<FleetMessage>),
     /// Return this node's own verdicts.
     Own(oneshot::Sender<OwnVerdicts>),
-    /// Write all states to the state directory, so that another process can read them.
-    Save(oneshot::Sender<()>),
-    /// End the thread without writing. Another process may have written the file since `Save`.
-    Stop,
+    /// Write all states to the state directory, so that another process can read them, and end the thread.
+    Stop(oneshot::Sender<()>),
 }
 
 /// Report of an EXTERNAL check in the source of the manifest.
@@ -228,18 +226,14 @@ impl Health {
         verdicts.await.ok()
     }
 
-    /// Writes all states to the state directory, for a process that takes over.
-    pub async fn save(&self) {
+    /// Ends all checks, and writes all states to the state directory, for a process that takes over. The verdicts do not
+    /// change any more.
+    pub async fn stop(&self) {
         let (reply, done) = oneshot::channel();
-        if self.commands.send(Command::Save(reply)).is_ok() {
+        // Sending fails if the thread has already ended.
+        if self.commands.send(Command::Stop(reply)).is_ok() {
             let _ = done.await;
         }
-    }
-
-    /// Ends all checks. The verdicts do not change any more.
-    pub fn stop(&self) {
-        // Sending fails if the thread has already ended.
-        let _ = self.commands.send(Command::Stop);
         // The task that shares the verdicts of this node finds that they have ended.
         self.own_changes.send_modify(|number| *number += 1);
     }

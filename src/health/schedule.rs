@@ -167,8 +167,14 @@ impl Schedule {
             tokio::select! {
                 biased;
                 command = commands.recv() => match command {
-                    None | Some(Command::Stop) => return,
-                    Some(command) => self.obey(command),
+                    None => return,
+                    Some(command) => {
+                        let is_last = matches!(command, Command::Stop(_));
+                        self.obey(command);
+                        if is_last {
+                            return;
+                        }
+                    }
                 },
                 changed = generations.changed() => match changed {
                     Ok(()) => self.follow(),
@@ -477,13 +483,12 @@ impl Schedule {
             Command::Keys(reports) => reports.into_iter().for_each(|(id, report)| self.take_key(id, report)),
             Command::Fleet(messages) => self.take_messages(messages),
             Command::Own(reply) => drop(reply.send(self.own_verdicts())),
-            Command::Save(done) => {
+            Command::Stop(done) => {
                 if let Err(error) = self.write() {
                     tracing::error!(%error, "health states not written");
                 }
                 let _ = done.send(());
             }
-            Command::Stop => {}
         }
     }
 

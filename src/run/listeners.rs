@@ -98,6 +98,11 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// The address, without the port.
+    pub fn ip(&self) -> IpAddr {
+        self.address.ip()
+    }
+
     /// Opens the sockets of a protocol on an address, or takes inherited ones. The first socket chooses the port of all, if
     /// the port is 0.
     pub fn new(
