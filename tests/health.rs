@@ -1,9 +1,11 @@
 //! Health checks of a running server: answers that depend on health, health that an operator sets,
 //! and an isolated node.
 
+mod failures;
 mod fleet;
 mod lab;
 mod networks;
+mod timeline;
 
 use crate::harness::{Scratch, Server, ZONAL, can_run, http_get, http_send, wait_until};
 use serde_json::Value;

@@ -1,0 +1,147 @@
+//! What a client is answered, and when: a thread asks a node again and again, and notes each answer that differs from the
+//! one before.
+
+use crate::harness::{lab::Lab, reply::Reply};
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query},
+    rr::{Name, RecordType},
+};
+use std::{
+    net::{Ipv4Addr, UdpSocket},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{JoinHandle, sleep},
+    time::{Duration, Instant},
+};
+
+/// The pause between two queries.
+const PAUSE: Duration = Duration::from_millis(10);
+/// The time without a reply after which a query counts as lost.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Addresses in ascending order. None for a query that was lost.
+pub type Answer = Option<Vec<String>>;
+
+/// The answers about `svc.example` that a client gets from a node.
+pub struct Timeline {
+    /// Names of the client and the node.
+    name: String,
+    /// Each answer that differs from the one before, with its time.
+    answers: Arc<Mutex<Vec<(Instant, Answer)>>>,
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Timeline {
+    /// Begins to ask from the host of a client.
+    pub fn start(lab: &Lab, client: &str, node: &str) -> Timeline {
+        let socket = lab.inside(client, || {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            socket.connect((node, 53)).unwrap();
+            socket
+        });
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let answers = Arc::new(Mutex::new(Vec::<(Instant, Answer)>::new()));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (noted, over) = (answers.clone(), is_over.clone());
+        let thread = std::thread::spawn(move || {
+            for id in (0..=u16::MAX).cycle() {
+                if over.load(Relaxed) {
+                    return;
+                }
+                let answer = ask(&socket, id);
+                let mut noted = noted.lock().unwrap();
+                if noted.last().is_none_or(|(_, last)| *last != answer) {
+                    noted.push((Instant::now(), answer));
+                }
+                drop(noted);
+                sleep(PAUSE);
+            }
+        });
+        Timeline { name: format!("{client} at {node}"), answers, is_over, thread: Some(thread) }
+    }
+
+    /// Waits until the answer is `expected`, and returns the time from `begin` to this answer. Panics after `limit`.
+    pub fn wait_for(&self, expected: &[&str], begin: Instant, limit: Duration) -> Duration {
+        loop {
+            let last = self.answers.lock().unwrap().last().cloned();
+            if let Some((at, Some(answer))) = &last
+                && answer == expected
+            {
+                let duration = at.saturating_duration_since(begin);
+                assert!(duration <= limit, "{}: {expected:?} came after {duration:?}, more than {limit:?}", self.name);
+                return duration;
+            }
+            assert!(
+                begin.elapsed() <= limit,
+                "{}: the answer is not {expected:?} within {limit:?}: {:#?}",
+                self.name,
+                self.since(begin)
+            );
+            sleep(PAUSE);
+        }
+    }
+
+    /// The answers since `begin`, with the one that was current then.
+    pub fn since(&self, begin: Instant) -> Vec<Answer> {
+        let answers = self.answers.lock().unwrap();
+        let first = answers.iter().rposition(|(at, _)| *at <= begin).unwrap_or(0);
+        answers[first..].iter().map(|(_, answer)| answer.clone()).collect()
+    }
+
+    /// Panics unless every answer since `begin` has exactly these addresses. A query may be lost if `may_lose` is set.
+    pub fn assert_only(&self, expected: &[&str], begin: Instant, may_lose: bool) {
+        for answer in self.since(begin) {
+            let is_right = answer.as_ref().map_or(may_lose, |answer| answer == expected);
+            assert!(is_right, "{}: {answer:?}, not {expected:?}", self.name);
+        }
+    }
+
+    /// Panics unless every answer since `begin` has `from` or a part of it, and all of `to`, each answer no farther from `to`
+    /// than the one before. No query may be lost.
+    pub fn assert_steps(&self, from: &[&str], to: &[&str], begin: Instant) {
+        let (from, to): (Vec<String>, Vec<String>) =
+            (from.iter().map(|a| a.to_string()).collect(), to.iter().map(|a| a.to_string()).collect());
+        let distance = |answer: &[String]| {
+            let is_between = |address: &String| from.contains(address) || to.contains(address);
+            assert!(answer.iter().all(is_between), "{}: {answer:?} between {from:?} and {to:?}", self.name);
+            answer.iter().filter(|address| !to.contains(address)).count()
+                + to.iter().filter(|address| !answer.contains(address)).count()
+        };
+        let answers = self.since(begin);
+        let mut last = usize::MAX;
+        for answer in &answers {
+            let Some(answer) = answer else { panic!("{}: a query is lost: {answers:#?}", self.name) };
+            let now = distance(answer);
+            assert!(now <= last, "{}: {answers:#?} is no way from {from:?} to {to:?}", self.name);
+            last = now;
+        }
+    }
+}
+
+impl Drop for Timeline {
+    fn drop(&mut self) {
+        self.is_over.store(true, Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Asks once. Replies to earlier queries are passed over.
+fn ask(socket: &UdpSocket, id: u16) -> Answer {
+    let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii("svc.example.").unwrap(), RecordType::A));
+    socket.send(&message.to_vec().unwrap()).ok()?;
+    let mut buffer = [0; 4096];
+    loop {
+        let length = socket.recv(&mut buffer).ok()?;
+        if buffer[..2] == id.to_be_bytes() {
+            let reply = Reply::of_message(&buffer[..length]);
+            let mut addresses: Vec<String> = reply.data("A").into_iter().map(String::from).collect();
+            addresses.sort();
+            return Some(addresses);
+        }
+    }
+}
