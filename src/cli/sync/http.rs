@@ -105,7 +105,7 @@ pub(super) async fn ask(
         }
     };
     let response = timeout(REQUEST_TIMEOUT, response).await;
-    response.map_err(|_| anyhow!("{host} does not answer in time"))?.with_context(|| format!("{host}"))
+    response.map_err(|_| anyhow!("{host} does not answer in time"))?.with_context(|| host.to_string())
 }
 
 async fn send(
