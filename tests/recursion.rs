@@ -8,6 +8,7 @@ mod forwarded;
 mod large;
 mod negative_trust_anchors;
 mod servers;
+mod validators;
 
 use crate::harness::{Process, ZONAL, lab::Lab, wait_until};
 use std::{fs, process::Command};
