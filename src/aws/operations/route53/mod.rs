@@ -1,5 +1,6 @@
 //! The operations of Route 53: hosted zones and their records.
 
+mod cidr_collections;
 pub(super) mod health_checks;
 mod hosted_zones;
 pub(super) mod record_sets;
@@ -27,6 +28,13 @@ pub(super) const TABLE: &[Entry] = &[
         "ListResourceRecordSets",
         record_sets::list_resource_record_sets,
         "HostedZoneId StartRecordName StartRecordType StartRecordIdentifier MaxItems",
+    ),
+    read(Route53, "ListCidrCollections", cidr_collections::list_cidr_collections, "MaxResults NextToken"),
+    read(
+        Route53,
+        "ListCidrBlocks",
+        cidr_collections::list_cidr_blocks,
+        "CollectionId LocationName MaxResults NextToken",
     ),
     read(Route53, "ListTagsForResource", hosted_zones::list_tags_for_resource, "ResourceType ResourceId"),
     read(Route53, "ListTagsForResources", hosted_zones::list_tags_for_resources, "ResourceType ResourceIds"),
