@@ -1,8 +1,10 @@
 //! Outgoing transfers and dynamic updates, with BIND and Knot as secondaries. The clients are dig,
 //! nsupdate, external-dns and certbot.
 
+mod policies;
+
 use crate::harness::{
-    Process, Scratch, ZONAL, can_run, http_get,
+    Process, Scratch, ZONAL, can_run, http_get, http_send,
     lab::Lab,
     secure::{RUNTIME, SecureServer, receive_stream, send_stream},
     wait_until, wait_until_equal,

@@ -93,10 +93,10 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, UpdateErr
         if set == served(zone, &owner, rtype) {
             continue;
         }
-        if is_alias(zone, &owner, rtype) {
+        if let Some(kind) = fixed_kind(zone, &owner, rtype) {
             let what = type_to_text(rtype);
             return Err(UpdateError::Refused(format!(
-                "{owner} {what} is an alias in the manifest, which no update can change"
+                "{owner} {what} {kind} in the manifest, which no update can change"
             )));
         }
         if let Some(refusal) = zone.protected.as_ref().and_then(|protected| protected.refusal(&owner, rtype)) {
@@ -123,9 +123,14 @@ fn served_types(zone: &Zone, owner: &Name) -> impl Iterator<Item = u16> {
     zone.node_of(owner.as_wire()).into_iter().flat_map(|node| node.sets().map(|set| set.rtype()).collect::<Vec<_>>())
 }
 
-fn is_alias(zone: &Zone, owner: &Name, rtype: u16) -> bool {
-    let set = zone.node_of(owner.as_wire()).and_then(|node| node.set(rtype));
-    set.is_some_and(|set| set.alias().is_some() || set.group().is_some())
+/// What keeps updates from changing a record set; none for a plain one.
+fn fixed_kind(zone: &Zone, owner: &Name, rtype: u16) -> Option<&'static str> {
+    let set = zone.node_of(owner.as_wire())?.set(rtype)?;
+    match (set.group(), set.alias()) {
+        (Some(_), _) => Some("has a routing policy"),
+        (None, Some(_)) => Some("is an alias"),
+        (None, None) => None,
+    }
 }
 
 /// Whether a type is no data type (RFC 6895, section 3.1).
