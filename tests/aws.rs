@@ -3,6 +3,7 @@
 mod codec;
 mod etcd;
 mod sigv4;
+mod sync;
 mod tools;
 mod writes;
 
