@@ -14,8 +14,8 @@ use std::{
     },
 };
 
-/// A server whose API verifies signatures, and the identifier and secret of a key that reads.
-fn account(manifest: &Value) -> (Server, String, String) {
+/// A server whose API verifies signatures, the identifier and secret of a key that reads, and the directory of the key.
+fn account(manifest: &Value) -> (Server, String, String, Scratch) {
     let keys = Scratch::new();
     let file = keys.path().join("keys");
     let path = file.to_str().unwrap();
@@ -26,10 +26,8 @@ fn account(manifest: &Value) -> (Server, String, String) {
     let mut words = text.split_whitespace().skip(1).map(String::from);
     let (id, secret) = (words.next().unwrap(), words.next().unwrap());
     let server = Server::start_with_admin("{push: {}}", &format!("access_keys_file: {path}"));
-    // The server follows the file for as long as it runs.
-    std::mem::forget(keys);
     push(&server, manifest.clone());
-    (server, id, secret)
+    (server, id, secret, keys)
 }
 
 fn text(output: &Output) -> String {
@@ -81,7 +79,7 @@ fn a_server_follows_an_account_and_keeps_its_own_resources() {
     let mut network = network();
     // The own resource of the target stands in the way of this one.
     network["private_hosted_zones"]["ZTAKEN"] = json!({"name": "taken.example", "vpc_ids": ["vpc-app"]});
-    let (source, id, secret) = account(&network);
+    let (source, id, secret, _keys) = account(&network);
     let own = json!({"generation": 1, "private_hosted_zones": {"ZTAKEN": {"name": "own.example", "public": true,
                      "records": [{"name": "www", "type": "A", "records": ["192.0.2.99"]}]}}});
     let target = pushed(own);
@@ -173,7 +171,7 @@ fn credentials_come_from_profiles_and_from_the_instance() {
     if !can_run_here() {
         return;
     }
-    let (source, id, secret) = account(&network());
+    let (source, id, secret, _keys) = account(&network());
     let target = pushed(json!({"generation": 1}));
     let admin = target.admin.to_string();
     let dry = ["--once", "--dry-run", "--server", admin.as_str()];
@@ -204,7 +202,7 @@ fn etcd_follows_an_account_round_after_round_and_metrics_show_it() {
     if !can_run_here() || !can_run(&["etcd"]) {
         return;
     }
-    let (source, id, secret) = account(&network());
+    let (source, id, secret, _keys) = account(&network());
     let scratch = Scratch::new();
     let etcd = Single::start(&scratch);
     let node = Server::start_from(&format!("{{etcd: {{endpoints: [\"{}\"]}}}}", etcd.endpoint), "");
