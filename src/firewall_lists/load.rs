@@ -19,8 +19,8 @@ use std::{
     sync::Arc,
 };
 
-/// A list with more entries is compiled in parts.
-const ENTRIES_AT_ONCE: u64 = 50_000;
+/// More names are compiled in parts.
+const NAMES_AT_ONCE: u64 = 50_000;
 /// The maximum number of parts: each one reads the whole list.
 const MAX_PARTS: u32 = 16;
 /// The maximum number of parts of a list that is not there yet: no old part is in memory beside a new one.
@@ -117,9 +117,9 @@ pub type Read<'r> = dyn Fn(&mut dyn FnMut(&Entry)) -> Result<Content, String> + 
 /// Makes a change and publishes the result.
 pub type Publish<'p> = dyn FnMut(&mut ListsChange) -> Result<(), String> + 'p;
 
-/// The number of parts of a list with this number of entries: a power of two, up to `max`.
-fn parts(entries: u64, max: u32) -> u32 {
-    let parts = entries.div_ceil(ENTRIES_AT_ONCE).clamp(1, max.into());
+/// The number of parts in which names are compiled: a power of two, up to `max`.
+fn parts(names: u64, max: u32) -> u32 {
+    let parts = names.div_ceil(NAMES_AT_ONCE).clamp(1, max.into());
     (parts as u32).next_power_of_two()
 }
 
@@ -146,7 +146,9 @@ pub fn compile(
     let is_compatible =
         is_first || lists.data(number).is_some_and(|old| old.local == data.local && old.conditions == data.conditions);
     let max = if is_first { MAX_FIRST_PARTS } else { MAX_PARTS };
-    let parts = if is_compatible { parts(content.entries, max) } else { 1 };
+    // A list shares memory with the names of all other lists.
+    let names = content.entries.max(lists.rebuilt_names(number, content.entries));
+    let parts = if is_compatible { parts(names, max) } else { 1 };
     let data = Arc::new(data);
     for part in 0..parts {
         let mut batch = Batch::new(number, Extent::Part { number: part, count: parts }, content.entries);

@@ -17,13 +17,20 @@ use std::{
 };
 use tokio::sync::oneshot;
 
+/// The nice value of the thread: 0 is that of all others, 19 the lowest priority.
+const NICENESS: i32 = 10;
+
 /// What the thread does next.
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 /// Starts the thread. It ends with the last sender.
 pub(super) fn start() -> io::Result<Sender<Job>> {
     let (sender, jobs): (Sender<Job>, Receiver<Job>) = channel();
-    std::thread::Builder::new().name("firewall-lists".into()).spawn(move || jobs.into_iter().for_each(|job| job()))?;
+    std::thread::Builder::new().name("firewall-lists".into()).spawn(move || {
+        // The priority of this thread alone: a thread that answers queries does not wait for it.
+        let _ = rustix::process::setpriority_process(None, NICENESS);
+        jobs.into_iter().for_each(|job| job());
+    })?;
     Ok(sender)
 }
 

@@ -19,6 +19,29 @@ pub(super) struct Shard {
     pub depth: u8,
     /// The numbers of labels that its names have, one bit each.
     pub depths: u128,
+    /// The lists that its entries belong to.
+    pub lists: ListSet,
+}
+
+/// Numbers of lists. It can seem to have a few more than it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ListSet(u64);
+
+impl ListSet {
+    /// Adds the number of a list.
+    pub fn add(&mut self, list: u32) {
+        self.0 |= 1 << (list % u64::BITS);
+    }
+
+    /// Adds the numbers of another set.
+    pub fn add_all(&mut self, other: ListSet) {
+        self.0 |= other.0;
+    }
+
+    /// Whether it has the number of a list. Exact while there are at most 64 lists.
+    pub fn has(self, list: u32) -> bool {
+        self.0 & 1 << (list % u64::BITS) != 0
+    }
 }
 
 const FREE: u32 = u32::MAX;
@@ -28,7 +51,8 @@ pub(super) const MAX_RECORDS: usize = (1 << OFFSET_BITS) - 1;
 
 impl Default for Shard {
     fn default() -> Shard {
-        Shard { slots: [].into(), records: [].into(), names: 0, depth: 0, depths: 0 }
+        let lists = ListSet::default();
+        Shard { slots: [].into(), records: [].into(), names: 0, depth: 0, depths: 0, lists }
     }
 }
 
@@ -80,6 +104,7 @@ impl Hashes {
 pub(super) struct Built<'b> {
     pub hash: u64,
     pub labels: u8,
+    pub lists: ListSet,
     pub octets: &'b [u8],
 }
 
@@ -91,9 +116,10 @@ impl Shard {
         }
         let mut slots = vec![FREE; built.len() + built.len() / 4 + 1];
         let mut records = Vec::with_capacity(built.iter().map(|record| record.octets.len()).sum());
-        let mut depths = 0;
+        let (mut depths, mut lists) = (0, ListSet::default());
         for record in built {
             depths |= 1 << record.labels;
+            lists.add_all(record.lists);
             let mut at = first_slot(record.hash, slots.len());
             while slots[at] != FREE {
                 at = (at + 1) % slots.len();
@@ -101,7 +127,7 @@ impl Shard {
             slots[at] = tag(record.hash) << OFFSET_BITS | records.len() as u32;
             records.extend_from_slice(record.octets);
         }
-        Shard { slots: slots.into(), records: records.into(), names: built.len() as u32, depth, depths }
+        Shard { slots: slots.into(), records: records.into(), names: built.len() as u32, depth, depths, lists }
     }
 
     /// The offset of the record of a name in wire format and lower case.
@@ -151,6 +177,12 @@ impl Shard {
         })
     }
 
+    /// Whether it is the same memory as another shard.
+    #[cfg(test)]
+    pub fn shares_memory_with(&self, other: &Shard) -> bool {
+        Arc::ptr_eq(&self.records, &other.records)
+    }
+
     /// The size in memory, in octets, without the structure itself.
     pub fn memory(&self) -> usize {
         const COUNTS_OF_ARC: usize = 16;
@@ -190,7 +222,8 @@ mod tests {
         let names: Vec<Box<[u8]>> = (0..50).map(|n| wire(&format!("n{n}.example"))).collect();
         let records: Vec<Vec<u8>> = names.iter().enumerate().map(|(n, name)| record(name, n as u32)).collect();
         for hash in [0, u64::MAX, 0x0123_4567_89ab_cdef] {
-            let built: Vec<Built> = records.iter().map(|octets| Built { hash, labels: 2, octets }).collect();
+            let lists = ListSet::default();
+            let built: Vec<Built> = records.iter().map(|octets| Built { hash, labels: 2, lists, octets }).collect();
             let shard = Shard::new(0, &built);
             for (n, name) in names.iter().enumerate() {
                 let found = shard.postings(shard.find(hash, name).unwrap());

@@ -150,6 +150,30 @@ fn a_large_list_is_replaced_part_by_part() {
 }
 
 #[test]
+fn a_small_list_is_replaced_without_the_shards_that_have_none_of_its_entries() {
+    let entry = |lists: Lists, list, names: &[String]| {
+        let mut batch = Batch::new(list, Extent::ALL, names.len() as u64);
+        for (line, name) in (1..).zip(names) {
+            batch.add(&Entry { name: &wire(name), scope: Scope::Exact, line, detail: Detail::Plain });
+        }
+        lists.with_batch(&mut batch).unwrap()
+    };
+    let large: Vec<String> = (0..40_000).map(|n| format!("host{n}.large.example")).collect();
+    let before = entry(four_lists(), 0, &large);
+    let shards = before.shards().count();
+    assert!(shards > 8, "{shards} shards");
+    let after = entry(before.clone(), 1, &["one.example".into()]);
+    let replaced = entry(after.clone(), 1, &["two.example".into()]);
+    for (old, new, most) in [(&before, &after, 1), (&after, &replaced, 2)] {
+        let others = new.shards().zip(old.shards()).filter(|((_, new), (_, old))| !new.shares_memory_with(old));
+        assert!((1..=most).contains(&others.count()));
+    }
+    assert_eq!((found(&replaced, "one.example", 1).len(), found(&replaced, "two.example", 1).len()), (0, 1));
+    assert!(replaced.rebuilt_names(1, 1) < 10_000);
+    assert_eq!((replaced.rebuilt_names(0, 1), replaced.rebuilt_names(3, 1_000)), (40_001, 40_001));
+}
+
+#[test]
 fn exceptions_and_conditions_decide_within_their_list() {
     const A: u16 = 1;
     const AAAA: u16 = 28;

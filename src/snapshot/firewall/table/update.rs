@@ -4,7 +4,7 @@ use super::{
     Entry, Lists,
     front::Front,
     posting::{Posting, Postings},
-    shard::{Built, Hashes, MAX_RECORDS, Shard, write_record},
+    shard::{Built, Hashes, ListSet, MAX_RECORDS, Shard, write_record},
 };
 use std::{fmt, sync::Arc};
 
@@ -148,11 +148,20 @@ enum Origin<'s> {
 struct Record {
     hash: u64,
     labels: u8,
+    lists: ListSet,
     from: usize,
     to: usize,
 }
 
 impl Lists {
+    /// About the number of names of all lists whose memory is written anew when `entries` new entries replace those of a
+    /// list.
+    pub fn rebuilt_names(&self, list: u32, entries: u64) -> u64 {
+        let with_list = self.shards().map(|(_, shard)| shard).filter(|shard| shard.lists.has(list));
+        let old: u64 = with_list.map(|shard| u64::from(shard.names)).sum();
+        self.names.min(entries.saturating_mul(MAX_NAMES as u64)).max(old)
+    }
+
     /// These lists with the entries of a batch. Shards that the batch does not concern are shared.
     ///
     /// # Errors
@@ -168,11 +177,11 @@ impl Lists {
             let (first, last) = self.hashes_of(index, old.depth);
             let (ours, rest) = items.split_at(items.partition_point(|item| item.hash <= last));
             items = rest;
-            let is_concerned = match batch.extent {
-                Extent::Names => !ours.is_empty(),
-                Extent::Part { .. } => !ours.is_empty() || old.names > 0 && batch.extent.meets(first, last),
+            let has_old_entries = match batch.extent {
+                Extent::Names => false,
+                Extent::Part { .. } => old.lists.has(batch.list) && batch.extent.meets(first, last),
             };
-            match is_concerned {
+            match has_old_entries || !ours.is_empty() {
                 true => rebuild(first, old, batch, ours, &mut shards)?,
                 false => shards.push((first, old.clone())),
             }
@@ -271,7 +280,9 @@ fn rebuild(
         let Some(source) = group.first().filter(|_| !postings.is_empty()) else { continue };
         let from = octets.len();
         write_record(source.name, &postings, &mut octets);
-        records.push(Record { hash: source.hash, labels: source.labels, from, to: octets.len() });
+        let mut lists = ListSet::default();
+        postings.iter().for_each(|posting| lists.add(posting.list));
+        records.push(Record { hash: source.hash, labels: source.labels, lists, from, to: octets.len() });
     }
     divide(first, old.depth, &records, &octets, shards)
 }
@@ -323,6 +334,7 @@ fn divide(
         let built = |record: &Record| Built {
             hash: record.hash,
             labels: record.labels,
+            lists: record.lists,
             octets: &octets[record.from..record.to],
         };
         shards.push((first, Shard::new(depth, &records.iter().map(built).collect::<Vec<_>>())));
