@@ -8,11 +8,13 @@ mod ec2;
 mod edits;
 mod filters;
 mod identifiers;
+mod profiles;
 mod resolver;
 mod route53;
 mod sts;
 mod table;
 mod tags;
+mod zonal_shift;
 
 pub use route53::record_sets::RecordSetIndexes;
 pub use table::{Entry, Handler, entries};

@@ -1,6 +1,6 @@
 //! The tables of the operations that zonal serves, with the class of each parameter.
 
-use super::{Context, Parameters, ReadResult, WriteResult, ec2, resolver, route53, sts};
+use super::{Context, Parameters, ReadResult, WriteResult, ec2, profiles, resolver, route53, sts, zonal_shift};
 use crate::aws::model::Service;
 
 /// An operation that zonal serves.
@@ -70,6 +70,8 @@ static TABLES: &[&[Entry]] = &[
     resolver::query_logs::TABLE,
     resolver::tags::TABLE,
     resolver::firewall::TABLE,
+    profiles::TABLE,
+    zonal_shift::TABLE,
     ec2::TABLE,
 ];
 
