@@ -37,7 +37,8 @@
 //! | [`config`] | `zonal.yaml` | `manifest`, `snapshot`, `wire` |
 //! | [`log`] | log lines on standard error; no thread waits for the reader | `config` |
 //! | [`query_log`] | an `EntrySender` passes entries to the `writer`, which formats them as `json` or `dnstap` for a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
-//! | [`forward`] | asks other servers for a client's `request`: equal questions once (`single_flight`), `admission` of queries, `upstream` servers, `recursion` from the root; `read` accepts records; `cache`; `lookup` of a name for health checks | `answer`, `clock`, `config`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
+//! | [`detect`] | the detectors of DNS Firewall, which look at the names that miss the cache: `tunnels` by a `sketch` of the names below each domain, and clients that look for `generated` names | `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`forward`] | asks other servers for a client's `request`: equal questions once (`single_flight`), `admission` of queries, `upstream` servers, `recursion` from the root; `read` accepts records; `cache`; `lookup` of a name for health checks | `answer`, `clock`, `config`, `detect`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
 //! | [`health`] | health checks: a `schedule` of attempts (`probe`), the verdicts that follow (`history`, `isolation`), the verdicts of the `fleet`, and their `store` | `answer`, `clock`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`explain`] | an answer with its steps, as data | `answer`, `manifest`, `snapshot`, `wire` |
 //! | [`difference`] | the answers that two snapshots give differently | `explain`, `manifest`, `snapshot`, `wire` |
@@ -75,6 +76,7 @@
 //! Forward -> forward::request       detects loops, joins equal questions, returns a stale answer if no server answers in time
 //!         -> forward::upstream      the fastest server that answers, another one if it is slow; UDP, TCP, DoT, DoH, DoQ
 //!         -> forward::read          the records of the chain within the route's domain, one entry per name; or a referral
+//!         -> detect                 the query's own name, for the detectors of DNS Firewall
 //!         -> forward::cache         keyed by route, name, type, DO and CD; limited in octets; keeps failures too
 //!         -> answer                 again, from the start
 //! ```
@@ -155,6 +157,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control_plane;
+pub mod detect;
 pub mod difference;
 pub mod explain;
 pub mod firewall_lists;

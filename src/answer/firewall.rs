@@ -4,6 +4,7 @@
 //! ```text
 //! name    -> Lists::find            one search in the table, whatever the number of rules
 //!         -> RuleSet::of_list       the rules with a list that has the name: the first one in order decides
+//!         -> Detections             the findings of the detectors about its domain and the client
 //! records -> rules on addresses     A and AAAA records that other servers answered
 //! BLOCK   -> Resolver::replace      the whole answer, with the query name as the owner
 //! ```
@@ -12,7 +13,7 @@
 
 use super::{
     Transport,
-    context::ExtendedError,
+    context::{Context, ExtendedError},
     dns64::record_at,
     explanation,
     known::KnownAnswers,
@@ -21,8 +22,11 @@ use super::{
 };
 use crate::{
     answer::autodefined::CONTACT,
-    manifest::FirewallAction,
+    manifest::{DnsThreatProtection, FirewallAction},
     snapshot::firewall::{
+        detections::{Detections, Numbers, client_key},
+        generated::looks_generated,
+        registered::registered,
         rules::{Condition, Response, Rule, RuleSet},
         table::{AddressEntry, ListState, Lists, Match, RpzAction},
     },
@@ -130,8 +134,23 @@ pub enum MatchedEntry<'s> {
     Answer(&'s AddressEntry),
     /// A block of the rule's `answer_addresses`.
     Block(IpNet),
+    /// A finding of a detector.
+    Found(Finding),
     /// Nothing: the list is not there.
     Unready,
+}
+
+/// A finding of a detector that a rule matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The detector.
+    pub protection: DnsThreatProtection,
+    /// The number of labels of the registered domain.
+    pub labels: u8,
+    /// The largest numbers that the detector counted within an hour.
+    pub numbers: Numbers,
+    /// The threshold of the rule.
+    pub threshold: u32,
 }
 
 impl MatchedEntry<'_> {
@@ -140,7 +159,7 @@ impl MatchedEntry<'_> {
         match self {
             MatchedEntry::Name(found) => found.rpz,
             MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => entry.rpz,
-            MatchedEntry::Block(_) | MatchedEntry::Unready => None,
+            MatchedEntry::Block(_) | MatchedEntry::Found(_) | MatchedEntry::Unready => None,
         }
     }
 }
@@ -211,8 +230,7 @@ struct Block<'s> {
 
 /// The inspection of a query whose view has rules.
 pub struct Inspection<'s> {
-    rules: &'s RuleSet,
-    lists: &'s Lists,
+    filter: Filter<'s>,
     /// The rest of the chain is exempt.
     is_trusted: bool,
     /// The index of the rule that let the current name pass; that of no rule if none did.
@@ -222,8 +240,8 @@ pub struct Inspection<'s> {
 
 impl<'s> Inspection<'s> {
     /// The inspection of a query of a view with these rules.
-    pub fn new(rules: &'s RuleSet, lists: &'s Lists) -> Inspection<'s> {
-        Inspection { rules, lists, is_trusted: false, passed_by: u32::MAX, block: None }
+    pub fn new(filter: Filter<'s>) -> Inspection<'s> {
+        Inspection { filter, is_trusted: false, passed_by: u32::MAX, block: None }
     }
 }
 
@@ -265,37 +283,87 @@ impl<'s> Judged<'s> {
     }
 }
 
-/// Judges a name. `client` is the address of the client, for the query's own name. None if no rule matches: this is so for most
-/// names, and then nothing is initialised.
-#[inline]
-pub fn judge_name<'s>(
-    rules: &RuleSet,
-    lists: &'s Lists,
-    name: &LookupName,
-    hop: usize,
-    qtype: u16,
-    client: Option<IpAddr>,
-) -> Option<Judged<'s>> {
-    let mut judged: Option<Judged> = None;
-    if let Some(client) = client {
-        for (index, rule) in rules.of_clients.iter().filter_map(|index| Some((*index, rules.rule(*index)?))) {
+/// The rules of a view, and what they compare names with.
+#[derive(Clone, Copy)]
+pub struct Filter<'s> {
+    /// The rules.
+    pub rules: &'s RuleSet,
+    /// The names of all lists.
+    pub lists: &'s Lists,
+    /// The findings of the detectors; none if no rule of the view has a detector.
+    pub detections: Option<&'s Detections>,
+}
+
+/// A name of a chain that the rules judge.
+#[derive(Clone, Copy)]
+pub struct Subject<'n> {
+    /// The name.
+    pub name: &'n LookupName,
+    /// Its position in the chain: 0 for the query's own name.
+    pub hop: usize,
+    /// The query type.
+    pub qtype: u16,
+    /// The address of the client.
+    pub source: IpAddr,
+    /// Seconds since 1970.
+    pub now: i64,
+}
+
+impl<'s> Filter<'s> {
+    /// Judges a name. None if no rule matches: this is so for most names, and then nothing is initialised.
+    #[inline]
+    pub fn judge(&self, subject: &Subject) -> Option<Judged<'s>> {
+        let Filter { rules, lists, detections } = *self;
+        let Subject { name, hop, qtype, source, .. } = *subject;
+        let mut judged: Option<Judged> = None;
+        let of_clients = if hop == 0 { &*rules.of_clients } else { &[] };
+        for (index, rule) in of_clients.iter().filter_map(|index| Some((*index, rules.rule(*index)?))) {
             if let Condition::List(Some(list)) = rule.condition
                 && rule.applies(hop, qtype)
-                && let Some(entry) = lists.client(list, client)
+                && let Some(entry) = lists.client(list, source)
             {
                 judged.get_or_insert(Judged::NOTHING).add(index, rule, MatchedEntry::Client(entry));
             }
         }
+        lists.find(name, qtype, &mut |found| {
+            for (index, rule) in rules.of_list(found.list) {
+                if rule.state == ListState::Loaded && rule.applies(hop, qtype) {
+                    judged.get_or_insert(Judged::NOTHING).add(index, rule, MatchedEntry::Name(found));
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        if let Some(detections) = detections
+            && !(detections.tunnels().is_empty() && detections.clients().is_empty())
+        {
+            self.judge_findings(detections, subject, &mut judged);
+        }
+        judged
     }
-    lists.find(name, qtype, &mut |found| {
-        for (index, rule) in rules.of_list(found.list) {
-            if rule.state == ListState::Loaded && rule.applies(hop, qtype) {
-                judged.get_or_insert(Judged::NOTHING).add(index, rule, MatchedEntry::Name(found));
+
+    /// Adds the rules whose detector has found something about the domain of a name, or about the client and the name.
+    fn judge_findings(&self, detections: &Detections, subject: &Subject, judged: &mut Option<Judged<'s>>) {
+        let Subject { name, hop, qtype, source, now } = *subject;
+        let generated = || {
+            let numbers = detections.clients().get(client_key(source), now)?;
+            let found = registered(name).filter(|found| found.is_public)?;
+            looks_generated(name.label(found.below)).then_some((found.below, numbers))
+        };
+        let (tunnel, generated) = (detections.tunnel_of(name, now), generated());
+        let rules = self.rules.of_detectors.iter().filter_map(|index| Some((*index, self.rules.rule(*index)?)));
+        for (index, rule) in rules.filter(|(_, rule)| rule.applies(hop, qtype)) {
+            let Condition::Detector { protection, threshold } = rule.condition else { continue };
+            let found = match protection {
+                DnsThreatProtection::DnsTunneling => tunnel,
+                DnsThreatProtection::Dga | DnsThreatProtection::DictionaryDga => generated,
+            };
+            if let Some((below, numbers)) = found.filter(|(_, numbers)| numbers.amount >= threshold) {
+                let labels = (name.labels() - below) as u8;
+                let entry = MatchedEntry::Found(Finding { protection, labels, numbers, threshold });
+                judged.get_or_insert(Judged::NOTHING).add(index, rule, entry);
             }
         }
-        ControlFlow::Continue(())
-    });
-    judged
+    }
 }
 
 /// The IPv4 address that an IPv6 address stands for, if it is a mapped one or one of NAT64.
@@ -303,6 +371,12 @@ fn embedded(address: Ipv6Addr, prefix: Option<&Dns64Prefix>) -> Option<IpAddr> {
     let of_nat64 = |prefix: &Dns64Prefix| prefix.extract(address).map(IpAddr::from);
     let mapped = address.to_ipv4_mapped().map(IpAddr::from);
     mapped.or_else(|| prefix.and_then(of_nat64)).or_else(|| of_nat64(&WELL_KNOWN))
+}
+
+/// A name of a query's chain, for the rules.
+#[inline]
+fn subject<'n>(context: &Context, name: &'n LookupName, hop: usize, qtype: u16) -> Subject<'n> {
+    Subject { name, hop, qtype, source: context.client.source, now: context.moment.now }
 }
 
 /// The next step after a block.
@@ -326,29 +400,28 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     }
 
     fn inspect_name(&mut self) -> bool {
-        let (hop, qtype) = (self.link, self.qtype);
         let Some(inspection) = &mut self.firewall else { return false };
-        let (rules, lists) = (inspection.rules, inspection.lists);
+        let filter = inspection.filter;
         inspection.passed_by = u32::MAX;
-        let client = (hop == 0).then_some(self.context.client.source);
-        let name = &*self.name;
-        self.trace.notes(Stage::Firewall, || explanation::firewall::name(rules, lists, name, hop, qtype, client));
-        match judge_name(rules, lists, name, hop, qtype, client) {
+        let subject = subject(&self.context, self.name, self.link, self.qtype);
+        let judged = filter.judge(&subject);
+        self.trace.notes(Stage::Firewall, || explanation::firewall::name(&filter, &subject));
+        match judged {
             Some(judged) => self.conclude(&judged),
-            None if rules.unready.is_empty() => false,
+            None if filter.rules.unready.is_empty() => false,
             None => self.conclude(&Judged::NOTHING),
         }
     }
 
     /// Whether a rule blocks the current name for another query type. Counts nothing if none does.
     pub fn blocks_name_for(&mut self, qtype: u16) -> bool {
-        let (hop, client) = (self.link, self.context.client.source);
         let Some(inspection) = self.firewall.as_ref().filter(|inspection| !inspection.is_trusted) else {
             return false;
         };
-        let client = (hop == 0).then_some(client);
-        let rules = inspection.rules;
-        let Some(judged) = judge_name(rules, inspection.lists, self.name, hop, qtype, client) else { return false };
+        let rules = inspection.filter.rules;
+        let Some(judged) = inspection.filter.judge(&subject(&self.context, self.name, self.link, qtype)) else {
+            return false;
+        };
         let is_blocked = judged.decided.is_some_and(|(index, entry)| {
             let effect = rules.rule(index).map(|rule| effect(rule, &entry, self.context.client.transport));
             matches!(effect, Some(Effect::Respond | Effect::Entry(_)))
@@ -360,7 +433,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     #[cold]
     fn conclude(&mut self, judged: &Judged<'s>) -> bool {
         let Some(inspection) = &self.firewall else { return false };
-        let rules = inspection.rules;
+        let rules = inspection.filter.rules;
         let (hop, qtype) = (self.link, self.qtype);
         let mut end = judged.end();
         let unready = || {
@@ -421,7 +494,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         match (&self.firewall, self.answered_by_others) {
             (Some(inspection), Some(is_internet))
                 // Trust is for the names behind the first one.
-                if !inspection.rules.of_answers.is_empty() && (!inspection.is_trusted || self.link == 0) =>
+                if !inspection.filter.rules.of_answers.is_empty() && (!inspection.is_trusted || self.link == 0) =>
             {
                 self.inspect_addresses(start, is_internet)
             }
@@ -432,7 +505,8 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     #[cold]
     fn inspect_addresses(&mut self, start: usize, is_internet: bool) -> bool {
         let Some(inspection) = &self.firewall else { return false };
-        let (rules, lists, hop, qtype) = (inspection.rules, inspection.lists, self.link, self.qtype);
+        let Filter { rules, lists, .. } = inspection.filter;
+        let (hop, qtype) = (self.link, self.qtype);
         // A rule on addresses behind the rule that let the name pass does not count.
         let last = inspection.passed_by;
         let mut judged = Judged::NOTHING;
@@ -444,7 +518,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
                 }
                 let entry = match rule.condition {
                     Condition::List(Some(list)) => lists.answer_address(list, address).map(MatchedEntry::Answer),
-                    Condition::List(None) => None,
+                    Condition::List(None) | Condition::Detector { .. } => None,
                     Condition::Addresses { .. } => {
                         rule.block_of(address, is_internet).copied().map(MatchedEntry::Block)
                     }
@@ -514,7 +588,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             (_, Effect::Entry(RpzAction::NxDomain)) | (Response::NxDomain, _) => {
                 self.negative_block(rule.block_ttl, rcode::NXDOMAIN)
             }
-            (_, Effect::Entry(RpzAction::Local(_))) => self.local_data(inspection.lists, rule, &entry),
+            (_, Effect::Entry(RpzAction::Local(_))) => self.local_data(inspection.filter.lists, rule, &entry),
             (Response::Override { target, ttl }, _) => self.redirect(target, *ttl, rule.block_ttl),
             (Response::NoData | Response::OfEntry, _) => self.negative_block(rule.block_ttl, rcode::NOERROR),
         };
@@ -565,7 +639,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             MatchedEntry::Name(found) => (Some(lists.local_data(found)), None),
             MatchedEntry::Client(entry) => (None, Some(lists.address_data(list, true, entry))),
             MatchedEntry::Answer(entry) => (None, Some(lists.address_data(list, false, entry))),
-            MatchedEntry::Block(_) | MatchedEntry::Unready => (None, None),
+            MatchedEntry::Block(_) | MatchedEntry::Found(_) | MatchedEntry::Unready => (None, None),
         };
         let before = self.reply.count(Section::Answer);
         for record in of_name.into_iter().flatten().chain(of_address.into_iter().flatten()) {

@@ -181,6 +181,8 @@ pub struct QueryTemplate {
     subnet: Option<Box<[u8]>>,
     /// The client's view.
     pub view: Option<ViewKey>,
+    /// The client's address; behind a forwarder, the one that the forwarder named.
+    pub client: Option<IpAddr>,
 }
 
 impl QueryTemplate {
@@ -200,6 +202,7 @@ impl QueryTemplate {
             header: packet[..packet.len() - query.len()].into(),
             subnet: asker.subnet.map(|(option, _)| option.into()),
             view: asker.matched.ok().map(|matched| matched.view()),
+            client: Some(asker.client.source),
         }
     }
 

@@ -4,10 +4,13 @@
 
 use super::{
     Client,
-    firewall::{FirewallHit, FirewallOutcome, MatchedEntry},
+    firewall::{Finding, FirewallHit, FirewallOutcome, MatchedEntry},
     trace::{AnsweredBy, CacheState, Stage, Trace},
 };
-use crate::snapshot::{endpoints::Az, networks::MatchedClient, routes::Route, views::View};
+use crate::{
+    manifest::DnsThreatProtection,
+    snapshot::{endpoints::Az, firewall::detections::Numbers, networks::MatchedClient, routes::Route, views::View},
+};
 use ipnet::IpNet;
 use std::{net::IpAddr, sync::Arc};
 
@@ -114,6 +117,8 @@ pub enum LoggedEntry {
     Answer(IpNet),
     /// A block of the rule's `answer_addresses`.
     Block(IpNet),
+    /// A finding of a detector.
+    Found(Finding),
     /// Nothing: the list is not there.
     Unready,
 }
@@ -139,16 +144,19 @@ pub struct LoggedMatch<'a> {
 pub fn read_firewall(mut octets: &[u8]) -> impl Iterator<Item = (&[u8], LoggedMatch<'_>)> {
     std::iter::from_fn(move || {
         let (fixed, rest) = octets.split_first_chunk::<MATCH_OCTETS>()?;
-        let [s1, s2, s3, s4, outcome, hop, kind, labels, below, l1, l2, l3, l4, block @ .., name_len] = *fixed;
+        let [s1, s2, s3, s4, outcome, hop, kind, labels, below, l1, l2, l3, l4, block_or_numbers @ .., name_len] =
+            *fixed;
         let name = rest.get(..usize::from(name_len))?;
         let (own, rest) = octets.split_at(MATCH_OCTETS + name.len());
         octets = rest;
-        let block = || read_block(block);
+        let block = || read_block(block_or_numbers);
         let entry = match kind {
             0 => LoggedEntry::Name { labels, below_only: below != 0 },
             1 => LoggedEntry::Client(block()?),
             2 => LoggedEntry::Answer(block()?),
             3 => LoggedEntry::Block(block()?),
+            5 => LoggedEntry::Found(read_finding(DnsThreatProtection::DnsTunneling, labels, &block_or_numbers)),
+            6 => LoggedEntry::Found(read_finding(DnsThreatProtection::Dga, labels, &block_or_numbers)),
             _ => LoggedEntry::Unready,
         };
         let (outcome, _) = *FirewallOutcome::LABELS.get(usize::from(outcome))?;
@@ -164,6 +172,20 @@ fn read_block([family, length, address @ ..]: [u8; 18]) -> Option<IpNet> {
         _ => IpAddr::from(number.to_be_bytes()),
     };
     IpNet::new(address, length).ok()
+}
+
+fn read_finding(protection: DnsThreatProtection, labels: u8, octets: &[u8; 18]) -> Finding {
+    let [a1, a2, a3, a4, n1, n2, n3, n4, t1, t2, t3, t4, ..] = *octets;
+    let (amount, names) = (u32::from_le_bytes([a1, a2, a3, a4]), u32::from_le_bytes([n1, n2, n3, n4]));
+    Finding { protection, labels, numbers: Numbers { amount, names }, threshold: u32::from_le_bytes([t1, t2, t3, t4]) }
+}
+
+fn finding_octets(found: &Finding) -> [u8; 18] {
+    let mut octets = [0; 18];
+    octets[..4].copy_from_slice(&found.numbers.amount.to_le_bytes());
+    octets[4..8].copy_from_slice(&found.numbers.names.to_le_bytes());
+    octets[8..12].copy_from_slice(&found.threshold.to_le_bytes());
+    octets
 }
 
 fn block_octets(block: &IpNet) -> [u8; 18] {
@@ -213,18 +235,25 @@ impl Trace for QueryLogTrace {
         let name = hit.name.wire();
         let start = self.firewall_len;
         let Some(room) = self.firewall.get_mut(start..start + MATCH_OCTETS + name.len()) else { return };
-        let (kind, labels, below_only, line, block) = match hit.entry {
-            MatchedEntry::Name(found) => (0, found.entry_labels, found.below_only, found.line, None),
-            MatchedEntry::Client(entry) => (1, 0, false, entry.line, Some(entry.block)),
-            MatchedEntry::Answer(entry) => (2, 0, false, entry.line, Some(entry.block)),
-            MatchedEntry::Block(block) => (3, 0, false, 0, Some(block)),
-            MatchedEntry::Unready => (4, 0, false, 0, None),
+        const NONE: [u8; 18] = [0; 18];
+        let (kind, labels, below_only, line, block_or_numbers) = match hit.entry {
+            MatchedEntry::Name(found) => (0, found.entry_labels, found.below_only, found.line, NONE),
+            MatchedEntry::Client(entry) => (1, 0, false, entry.line, block_octets(&entry.block)),
+            MatchedEntry::Answer(entry) => (2, 0, false, entry.line, block_octets(&entry.block)),
+            MatchedEntry::Block(block) => (3, 0, false, 0, block_octets(&block)),
+            MatchedEntry::Unready => (4, 0, false, 0, NONE),
+            MatchedEntry::Found(found) => match found.protection {
+                DnsThreatProtection::DnsTunneling => (5, found.labels, false, 0, finding_octets(&found)),
+                DnsThreatProtection::Dga | DnsThreatProtection::DictionaryDga => {
+                    (6, found.labels, false, 0, finding_octets(&found))
+                }
+            },
         };
         let (fixed, octets) = room.split_at_mut(MATCH_OCTETS);
         fixed[..4].copy_from_slice(&hit.rule.slot.to_le_bytes());
         fixed[4..9].copy_from_slice(&[hit.outcome as u8, hit.hop as u8, kind, labels, below_only.into()]);
         fixed[9..13].copy_from_slice(&line.to_le_bytes());
-        fixed[13..31].copy_from_slice(&block.as_ref().map_or([0; 18], block_octets));
+        fixed[13..31].copy_from_slice(&block_or_numbers);
         fixed[31] = name.len() as u8;
         octets.copy_from_slice(name);
         self.firewall_len = start + MATCH_OCTETS + name.len();

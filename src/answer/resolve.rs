@@ -22,7 +22,7 @@ use super::{
     context::{Context, ExtendedError, QueryFlags, Resolved, Summary},
     cut::{Cut, CutPosition, endpoint_for, has_below, next_cut, public_zone},
     dns64, explanation,
-    firewall::{FirewallMatches, Inspection, Replaced},
+    firewall::{Filter, FirewallMatches, Inspection, Replaced},
     known::{KnownAnswers, RoutedQuestion},
     scope,
     trace::{AnsweredBy, Stage, Trace},
@@ -125,11 +125,10 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
         name: query.name,
         name_at: HEADER,
         link: 0,
-        firewall: context
-            .snapshot
-            .firewall
-            .of(context.view)
-            .map(|rules| Inspection::new(rules, &context.snapshot.firewall_lists)),
+        firewall: context.snapshot.firewall.of(context.view).map(|rules| {
+            let (lists, firewall) = (&context.snapshot.firewall_lists, &context.snapshot.firewall);
+            Inspection::new(Filter { rules, lists, detections: firewall.detections(context.view) })
+        }),
         blocked_by: None,
         answered_by_others: None,
         has_recursed: false,

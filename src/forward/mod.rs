@@ -33,6 +33,7 @@ use crate::{
         Answered, Client, Moment, Outcome, QueryLogTrace, Step, answer,
         known::{Entry, Key, KnownAnswer, KnownAnswers, OwnedRoutedQuestion, Question, RoutedQuestion},
     },
+    detect::Detectors,
     snapshot::{Snapshot, published::Published, routes::RouteId},
     wire::{codes::ede, subnet::limited_prefix},
 };
@@ -86,6 +87,8 @@ pub struct Forwarding {
     pub recursion: Option<Recursion>,
     /// The permits of queries that wait.
     pub admission: Arc<Admission>,
+    /// The detectors of DNS Firewall, which see the queries that miss the cache.
+    pub detectors: Arc<Detectors>,
     single_flight: SingleFlight,
     /// The number of questions in flight that no query waits for.
     detached: Arc<AtomicUsize>,
@@ -127,6 +130,7 @@ impl Forwarding {
             upstreams,
             recursion,
             admission: Admission::new(limits.waiting),
+            detectors: Arc::default(),
             single_flight: SingleFlight::default(),
             detached: Arc::default(),
             draw: AtomicU32::new(0),
@@ -134,9 +138,10 @@ impl Forwarding {
         })
     }
 
-    /// Registers the metrics of the cache, of the queries that wait, and of the upstream servers.
+    /// Registers the metrics of the cache, of the queries that wait, of the upstream servers, and of the detectors.
     pub fn register(self: &Arc<Self>, registry: &Registry) {
         counters::register(registry, self);
+        self.detectors.register(registry);
     }
 
     /// Gives a query a permit to wait for other servers. None if [`Admission::admit`] refuses it.

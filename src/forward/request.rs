@@ -24,7 +24,9 @@ use crate::{
         known::{Entry, Key, OwnedRoutedQuestion, Question},
     },
     clock::now,
+    detect::Miss,
     forward::GatheredAnswers,
+    manifest::connectivity::Network,
     snapshot::{
         Snapshot,
         routes::{NameServer, Route, RouteId, Servers, Target},
@@ -104,6 +106,8 @@ pub struct ClientRequest {
     upstream_questions: Arc<AtomicUsize>,
     /// What recursion for the query may still cost.
     recursion_budget: Arc<Budget>,
+    /// A client sent the query. False for queries that `explain` asks in its place.
+    is_of_client: bool,
 }
 
 impl ClientRequest {
@@ -121,12 +125,13 @@ impl ClientRequest {
             depth: 0,
             upstream_questions: Arc::default(),
             recursion_budget: Arc::default(),
+            is_of_client: true,
         }
     }
 
     /// The same request, whose steps of recursion are recorded in a budget.
     pub fn explained(self, budget: &Arc<Budget>) -> ClientRequest {
-        ClientRequest { recursion_budget: budget.clone(), ..self }
+        ClientRequest { recursion_budget: budget.clone(), is_of_client: false, ..self }
     }
 
     /// Answers the query. `asked` is the first question to other servers, if it is known already.
@@ -148,6 +153,9 @@ impl ClientRequest {
                     true => self.ask(asked, query, renew).await,
                     false => (failed(asked, ede::OTHER, "the name leads to more than 40 other names"), false),
                 };
+                if known.entries.is_empty() && self.depth == 0 && self.is_of_client && !renew {
+                    self.observe(&asked.question(), &found.0, query);
+                }
                 known.entries.push(found);
             }
             let moment = Moment { now: now(), draw };
@@ -282,16 +290,33 @@ impl ClientRequest {
         }
     }
 
+    /// The name as the client sent it, if the question is for the query's own name.
+    fn sent_name<'q>(&self, query: &'q [u8], question: &Question) -> Option<&'q [u8]> {
+        let name = question.name.wire();
+        let sent_name = self.query_template.query_in(query).get(HEADER..HEADER + name.len())?;
+        sent_name.eq_ignore_ascii_case(name).then_some(sent_name)
+    }
+
     /// Whether the query has the same random case as a question of this node in flight: then it may
     /// be this node's own query that other servers sent back.
     fn may_be_ours(&self, query: &[u8], question: &Question) -> bool {
-        let name = question.name.wire();
-        let sent_name = self
-            .query_template
-            .query_in(query)
-            .get(HEADER..HEADER + name.len())
-            .filter(|sent_name| sent_name.eq_ignore_ascii_case(name));
+        let sent_name = self.sent_name(query, question);
         sent_name.is_some_and(|sent_name| self.forwarding.upstreams.may_be_ours(sent_name, question.qtype))
+    }
+
+    /// Shows the query's own name to the detectors of DNS Firewall, if a rule of the view has one.
+    /// The cache did not have the name.
+    fn observe(&self, question: &Question, answers: &Answers, query: &[u8]) {
+        let Snapshot { firewall, networks, views, .. } = &*self.snapshot;
+        let Some(view) = self.query_template.view.and_then(|key| views.get(key)) else { return };
+        let (Some(detections), Some(rules)) = (firewall.detections(view), firewall.of(view)) else { return };
+        let (Network::Vpc(vpc), Some(client)) = (&networks.info(view.vpc).network, self.query_template.client) else {
+            return;
+        };
+        let Some(name) = self.sent_name(query, question) else { return };
+        let is_nxdomain = answers.first().is_some_and(|(_, entry)| entry.rcode == rcode::NXDOMAIN);
+        let miss = Miss { vpc, detections, rules, client, name, is_nxdomain, now: now() };
+        self.forwarding.detectors.observe(&miss);
     }
 
     /// The outcome for a query that may be this node's own. None if it is: the servers of its route

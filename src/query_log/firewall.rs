@@ -4,9 +4,10 @@
 use super::json::string;
 use crate::{
     answer::{
-        firewall::{FirewallOutcome, entry_text},
+        firewall::{Finding, FirewallOutcome, entry_text},
         query_log_trace::{LoggedEntry, LoggedMatch, read_firewall},
     },
+    manifest::DnsThreatProtection,
     snapshot::firewall::rules::RuleLabel,
     wire::name::name_text,
 };
@@ -56,6 +57,7 @@ impl FirewallRecord<'_> {
         match &self.found.entry {
             LoggedEntry::Name { labels, below_only } => entry_text(self.found.name, *labels, *below_only),
             LoggedEntry::Client(block) | LoggedEntry::Answer(block) | LoggedEntry::Block(block) => block.to_string(),
+            LoggedEntry::Found(found) => entry_text(self.found.name, found.labels, false),
             LoggedEntry::Unready => String::new(),
         }
     }
@@ -64,7 +66,7 @@ impl FirewallRecord<'_> {
     fn block(&self) -> Option<&IpNet> {
         match &self.found.entry {
             LoggedEntry::Client(block) | LoggedEntry::Answer(block) | LoggedEntry::Block(block) => Some(block),
-            LoggedEntry::Name { .. } | LoggedEntry::Unready => None,
+            LoggedEntry::Name { .. } | LoggedEntry::Found(_) | LoggedEntry::Unready => None,
         }
     }
 
@@ -132,6 +134,17 @@ pub fn matches(firewall: &[u8], out: &mut Vec<u8>) {
         if record.found.line > 0 {
             let _ = write!(out, ",\"line\":{}", record.found.line);
         }
+        if let LoggedEntry::Found(Finding { protection, numbers, threshold, .. }) = record.found.entry {
+            let amount = match protection {
+                DnsThreatProtection::DnsTunneling => "octets_per_hour",
+                DnsThreatProtection::Dga | DnsThreatProtection::DictionaryDga => "domains_per_hour",
+            };
+            let _ = write!(
+                out,
+                ",\"dns_threat_protection\":\"{protection}\",\"{amount}\":{},\"names\":{},\"threshold\":{threshold}",
+                numbers.amount, numbers.names
+            );
+        }
         let shadow = record.found.outcome == FirewallOutcome::Shadow;
         let _ = write!(out, ",\"hop\":{},\"shadow\":{shadow}}}", record.found.hop);
     }
@@ -183,7 +196,7 @@ pub fn policy(firewall: &[u8], reply: &[u8]) -> Option<Policy> {
         _ => action::PASS,
     };
     let matched = match record.found.entry {
-        LoggedEntry::Name { .. } => Some(matched::QNAME),
+        LoggedEntry::Name { .. } | LoggedEntry::Found(_) => Some(matched::QNAME),
         LoggedEntry::Client(_) => Some(matched::CLIENT_IP),
         LoggedEntry::Answer(_) | LoggedEntry::Block(_) => Some(matched::RESPONSE_IP),
         LoggedEntry::Unready => None,
@@ -247,6 +260,16 @@ mod tests {
         assert_eq!(text(matches, &firewall), expected);
         assert_eq!(text(members, &written(&traced(3, 0, 0, 0))), "", "a shadow rule has no action");
         assert_eq!((text(matches, &[]), text(members, &[])), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn a_finding_of_a_detector_has_its_numbers() {
+        let firewall = written(&traced(1, 5, 2, 0));
+        let text = text(matches, &firewall);
+        let numbers = r#""dns_threat_protection":"DNS_TUNNELING","octets_per_hour":2052,"names":2560,"threshold":0"#;
+        assert!(text.contains(r#""entry":"bad.example.""#) && text.contains(numbers), "{text}");
+        let policy = policy(&firewall, &[0; 12]).unwrap();
+        assert_eq!((policy.action, policy.matched), (Some(3), Some(1)));
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl Snapshot {
             lists: &firewall_lists,
             is_offline: !self.node.loads_firewall_lists,
         };
-        let compile = || Firewall::compile(&input, &self.firewall.labels);
+        let compile = || Firewall::compile(&input, &self.firewall);
         let firewall = match firewall_lists.has_states_of(&self.firewall_lists) {
             true => self.firewall.clone(),
             false => Arc::new(compile()),
@@ -358,7 +358,6 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         Some(previous) => firewall::inline::recompile(&previous.firewall_lists, &previous.served, manifest),
         None => firewall::inline::recompile(&Arc::default(), &Manifest::default(), manifest),
     };
-    let rule_labels = previous.map(|previous| previous.firewall.labels.clone()).unwrap_or_default();
     let is_same_firewall = |previous: &&Snapshot| {
         Arc::ptr_eq(&previous.firewall_lists, &firewall_lists)
             && Arc::ptr_eq(&previous.networks, &networks)
@@ -375,7 +374,8 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
             let is_offline = !node.loads_firewall_lists;
             let (networks, views, lists) = (&networks, &views, &firewall_lists);
             let input = rules::Input { manifest, networks, views, lists, is_offline };
-            Arc::new(Firewall::compile(&input, &rule_labels))
+            let before = previous.map(|previous| previous.firewall.clone()).unwrap_or_default();
+            Arc::new(Firewall::compile(&input, &before))
         }
     };
     let snapshot = Snapshot {

@@ -3,16 +3,17 @@
 use crate::{
     answer::{
         Transport,
-        firewall::{self, Effect, Judged, MatchedEntry, effect, judge_name},
+        firewall::{self, Effect, Filter, Finding, Judged, MatchedEntry, Subject, effect},
     },
-    manifest::OnMissing,
+    manifest::{DnsThreatProtection, OnMissing},
     snapshot::firewall::{
+        detections::client_key,
         rules::{Condition, PlacedGroup, Response, Rule, RuleSet},
-        table::{ListState, Lists, RpzAction},
+        table::{ListState, RpzAction},
     },
     wire::{name::name_text, query::LookupName, rdata::type_to_text},
 };
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 /// The entry of a list, as the list has it.
 fn entry_text(entry: &MatchedEntry, name: &LookupName) -> String {
@@ -20,6 +21,7 @@ fn entry_text(entry: &MatchedEntry, name: &LookupName) -> String {
         MatchedEntry::Name(found) => firewall::entry_text(name.wire(), found.entry_labels, found.below_only),
         MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => entry.block.to_string(),
         MatchedEntry::Block(block) => block.to_string(),
+        MatchedEntry::Found(found) => firewall::entry_text(name.wire(), found.labels, false),
         MatchedEntry::Unready => String::new(),
     }
 }
@@ -29,13 +31,29 @@ fn entry_line(entry: &MatchedEntry) -> Option<u32> {
     match entry {
         MatchedEntry::Name(found) => Some(found.line),
         MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => Some(entry.line),
-        MatchedEntry::Block(_) | MatchedEntry::Unready => None,
+        MatchedEntry::Block(_) | MatchedEntry::Found(_) | MatchedEntry::Unready => None,
+    }
+}
+
+/// The numbers of a finding about a domain.
+fn finding_text(found: &Finding, domain: &str) -> String {
+    let Finding { numbers, threshold, .. } = found;
+    match found.protection {
+        DnsThreatProtection::DnsTunneling => format!(
+            "{} octets in {} names below {domain} within an hour, threshold {threshold}",
+            numbers.amount, numbers.names
+        ),
+        DnsThreatProtection::Dga | DnsThreatProtection::DictionaryDga => format!(
+            "{domain} looks generated, and the client asked for {} such domains in vain within an hour, threshold {threshold}",
+            numbers.amount
+        ),
     }
 }
 
 fn described(entry: &MatchedEntry, name: &LookupName) -> String {
     let text = entry_text(entry, name);
     match (entry, entry_line(entry)) {
+        (MatchedEntry::Found(found), _) => finding_text(found, &text),
         (MatchedEntry::Client(_), Some(line)) => format!("entry {text} for clients, line {line}"),
         (MatchedEntry::Answer(_), Some(line)) => format!("entry {text} for answers, line {line}"),
         (_, Some(line)) => format!("entry `{text}`, line {line}"),
@@ -68,23 +86,47 @@ fn action_text(rule: &Rule, entry: &MatchedEntry) -> String {
     }
 }
 
+/// Why a rule with a detector does not match a name.
+fn nothing_found(filter: &Filter, subject: &Subject, protection: DnsThreatProtection, threshold: u32) -> String {
+    let Subject { name, source, now, .. } = *subject;
+    if filter.rules.is_offline {
+        return format!("the detector {protection} works in a server only; ignored here");
+    }
+    let Some(detections) = filter.detections else { return format!("there is no detector {protection}") };
+    if protection == DnsThreatProtection::DnsTunneling {
+        return match detections.tunnel_of(name, now) {
+            Some((below, numbers)) => format!(
+                "the detector {protection} counted {} octets in {} names below {} within an hour, threshold {threshold}",
+                numbers.amount,
+                numbers.names,
+                name_text(name.suffix(below))
+            ),
+            None => format!("the detector {protection} has no finding about the domain, threshold {threshold} octets"),
+        };
+    }
+    match detections.clients().get(client_key(source), now) {
+        Some(numbers) if numbers.amount >= threshold => {
+            format!("the detector {protection} has a finding about the client, but the domain does not look generated")
+        }
+        Some(numbers) => format!(
+            "the client asked for {} domains in vain that look generated, within an hour, threshold {threshold}",
+            numbers.amount
+        ),
+        None => format!("the detector {protection} has no finding about the client, threshold {threshold} domains"),
+    }
+}
+
 fn group_text(group: &PlacedGroup) -> String {
     let from = group.profile.as_ref().map_or(String::new(), |profile| format!(" of Profile {profile}"));
     format!("rule group {}{from}, priority {}", group.id, group.priority)
 }
 
 /// The rules for a name of a chain, in order, each with the reason why it matches or not.
-pub fn name(
-    rules: &RuleSet,
-    lists: &Lists,
-    name: &LookupName,
-    hop: usize,
-    qtype: u16,
-    client: Option<IpAddr>,
-) -> Vec<String> {
+pub fn name(filter: &Filter, subject: &Subject) -> Vec<String> {
+    let (rules, Subject { name, hop, qtype, .. }) = (filter.rules, *subject);
     let asked = name_text(name.wire());
     let mut lines = Vec::new();
-    let judged = judge_name(rules, lists, name, hop, qtype, client).unwrap_or(Judged::NOTHING);
+    let judged = filter.judge(subject).unwrap_or(Judged::NOTHING);
     let mut decided = None;
     let mut first = 0;
     for group in &rules.groups {
@@ -104,20 +146,26 @@ pub fn name(
             } else if rule.state != ListState::Loaded {
                 unready(rule, rules, &mut decided, &what)
             } else {
-                match judged.entry_of(index) {
-                    None => format!("{what}: list {list} does not have {asked}"),
-                    Some(entry) if rule.is_shadow => format!(
-                        "{what}: {asked} matches {} of list {list}; the rule is a shadow of {}: the evaluation goes on",
-                        described(&entry, name),
-                        action_text(rule, &entry)
-                    ),
-                    Some(entry) => {
-                        decided = Some(rule.label.rule.clone());
-                        format!(
-                            "{what}: {asked} matches {} of list {list}: {}",
-                            described(&entry, name),
-                            action_text(rule, &entry)
-                        )
+                match (judged.entry_of(index), &rule.condition) {
+                    (None, Condition::Detector { protection, threshold }) => {
+                        format!("{what}: {}", nothing_found(filter, subject, *protection, *threshold))
+                    }
+                    (None, _) => format!("{what}: list {list} does not have {asked}"),
+                    (Some(entry), condition) => {
+                        let of = match condition {
+                            Condition::Detector { protection, .. } => format!("of the detector {protection}"),
+                            _ => format!("of list {list}"),
+                        };
+                        let (matched, action) = (described(&entry, name), action_text(rule, &entry));
+                        match rule.is_shadow {
+                            true => format!(
+                                "{what}: {asked} matches {matched} {of}; the rule is a shadow of {action}: the evaluation goes on"
+                            ),
+                            false => {
+                                decided = Some(rule.label.rule.clone());
+                                format!("{what}: {asked} matches {matched} {of}: {action}")
+                            }
+                        }
                     }
                 }
             };

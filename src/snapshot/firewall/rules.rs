@@ -8,11 +8,14 @@
 //! Names are in no rule set: they are in the [table](super::table). A search there returns the lists that have a name, and
 //! [`RuleSet::of_list`] returns the rules with a list.
 
-use super::table::{ListState, Lists};
+use super::{
+    detections::{Detections, threshold},
+    table::{ListState, Lists},
+};
 use crate::{
     manifest::{
-        BlockResponse, FirewallAction, FirewallRule, Id, Manifest, OnMissing, PlacedRuleGroup, RedirectionAction, Vpc,
-        connectivity::Network,
+        BlockResponse, DnsThreatProtection, FirewallAction, FirewallRule, Id, Manifest, OnMissing, PlacedRuleGroup,
+        RedirectionAction, Vpc, connectivity::Network,
     },
     snapshot::{
         networks::{ClientPath, Networks},
@@ -47,6 +50,13 @@ pub enum Condition {
         blocks: Box<[IpNet]>,
         /// Only answers of the internet resolver count.
         internet_only: bool,
+    },
+    /// A detector has counted at least this number within an hour.
+    Detector {
+        /// The detector.
+        protection: DnsThreatProtection,
+        /// Octets, or registered domains.
+        threshold: u32,
     },
 }
 
@@ -154,6 +164,8 @@ pub struct RuleSet {
     pub of_clients: Box<[u32]>,
     /// The rules that look at addresses in answers, in order.
     pub of_answers: Box<[u32]>,
+    /// The rules that look at findings of detectors, in order.
+    pub of_detectors: Box<[u32]>,
 }
 
 impl RuleSet {
@@ -166,6 +178,15 @@ impl RuleSet {
             let index = next;
             next = rule.next_of_list;
             Some((index, rule))
+        })
+    }
+
+    /// The thresholds of the rules with a detector, in the order of the rules.
+    pub fn thresholds(&self, protection: DnsThreatProtection) -> impl Iterator<Item = u32> {
+        let rules = self.of_detectors.iter().filter_map(|index| self.rule(*index));
+        rules.filter_map(move |rule| match rule.condition {
+            Condition::Detector { protection: own, threshold } => (own == protection).then_some(threshold),
+            _ => None,
         })
     }
 
@@ -205,6 +226,7 @@ impl RuleSet {
         set.unready = indexes(&|rule| !is_offline && fails(rule));
         set.of_clients = indexes(&|rule| rule.has_clients);
         set.of_answers = indexes(&|rule| rule.has_answers || matches!(rule.condition, Condition::Addresses { .. }));
+        set.of_detectors = indexes(&|rule| matches!(rule.condition, Condition::Detector { .. }));
         set.first_of_list = first.into();
         set.rules = rules.into();
         set.groups = placed.into();
@@ -221,15 +243,22 @@ fn compile_rule(
 ) -> Rule {
     let list = rule.firewall_domain_list_id.as_deref();
     let label = RuleLabel { group: group.clone(), rule: (*rule.name).into(), list: list.unwrap_or("").into() };
-    let text = match list {
-        Some(list) => format!("rule {} of {group}, list {list}", rule.name),
-        None => format!("rule {} of {group}", rule.name),
+    let detector = rule.dns_threat_protection.zip(rule.confidence_threshold);
+    let text = match (list, detector) {
+        (Some(list), _) => format!("rule {} of {group}, list {list}", rule.name),
+        (None, Some((protection, confidence))) => {
+            format!("rule {} of {group}, {protection} at {confidence}", rule.name)
+        }
+        (None, None) => format!("rule {} of {group}", rule.name),
     };
     let (label, slot) = labels.slot(label);
     let number = list.and_then(|list| lists.number(list));
-    let condition = match list {
-        Some(_) => Condition::List(number),
-        None => {
+    let condition = match (list, detector) {
+        (Some(_), _) => Condition::List(number),
+        (None, Some((protection, confidence))) => {
+            Condition::Detector { protection, threshold: threshold(protection, confidence) }
+        }
+        (None, None) => {
             let (blocks, internet_only) = (rule.answer_addresses.as_slice().into(), rule.internet_only);
             Condition::Addresses { blocks, internet_only }
         }
@@ -312,6 +341,10 @@ pub struct Input<'a> {
 pub struct Firewall {
     /// The rule set of each view, by the slot of the view. Empty if no view has rules.
     views: Box<[Option<Arc<RuleSet>>]>,
+    /// The findings of the detectors for each view, by the slot of the view. Empty if no rule has a detector.
+    detections: Box<[Option<Detections>]>,
+    /// The findings for the clients of each VPC that has a rule with a detector.
+    of_vpcs: BTreeMap<Id, Detections>,
     /// The labels of all rules of this process, by slot.
     pub labels: Arc<Vec<Arc<RuleLabel>>>,
 }
@@ -331,12 +364,19 @@ impl Firewall {
         (view.path != ClientPath::InboundDelegation).then_some(rules)
     }
 
-    /// Compiles the rules of a manifest. Rules keep their slots in `labels`.
-    pub(in crate::snapshot) fn compile(input: &Input, labels: &Arc<Vec<Arc<RuleLabel>>>) -> Firewall {
+    /// The findings of the detectors for the clients of a view. `None` if no rule of the view has a detector.
+    #[inline]
+    pub fn detections(&self, view: &View) -> Option<&Detections> {
+        self.detections.get(view.slot as usize)?.as_ref()
+    }
+
+    /// Compiles the rules of a manifest. Rules keep the slots that they have in `previous`, and VPCs their findings.
+    pub(in crate::snapshot) fn compile(input: &Input, previous: &Firewall) -> Firewall {
         let Input { manifest, networks, views, .. } = *input;
+        let labels = &previous.labels;
         let groups = manifest.rule_groups_of_vpcs();
         if groups.is_empty() {
-            return Firewall { views: Box::default(), labels: labels.clone() };
+            return Firewall { labels: labels.clone(), ..Firewall::default() };
         }
         let mut known = Labels { all: labels.to_vec(), slots: labels.iter().cloned().zip(0..).collect() };
         // VPCs with equal groups and an equal fail mode share a rule set.
@@ -349,15 +389,24 @@ impl Firewall {
             let make = || Arc::new(RuleSet::new(groups, fails_open, input, &mut known));
             of_vpcs.insert(vpc, shared.entry((key, fails_open)).or_insert_with(make).clone());
         }
+        let mut findings: BTreeMap<Id, Detections> = BTreeMap::new();
+        for (vpc, rules) in of_vpcs.iter().filter(|(_, rules)| !rules.of_detectors.is_empty()) {
+            findings.insert((*vpc).into(), previous.of_vpcs.get(*vpc).cloned().unwrap_or_default());
+        }
+        let mut detections = vec![None; if findings.is_empty() { 0 } else { views.labels.len() }];
         let mut of_views: Vec<Option<Arc<RuleSet>>> = vec![None; views.labels.len()];
         for view in views.iter().filter(|view| view.path != ClientPath::InboundDelegation) {
             let Network::Vpc(vpc) = &networks.info(view.vpc).network else { continue };
             if let Some(at) = of_views.get_mut(view.slot as usize) {
                 *at = of_vpcs.get(vpc.as_str()).cloned();
             }
+            if let Some(at) = detections.get_mut(view.slot as usize) {
+                *at = findings.get(vpc.as_str()).cloned();
+            }
         }
         let is_same = known.all.len() == labels.len();
-        Firewall { views: of_views.into(), labels: if is_same { labels.clone() } else { Arc::new(known.all) } }
+        let labels = if is_same { labels.clone() } else { Arc::new(known.all) };
+        Firewall { views: of_views.into(), detections: detections.into(), of_vpcs: findings, labels }
     }
 
     /// All rules that are in use, each once.
