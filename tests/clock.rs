@@ -101,7 +101,8 @@ impl World {
     }
 }
 
-fn faketime() -> PathBuf {
+/// The library that sets the clock of a program off.
+pub fn faketime() -> PathBuf {
     let name = "faketime/libfaketimeMT.so.1";
     let entries = std::fs::read_dir("/usr/lib").unwrap().filter_map(Result::ok);
     let found = entries.map(|entry| entry.path().join(name)).find(|path| path.exists());

@@ -7,6 +7,7 @@ mod explained;
 mod forwarded;
 mod large;
 mod negative_trust_anchors;
+mod rollover;
 mod servers;
 mod validators;
 
