@@ -19,6 +19,7 @@ mod etcd;
 mod etcd_access;
 mod explain;
 mod firewall;
+mod firewall_differential;
 mod firewall_lists;
 mod forwarders;
 mod forwarding;

@@ -162,6 +162,18 @@ impl MatchedEntry<'_> {
             MatchedEntry::Block(_) | MatchedEntry::Found(_) | MatchedEntry::Unready => None,
         }
     }
+
+    /// Whether it is before another entry of its list for the addresses of one answer: the longest prefix counts, then the
+    /// smallest address (draft-vixie-dnsop-dns-rpz-00, section 5.6). So the order of the records does not matter.
+    fn is_before(&self, other: &MatchedEntry) -> bool {
+        match (self, other) {
+            (MatchedEntry::Answer(ours), MatchedEntry::Answer(theirs)) => {
+                let order = |entry: &AddressEntry| (u8::MAX - entry.block.prefix_len(), entry.block.addr());
+                order(ours) < order(theirs)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The text of the entry with this number of labels that matches a name, as its list has it.
@@ -263,17 +275,19 @@ impl<'s> Judged<'s> {
         all.find(|(other, _)| *other == index).map(|(_, entry)| *entry)
     }
 
-    /// Adds the match of a rule. Of several matches of one rule, the first one counts.
+    /// Adds the match of a rule. Of several matches of one rule, the [preferred](MatchedEntry::is_before) one counts, or else
+    /// the first one.
     fn add(&mut self, index: u32, rule: &Rule, entry: MatchedEntry<'s>) {
         if !rule.is_shadow {
-            if self.decided.is_none_or(|(other, _)| index < other) {
+            if self.decided.is_none_or(|(other, old)| index < other || index == other && entry.is_before(&old)) {
                 self.decided = Some((index, entry));
             }
             return;
         }
-        let is_there = self.shadows.iter().flatten().any(|(other, _)| *other == index);
-        if let Some(free) = self.shadows.iter_mut().find(|shadow| shadow.is_none()).filter(|_| !is_there) {
-            *free = Some((index, entry));
+        match self.shadows.iter_mut().find(|shadow| shadow.is_none_or(|(other, _)| other == index)) {
+            Some(Some((_, old))) if !entry.is_before(old) => {}
+            Some(place) => *place = Some((index, entry)),
+            None => {}
         }
     }
 
@@ -316,8 +330,8 @@ impl<'s> Filter<'s> {
         let Filter { rules, lists, detections } = *self;
         let Subject { name, hop, qtype, source, .. } = *subject;
         let mut judged: Option<Judged> = None;
-        let of_clients = if hop == 0 { &*rules.of_clients } else { &[] };
-        for (index, rule) in of_clients.iter().filter_map(|index| Some((*index, rules.rule(*index)?))) {
+        // An entry for the client counts for each name of a chain.
+        for (index, rule) in rules.of_clients.iter().filter_map(|index| Some((*index, rules.rule(*index)?))) {
             if let Condition::List(Some(list)) = rule.condition
                 && rule.applies(hop, qtype)
                 && let Some(entry) = lists.client(list, source)
