@@ -19,8 +19,9 @@ use zones::{Network, Query, networks};
 
 /// Why a query with a chain is not asked of Unbound 1.17.
 const CHAIN: &str = "it inspects only the first target of a chain, and TCP-only there ends it with a signal";
-/// Why some queries for names with listed addresses are not asked of Unbound 1.17.
-const CACHE: &str = "its cache decides whether addresses count after a pass, and whether they truncate the reply";
+/// Why some queries are not asked of Unbound 1.17.
+const CACHE: &str =
+    "its cache decides whether names and addresses count after a pass, and whether addresses truncate the reply";
 
 /// A peer: its name and semantics.
 struct Peer {

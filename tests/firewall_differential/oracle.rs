@@ -179,6 +179,9 @@ impl<'n> Evaluation<'n> {
             let mut hit = self.hit_of_name();
             let target = self.network.aliases.get(&self.name).filter(|_| self.query.qtype != "CNAME");
             let is_blocked = hit.is_some_and(|hit| !self.passes(hit.action));
+            if self.semantics.is_unbound && hit.is_some_and(|hit| hit.is_client && !is_blocked) && self.is_listed() {
+                return Answer::Unknown;
+            }
             if target.is_none() && (!is_blocked || self.semantics.waits_for_addresses) {
                 let is_unbound = self.semantics.is_unbound;
                 let end = match hit {
@@ -208,6 +211,11 @@ impl<'n> Evaluation<'n> {
             self.chain.push(line(&self.name, None, "CNAME", &format!("{target}.")));
             self.name = target.clone();
         }
+    }
+
+    /// Whether a zone has an entry for the current name.
+    fn is_listed(&self) -> bool {
+        self.zones().any(|(_, zone)| self.of_name(zone).is_some())
     }
 
     fn passes(&self, action: &Action) -> bool {
