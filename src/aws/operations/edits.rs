@@ -1,7 +1,7 @@
 //! Edits of the manifest, which writes make.
 
 use crate::manifest::{
-    Resource,
+    Manifest, Resource, ResourceChange,
     collection::{Edit, Key},
 };
 
@@ -13,4 +13,14 @@ pub(super) fn put(id: &str, resource: Resource) -> Edit {
 /// The edit that deletes a resource.
 pub(super) fn delete(kind: &'static str, id: &str) -> Edit {
     Edit { key: Key { kind, id: id.into() }, value: None }
+}
+
+/// The edits that make one manifest of another. They cost what the difference costs.
+pub(super) fn between(old: &Manifest, new: &Manifest) -> Vec<Edit> {
+    let changes = new.resource_changes(old).into_iter();
+    let edit = |change: ResourceChange| match change.new {
+        Some(resource) => put(&change.id, resource),
+        None => delete(change.kind, &change.id),
+    };
+    changes.map(edit).collect()
 }

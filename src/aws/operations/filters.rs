@@ -20,6 +20,8 @@ enum Kind<'a> {
     Tag(&'a str),
     /// The key of a tag.
     TagKey,
+    /// The value of any tag.
+    TagValue,
 }
 
 impl<'a> Filters<'a> {
@@ -37,6 +39,7 @@ impl<'a> Filters<'a> {
             let kind = member.or_else(|| match (service, name.strip_prefix("tag:")) {
                 (Service::Ec2, Some(key)) => Some(Kind::Tag(key)),
                 (Service::Ec2, None) if name == "tag-key" => Some(Kind::TagKey),
+                (Service::Ec2, None) if name == "tag-value" => Some(Kind::TagValue),
                 _ => None,
             });
             let kind = kind.ok_or_else(|| {
@@ -62,6 +65,7 @@ impl<'a> Filters<'a> {
                 Kind::Member(path) => any(item, path, &is_match),
                 Kind::Tag(key) => tags().any(|tag| tag.text("Key") == *key && is_match(tag.text("Value"))),
                 Kind::TagKey => tags().any(|tag| is_match(tag.text("Key"))),
+                Kind::TagValue => tags().any(|tag| is_match(tag.text("Value"))),
             }
         })
     }

@@ -219,6 +219,10 @@ pub fn refused_change(service: Service, operation: &str, errors: &[String]) -> S
         "ChangeResourceRecordSets" => {
             ServiceError::new(service, "InvalidChangeBatch", format!("[{}]", errors.join(", ")))
         }
+        // A resource that others need.
+        _ if service == Service::Ec2 && operation.starts_with("Delete") => {
+            ServiceError::new(service, "DependencyViolation", errors.join("; "))
+        }
         _ => ServiceError::new(service, refusal_code(service, operation), errors.join("; ")),
     }
 }

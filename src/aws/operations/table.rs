@@ -59,7 +59,7 @@ impl Entry {
     }
 }
 
-/// The operations that zonal serves: the tables of each service.
+/// The operations that zonal serves: the tables of each service, except EC2.
 static TABLES: &[&[Entry]] = &[
     sts::TABLE,
     route53::TABLE,
@@ -72,10 +72,9 @@ static TABLES: &[&[Entry]] = &[
     resolver::firewall::TABLE,
     profiles::TABLE,
     zonal_shift::TABLE,
-    ec2::TABLE,
 ];
 
 /// All operations that zonal serves.
 pub fn entries() -> impl Iterator<Item = &'static Entry> {
-    TABLES.iter().copied().flatten()
+    TABLES.iter().chain(ec2::TABLES).copied().flatten()
 }

@@ -58,7 +58,8 @@ fn refuses_operations_and_parameters_that_it_does_not_serve() {
         admit(&read_request(Service::Ec2, &request).unwrap()).map(|entry| entry.name)
     };
     assert_eq!(admit_form("Action=DescribeVpcs").unwrap(), "DescribeVpcs");
-    let error = admit_form("Action=CreateTransitGateway").unwrap_err();
+    let unknown = Call { service: Service::Ec2, operation: "Nothing", parameters: json!({}) };
+    let error = admit(&unknown).unwrap_err();
     assert_eq!((&*error.code, error.status), ("UnsupportedOperation", 400));
     let error = admit_form("Action=DescribeVpcs&DryRun=true").unwrap_err();
     assert_eq!((&*error.code, error.status), ("DryRunOperation", 412));

@@ -1,18 +1,34 @@
 //! EC2: VPC endpoints and endpoint services. Reads.
 
-use super::{list, wanted};
+use super::{error, list, vpcs::vpc as find_vpc, wanted, zones::az_name};
 use crate::{
-    aws::operations::{
-        Context, Parameters, ReadResult,
-        filters::Known,
-        identifiers::{derived, endpoint_zone},
-        object, start, tag_list,
+    aws::{
+        model::Service::Ec2,
+        operations::{
+            Context, Entry, Parameters, ReadResult,
+            filters::Known,
+            identifiers::{derived, endpoint_zone},
+            object, start,
+            table::read,
+            tag_list,
+        },
     },
     manifest::{Vpc, VpcEndpoint, VpcEndpointService, VpcEndpointType},
     snapshot::endpoints::has_names,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+
+/// The operations that zonal serves.
+pub(super) const TABLE: &[Entry] = &[
+    read(Ec2, "DescribeVpcEndpoints", describe_vpc_endpoints, "VpcEndpointIds Filters MaxResults NextToken DryRun"),
+    read(
+        Ec2,
+        "DescribeVpcEndpointServices",
+        describe_vpc_endpoint_services,
+        "ServiceNames ServiceRegions Filters MaxResults NextToken DryRun",
+    ),
+];
 
 const ENDPOINT_FILTERS: Known = &[
     ("ip-address-type", "IpAddressType"),
@@ -47,7 +63,7 @@ fn dns_entries(context: &Context, id: &str, endpoint: &VpcEndpoint, vpc: &Vpc) -
     let zone = endpoint_zone(&vpc.region);
     let mut names = vec![format!("{label}.{parent}")];
     for interface in &endpoint.network_interfaces {
-        let name = format!("{label}-{}.{parent}", super::az_name(context, vpc, &interface.availability_zone_id));
+        let name = format!("{label}-{}.{parent}", az_name(context, vpc, &interface.availability_zone_id));
         if !names.contains(&name) {
             names.push(name);
         }
@@ -130,15 +146,15 @@ fn endpoint_value(context: &Context, id: &str, endpoint: &VpcEndpoint, vpc: &Vpc
     }))
 }
 
-pub(super) fn describe_vpc_endpoints(context: &Context, parameters: Parameters) -> ReadResult {
+fn describe_vpc_endpoints(context: &Context, parameters: Parameters) -> ReadResult {
     let all = &context.manifest().vpc_endpoints;
-    let exists = |id: &str| all.get(id).is_some_and(|endpoint| super::vpc(context, &endpoint.vpc_id).is_some());
+    let exists = |id: &str| all.get(id).is_some_and(|endpoint| find_vpc(context, &endpoint.vpc_id).is_some());
     let code = "InvalidVpcEndpointId.NotFound";
     let ids = wanted(parameters, "VpcEndpointIds", code, "Vpc Endpoint", exists)?;
     list(parameters, "VpcEndpoints", ENDPOINT_FILTERS, |after| {
         let rest = all.range_from(start(after)).filter(|(id, _)| ids.is_empty() || ids.contains(&id.as_str()));
         rest.filter_map(|(id, endpoint)| {
-            let vpc = super::vpc(context, &endpoint.vpc_id)?;
+            let vpc = find_vpc(context, &endpoint.vpc_id)?;
             Some((id.clone(), endpoint_value(context, id, endpoint, vpc)))
         })
     })
@@ -178,11 +194,11 @@ fn service_value(name: &str, service: &VpcEndpointService) -> Value {
     }))
 }
 
-pub(super) fn describe_vpc_endpoint_services(context: &Context, parameters: Parameters) -> ReadResult {
+fn describe_vpc_endpoint_services(context: &Context, parameters: Parameters) -> ReadResult {
     let services = &context.snapshot.manifest.vpc_endpoint_services;
     let (names, regions) = (parameters.texts("ServiceNames"), parameters.texts("ServiceRegions"));
     if let Some(name) = names.iter().find(|name| !services.contains_key(name)) {
-        return Err(super::error("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist")));
+        return Err(error("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist")));
     }
     let is_wanted = |name: &str, service: &VpcEndpointService| {
         let is_here = if regions.is_empty() {

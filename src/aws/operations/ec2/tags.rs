@@ -1,0 +1,223 @@
+//! EC2: tags of resources. The tag `Name` is the name of the resource. Tags that begin with `zonal:` set members that AWS's
+//! resources do not have.
+
+use super::{dhcp_options::has_options, done, error, list, subnets::find_subnet, vpcs::has_vpc};
+use crate::{
+    aws::{
+        codec::server::ServiceError,
+        model::Service::Ec2,
+        operations::{
+            Context, Entry, Parameters, ReadResult, WriteResult, edits,
+            filters::Known,
+            table::{read, write},
+            tag_list, tags,
+        },
+    },
+    manifest::{DhcpOptions, Manifest, Subnet, Tags, Vpc},
+};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+/// The operations that zonal serves.
+pub(super) const TABLE: &[Entry] = &[
+    read(Ec2, "DescribeTags", describe_tags, "Filters MaxResults NextToken DryRun"),
+    write(Ec2, "CreateTags", create_tags, "Resources Tags DryRun"),
+    write(Ec2, "DeleteTags", delete_tags, "Resources Tags DryRun"),
+];
+
+/// The prefix of tags that set members.
+const MEMBER: &str = "zonal:";
+
+/// A resource with tags.
+pub(super) trait Tagged {
+    /// The name and the tags.
+    fn labels(&mut self) -> (&mut Option<String>, &mut Tags);
+
+    /// Sets the member of a tag; its default, without a value.
+    ///
+    /// # Errors
+    ///
+    /// The resource has no such member, or the value is not one of it.
+    fn set_member(&mut self, member: &str, _: Option<&str>) -> Result<(), String> {
+        Err(format!("this resource has no tag `{MEMBER}{member}`"))
+    }
+}
+
+impl Tagged for Vpc {
+    fn labels(&mut self) -> (&mut Option<String>, &mut Tags) {
+        (&mut self.name, &mut self.tags)
+    }
+
+    fn set_member(&mut self, member: &str, value: Option<&str>) -> Result<(), String> {
+        match member {
+            "resolver-addresses" => {
+                let address = |text: &str| text.parse::<IpAddr>().map_err(|_| format!("`{text}` is not an address"));
+                self.resolver_addresses =
+                    value.unwrap_or_default().split_whitespace().map(address).collect::<Result<_, _>>()?;
+                Ok(())
+            }
+            _ => Err(format!("a VPC has no tag `{MEMBER}{member}`; zonal knows `{MEMBER}resolver-addresses`")),
+        }
+    }
+}
+
+/// Resources whose members no tag sets.
+macro_rules! tagged {
+    ($($type:ident,)+) => {
+        $(impl Tagged for $type {
+            fn labels(&mut self) -> (&mut Option<String>, &mut Tags) {
+                (&mut self.name, &mut self.tags)
+            }
+        })+
+    };
+}
+
+tagged! {
+    Subnet,
+    DhcpOptions,
+}
+
+/// Sets a tag, or removes it if it has no value.
+fn set(resource: &mut dyn Tagged, key: &str, value: Option<&str>) -> Result<(), ServiceError> {
+    if key.starts_with("aws:") {
+        let message = "Tag keys starting with 'aws:' are reserved for internal use";
+        return Err(error("InvalidParameterValue", message));
+    }
+    if let Some(member) = key.strip_prefix(MEMBER) {
+        let set = resource.set_member(member, value);
+        set.map_err(|reason| error("InvalidParameterValue", format!("Tag {key}: {reason}")))?;
+    }
+    let (name, tags) = resource.labels();
+    if key == "Name" {
+        *name = value.map(str::to_string);
+    }
+    match value.filter(|_| key != "Name") {
+        Some(value) => drop(tags.insert(key.into(), value.into())),
+        None => drop(tags.remove(key)),
+    }
+    Ok(())
+}
+
+/// Sets the tags of a request that makes a resource of this type.
+pub(super) fn set_specified(
+    resource: &mut dyn Tagged,
+    parameters: Parameters,
+    resource_type: &str,
+) -> Result<(), ServiceError> {
+    for specification in parameters.items("TagSpecifications").map(Parameters) {
+        let kind = specification.text("ResourceType");
+        if kind != resource_type {
+            let message = format!("'{kind}' is not a valid taggable resource type for this operation.");
+            return Err(error("InvalidParameterValue", message));
+        }
+        for (key, value) in tags::read(specification, "Tags") {
+            set(resource, &key, Some(&value))?;
+        }
+    }
+    Ok(())
+}
+
+/// Changes the labels of a resource in a copy of the manifest.
+fn change(
+    context: &Context,
+    manifest: &mut Manifest,
+    id: &str,
+    change: &dyn Fn(&mut dyn Tagged) -> Result<(), ServiceError>,
+) -> Result<(), ServiceError> {
+    macro_rules! change_in {
+        ($kind:ident, $is_visible:expr) => {
+            if let Some(found) = manifest.$kind.get(id).cloned().filter($is_visible) {
+                let mut changed = (*found).clone();
+                change(&mut changed)?;
+                manifest.$kind.insert(id.into(), Arc::new(changed));
+                return Ok(());
+            }
+        };
+    }
+    change_in!(vpcs, |vpc| has_vpc(context, vpc));
+    change_in!(dhcp_options, |options| has_options(context, options));
+    if let Some((vpc_id, _, _)) = find_subnet(context, id) {
+        if let Some(vpc) = manifest.vpcs.get(vpc_id) {
+            let mut changed = (**vpc).clone();
+            if let Some(subnet) = changed.subnets.get_mut(id) {
+                change(subnet)?;
+            }
+            manifest.vpcs.insert(vpc_id.into(), Arc::new(changed));
+        }
+        return Ok(());
+    }
+    let code = match id.rsplit_once('-').map(|(prefix, _)| prefix) {
+        Some("vpc") => "InvalidVpcID.NotFound",
+        Some("subnet") => "InvalidSubnetID.NotFound",
+        Some("dopt") => "InvalidDhcpOptionID.NotFound",
+        Some("sg") => "InvalidGroup.NotFound",
+        Some("vpce") => "InvalidVpcEndpointId.NotFound",
+        Some("vpce-svc") => "InvalidVpcEndpointServiceId.NotFound",
+        Some("pcx") => "InvalidVpcPeeringConnectionID.NotFound",
+        Some("tgw") => "InvalidTransitGatewayID.NotFound",
+        Some("tgw-attach") => "InvalidTransitGatewayAttachmentID.NotFound",
+        Some("tgw-rtb") => "InvalidRouteTableID.NotFound",
+        _ => "InvalidID",
+    };
+    Err(error(code, format!("The ID '{id}' does not exist, or zonal keeps no tags of it")))
+}
+
+fn create_tags(context: &Context, parameters: Parameters) -> WriteResult {
+    let mut manifest = context.manifest().clone();
+    let tags = tags::read(parameters, "Tags");
+    for id in parameters.texts("Resources") {
+        change(context, &mut manifest, id, &|resource| {
+            tags.iter().try_for_each(|(key, value)| set(resource, key, Some(value)))
+        })?;
+    }
+    done(edits::between(context.manifest(), &manifest))
+}
+
+fn delete_tags(context: &Context, parameters: Parameters) -> WriteResult {
+    let mut manifest = context.manifest().clone();
+    let removed: Vec<(&str, Option<&str>)> =
+        parameters.items("Tags").map(Parameters).map(|tag| (tag.text("Key"), tag.given_text("Value"))).collect();
+    for id in parameters.texts("Resources") {
+        change(context, &mut manifest, id, &|resource| {
+            let (name, tags) = resource.labels();
+            let mut all = tags.clone();
+            all.extend(name.clone().map(|name| ("Name".to_string(), name)));
+            let is_removed = |key: &str, value: &str| {
+                removed.is_empty()
+                    || removed.iter().any(|(of, only)| *of == key && only.is_none_or(|only| only == value))
+            };
+            let mut keys = all.iter().filter(|(key, value)| is_removed(key, value)).map(|(key, _)| key);
+            keys.try_for_each(|key| set(resource, key, None))
+        })?;
+    }
+    done(edits::between(context.manifest(), &manifest))
+}
+
+const TAG_FILTERS: Known =
+    &[("key", "Key"), ("resource-id", "ResourceId"), ("resource-type", "ResourceType"), ("value", "Value")];
+
+fn describe_tags(context: &Context, parameters: Parameters) -> ReadResult {
+    let mut all: BTreeMap<String, Value> = BTreeMap::new();
+    let mut add = |kind: &str, id: &str, tags: &Tags, name: Option<&str>| {
+        let labels = tag_list(tags, name);
+        for tag in labels.as_array().into_iter().flatten().map(Parameters) {
+            let (key, value) = (tag.text("Key"), tag.text("Value"));
+            let shown = json!({"ResourceId": id, "ResourceType": kind, "Key": key, "Value": value});
+            all.insert(format!("{id}\t{key}"), shown);
+        }
+    };
+    let manifest = context.manifest();
+    for (id, vpc) in manifest.vpcs.iter().filter(|(_, vpc)| has_vpc(context, vpc)) {
+        add("vpc", id, &vpc.tags, vpc.name.as_deref());
+        for (id, subnet) in &vpc.subnets {
+            add("subnet", id, &subnet.tags, subnet.name.as_deref());
+        }
+    }
+    for (id, options) in manifest.dhcp_options.iter().filter(|(_, options)| has_options(context, options)) {
+        add("dhcp-options", id, &options.tags, options.name.as_deref());
+    }
+    list(parameters, "Tags", TAG_FILTERS, |after| {
+        let after = after.map(str::to_string);
+        all.into_iter().filter(move |(key, _)| after.as_ref().is_none_or(|after| key > after))
+    })
+}
