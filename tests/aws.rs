@@ -3,9 +3,13 @@
 mod codec;
 mod ec2;
 mod etcd;
+mod firewall;
+mod health_checks;
+mod profiles;
 mod sigv4;
 mod sync;
 mod tools;
 mod writes;
+mod zonal_shifts;
 
 use crate::harness::PYTHON;

@@ -1,7 +1,9 @@
-"""The base of the scripts that call zonal with boto3: `sys.argv[1]` is the URL. A script prints one JSON value with `show`."""
+"""The base of the scripts that call zonal with boto3: `sys.argv[1]` is the URL, `sys.argv[2]` the port for DNS. A script prints
+one JSON value with `show`."""
 
 import json
 import re
+import subprocess
 import sys
 
 import boto3
@@ -59,6 +61,14 @@ def refused(call, **parameters):
         found = error.response["Error"]
         return [found["Code"], found.get("Message", "")]
     raise AssertionError(f"it is not refused: {result}")
+
+
+def dig(name, rtype="A"):
+    """The answer to the first query, by dig: its status, and the data of its records."""
+    words = ["dig", "@127.0.0.1", "-p", sys.argv[2], "+tries=1", "+time=10", "+noall", "+comments", "+answer", name, rtype]
+    text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    records = [line.split(None, 4)[4] for line in text.splitlines() if line and not line.startswith(";")]
+    return " ".join([re.search(r"status: (\w+)", text)[1], *sorted(records)])
 
 
 def plain(result):

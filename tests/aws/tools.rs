@@ -9,7 +9,7 @@ use std::process::Command;
 pub fn boto3(server: &Server, script: &str) -> Value {
     let prelude = std::fs::read_to_string(tree("tests/aws/prelude.py")).unwrap();
     let output = Command::new(PYTHON)
-        .args(["-c", &format!("{prelude}\n{script}"), &format!("http://{}", server.admin)])
+        .args(["-c", &format!("{prelude}\n{script}"), &format!("http://{}", server.admin), &server.port.to_string()])
         .output()
         .unwrap_or_else(|error| panic!("{PYTHON}: {error}; run tests/packages"));
     assert!(output.status.success(), "{}\n{script}", String::from_utf8_lossy(&output.stderr));
@@ -33,6 +33,11 @@ pub fn aws(server: &Server, words: &[&str]) -> (bool, String) {
         .unwrap_or_else(|error| panic!("{PYTHON}: {error}; run tests/packages"));
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The error codes in the member `refused` of the value of a script.
+pub fn codes(found: &Value) -> Vec<&str> {
+    found["refused"].as_array().unwrap().iter().filter_map(|error| error[0].as_str()).collect()
 }
 
 /// The JSON document that a command of the AWS CLI prints.

@@ -1,0 +1,257 @@
+//! DNS Firewall by boto3: each step is seen by the first query after the response.
+
+use super::tools::{boto3, can_run_here, codes, dig, network, pushed};
+use serde_json::{Value, json};
+
+#[test]
+fn dig_sees_each_change_of_the_firewall_that_boto3_makes() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(network());
+    let found = boto3(
+        &server,
+        "
+resolver = client('route53resolver')
+www = lambda: dig('www.one.example')
+steps = [('before', www())]
+bad = resolver.create_firewall_domain_list(Name='bad', CreatorRequestId='1', Tags=[{'Key': 'k', 'Value': 'v'}])['FirewallDomainList']
+again = resolver.create_firewall_domain_list(Name='bad', CreatorRequestId='1')['FirewallDomainList']
+resolver.update_firewall_domains(FirewallDomainListId=bad['Id'], Operation='ADD', Domains=['www.one.example', '*.deep.example', 'WWW.one.example.'])
+group = resolver.create_firewall_rule_group(Name='base', CreatorRequestId='2')['FirewallRuleGroup']
+rule = resolver.create_firewall_rule(FirewallRuleGroupId=group['Id'], FirewallDomainListId=bad['Id'], Priority=20, Name='bad names',
+                                     Action='BLOCK', BlockResponse='NXDOMAIN', CreatorRequestId='3')['FirewallRule']
+steps.append(('not associated', www()))
+association = resolver.associate_firewall_rule_group(FirewallRuleGroupId=group['Id'], VpcId='vpc-app', Priority=101, Name='app',
+                                                     CreatorRequestId='4')['FirewallRuleGroupAssociation']
+steps.append(('associated', www()))
+key = {'FirewallRuleGroupId': group['Id'], 'FirewallDomainListId': bad['Id']}
+updated = resolver.update_firewall_rule(**key, BlockResponse='OVERRIDE', BlockOverrideDomain='walled.one.example', BlockOverrideDnsType='CNAME',
+                                        BlockOverrideTtl=7, Name='bad')['FirewallRule']
+steps.append(('override', www()))
+resolver.update_firewall_rule(**key, BlockResponse='NODATA')
+steps.append(('no data', www()))
+resolver.update_firewall_domains(FirewallDomainListId=bad['Id'], Operation='REMOVE', Domains=['www.one.example'])
+steps.append(('removed', www()))
+resolver.update_firewall_domains(FirewallDomainListId=bad['Id'], Operation='REPLACE', Domains=['*.one.example'])
+steps.append(('replaced', www()))
+good = resolver.create_firewall_domain_list(Name='good', CreatorRequestId='5')['FirewallDomainList']
+resolver.update_firewall_domains(FirewallDomainListId=good['Id'], Operation='ADD', Domains=['www.one.example'])
+batch = resolver.batch_create_firewall_rule(CreateFirewallRuleEntries=[
+    {'CreatorRequestId': '6', 'FirewallRuleGroupId': group['Id'], 'FirewallDomainListId': good['Id'], 'Priority': 10, 'Name': 'good', 'Action': 'ALLOW', 'Qtype': 'A'},
+    {'CreatorRequestId': '7', 'FirewallRuleGroupId': group['Id'], 'FirewallDomainListId': good['Id'], 'Priority': 20, 'Name': 'twice', 'Action': 'ALLOW', 'Qtype': 'AAAA'},
+])
+steps += [('allowed', www()), ('another type', dig('www.one.example', 'TXT'))]
+rules = [rule for page in resolver.get_paginator('list_firewall_rules').paginate(FirewallRuleGroupId=group['Id'], PaginationConfig={'PageSize': 1})
+         for rule in page['FirewallRules']]
+alerts = resolver.list_firewall_rules(FirewallRuleGroupId=group['Id'], Action='BLOCK')['FirewallRules']
+resolver.delete_firewall_rule(FirewallRuleGroupId=group['Id'], FirewallDomainListId=good['Id'], Qtype='A')
+steps.append(('not allowed', www()))
+resolver.update_firewall_rule_group_association(FirewallRuleGroupAssociationId=association['Id'], MutationProtection='ENABLED', Name='renamed')
+protected = [
+    refused(resolver.update_firewall_rule_group_association, FirewallRuleGroupAssociationId=association['Id'], Priority=102),
+    refused(resolver.disassociate_firewall_rule_group, FirewallRuleGroupAssociationId=association['Id']),
+]
+resolver.update_firewall_rule_group_association(FirewallRuleGroupAssociationId=association['Id'], MutationProtection='DISABLED')
+moved = resolver.update_firewall_rule_group_association(FirewallRuleGroupAssociationId=association['Id'], Priority=102)['FirewallRuleGroupAssociation']
+show({
+    'steps': steps, 'bad': bad, 'again': again['Id'] == bad['Id'], 'group': group, 'rule': rule, 'updated': updated, 'rules': [rule['Name'] for rule in rules],
+    'blocks': [rule['Name'] for rule in alerts], 'batch': plain(batch), 'association': association, 'moved': moved,
+    'same': [
+        resolver.get_firewall_rule_group_association(FirewallRuleGroupAssociationId=association['Id'])['FirewallRuleGroupAssociation'] == moved,
+        resolver.list_firewall_rule_group_associations(VpcId='vpc-app')['FirewallRuleGroupAssociations'] == [moved],
+        resolver.list_firewall_rule_group_associations(Priority=9)['FirewallRuleGroupAssociations'] == [],
+    ],
+    'lists': sorted(found['Name'] for page in resolver.get_paginator('list_firewall_domain_lists').paginate(PaginationConfig={'PageSize': 1})
+                    for found in page['FirewallDomainLists']),
+    'groups': [found['Id'] for found in resolver.list_firewall_rule_groups()['FirewallRuleGroups']] == [group['Id']],
+    'count': resolver.get_firewall_domain_list(FirewallDomainListId=bad['Id'])['FirewallDomainList']['DomainCount'],
+    'domains': resolver.list_firewall_domains(FirewallDomainListId=bad['Id'])['Domains'],
+    'tags': resolver.list_tags_for_resource(ResourceArn=bad['Arn'])['Tags'],
+    'refused': protected + [
+        refused(resolver.delete_firewall_domain_list, FirewallDomainListId=bad['Id']),
+        refused(resolver.delete_firewall_rule_group, FirewallRuleGroupId=group['Id']),
+        refused(resolver.get_firewall_domain_list, FirewallDomainListId='rslvr-fdl-no'),
+        refused(resolver.update_firewall_domains, FirewallDomainListId=bad['Id'], Operation='ADD', Domains=['*bad.example']),
+        refused(resolver.create_firewall_domain_list, Name='other', CreatorRequestId='1'),
+        refused(resolver.create_firewall_rule, **key, Priority=30, Name='x', Action='BLOCK', CreatorRequestId='8'),
+        refused(resolver.create_firewall_rule, **key, Priority=30, Name='x', Action='ALLOW', BlockResponse='NODATA', CreatorRequestId='8'),
+        refused(resolver.create_firewall_rule, **key, Priority=30, Name='x', Action='ALLOW', CreatorRequestId='8'),
+        refused(resolver.create_firewall_rule, FirewallRuleGroupId=group['Id'], FirewallDomainListId='rslvr-fdl-no', Priority=30, Name='x', Action='ALLOW', CreatorRequestId='8'),
+        refused(resolver.associate_firewall_rule_group, FirewallRuleGroupId=group['Id'], VpcId='vpc-app', Priority=1, Name='x', CreatorRequestId='9'),
+        refused(resolver.associate_firewall_rule_group, FirewallRuleGroupId=group['Id'], VpcId='vpc-other', Priority=1, Name='x', CreatorRequestId='9'),
+        refused(resolver.import_firewall_domains, FirewallDomainListId=bad['Id'], Operation='REPLACE', DomainFileUrl='s3://bucket/key'),
+        refused(client('route53resolver', account='444455556666').get_firewall_rule_group, FirewallRuleGroupId=group['Id']),
+        refused(client('route53resolver', region='eu-west-1').get_firewall_rule_group, FirewallRuleGroupId=group['Id']),
+    ],
+})
+",
+    );
+    let answers = "NOERROR 192.0.2.1 192.0.2.2";
+    assert_eq!(
+        found["steps"],
+        json!([
+            ["before", answers],
+            ["not associated", answers],
+            ["associated", "NXDOMAIN"],
+            ["override", "NOERROR walled.one.example."],
+            ["no data", "NOERROR"],
+            ["removed", answers],
+            ["replaced", "NOERROR"],
+            ["allowed", answers],
+            ["another type", "NOERROR"],
+            ["not allowed", "NOERROR"],
+        ])
+    );
+    let id = |value: &Value| value["Id"].as_str().unwrap().to_string();
+    assert!(id(&found["bad"]).starts_with("rslvr-fdl-") && id(&found["group"]).starts_with("rslvr-frg-"), "{found}");
+    assert_eq!(id(&found["bad"]).len(), "rslvr-fdl-".len() + 17);
+    assert_eq!((&found["bad"]["Status"], &found["bad"]["DomainCount"]), (&json!("COMPLETE"), &json!(0)));
+    assert_eq!((&found["again"], &found["same"]), (&json!(true), &json!([true, true, true])));
+    assert_eq!(found["rule"]["BlockResponse"], "NXDOMAIN");
+    let updated = &found["updated"];
+    assert_eq!(
+        (&updated["BlockOverrideDomain"], &updated["BlockOverrideTtl"], &updated["Name"], &updated["CreatorRequestId"]),
+        (&json!("walled.one.example"), &json!(7), &json!("bad"), &json!("3"))
+    );
+    assert_eq!((&found["rules"], &found["blocks"]), (&json!(["good", "bad"]), &json!(["bad"])));
+    let batch = &found["batch"];
+    assert_eq!(batch["CreatedFirewallRules"].as_array().unwrap().len(), 1);
+    assert_eq!(batch["CreateErrors"][0]["Code"], "ValidationException");
+    assert!(batch["CreateErrors"][0]["Message"].as_str().unwrap().contains("has the priority 20 too"), "{batch}");
+    assert_eq!((&found["association"]["Status"], &found["association"]["Name"]), (&json!("COMPLETE"), &json!("app")));
+    assert_eq!((&found["moved"]["Priority"], &found["moved"]["Name"]), (&json!(102), &json!("renamed")));
+    assert_eq!((&found["lists"], &found["groups"]), (&json!(["bad", "good"]), &json!(true)));
+    assert_eq!((&found["count"], &found["domains"]), (&json!(1), &json!(["*.one.example."])));
+    assert_eq!(found["tags"], json!([{"Key": "k", "Value": "v"}]));
+    assert_eq!(
+        codes(&found),
+        [
+            "ConflictException",
+            "ConflictException",
+            "ConflictException",
+            "ConflictException",
+            "ResourceNotFoundException",
+            "ValidationException",
+            "ValidationException",
+            "ValidationException",
+            "ValidationException",
+            "ValidationException",
+            "ResourceNotFoundException",
+            "ConflictException",
+            "ResourceNotFoundException",
+            "UnsupportedOperation",
+            "ResourceNotFoundException",
+            "ResourceNotFoundException",
+        ],
+        "{}",
+        found["refused"]
+    );
+    // What is created is deleted in the order of AWS: the association, the rules, the group, the lists.
+    let reply = dig(&server, "www.one.example", "A");
+    assert_eq!((reply.status.as_str(), &reply.ede[..]), ("NOERROR", &[15][..]), "blocked, with the reason");
+    let deleted = boto3(
+        &server,
+        "
+resolver = client('route53resolver')
+group = resolver.list_firewall_rule_groups()['FirewallRuleGroups'][0]['Id']
+association = resolver.list_firewall_rule_group_associations()['FirewallRuleGroupAssociations'][0]['Id']
+gone = resolver.disassociate_firewall_rule_group(FirewallRuleGroupAssociationId=association)['FirewallRuleGroupAssociation']
+seen = dig('www.one.example')
+rules = [{'FirewallRuleGroupId': group, 'FirewallDomainListId': rule['FirewallDomainListId']} for rule in
+         resolver.list_firewall_rules(FirewallRuleGroupId=group)['FirewallRules']]
+batch = resolver.batch_delete_firewall_rule(DeleteFirewallRuleEntries=rules + rules)
+resolver.delete_firewall_rule_group(FirewallRuleGroupId=group)
+for found in resolver.list_firewall_domain_lists()['FirewallDomainLists']:
+    resolver.delete_firewall_domain_list(FirewallDomainListId=found['Id'])
+show({
+    'gone': gone['Status'], 'seen': seen, 'batch': [len(batch['DeletedFirewallRules']), len(batch['DeleteErrors'])],
+    'left': resolver.list_firewall_domain_lists()['FirewallDomainLists'],
+    'refused': [
+        refused(resolver.get_firewall_rule_group_association, FirewallRuleGroupAssociationId=association),
+        refused(resolver.get_firewall_rule_group, FirewallRuleGroupId=group),
+    ],
+})
+",
+    );
+    assert_eq!((&deleted["gone"], &deleted["seen"]), (&json!("DELETING"), &json!(answers)));
+    assert_eq!((&deleted["batch"], &deleted["left"]), (&json!([1, 1]), &json!([])));
+    assert_eq!(codes(&deleted), ["ResourceNotFoundException", "ResourceNotFoundException"]);
+}
+
+#[test]
+fn boto3_reads_and_writes_the_fail_mode_detectors_and_policies() {
+    if !can_run_here() {
+        return;
+    }
+    let mut manifest = network();
+    manifest["firewall_domain_lists"] = json!({"rslvr-fdl-1": {"source": {"url": "https://lists.example/a"}}});
+    manifest["firewall_rule_groups"] = json!({"rslvr-frg-1": {
+        "rules": [{"name": "feed", "priority": 1, "action": "BLOCK", "block_response": "NODATA", "firewall_domain_list_id": "rslvr-fdl-1"}],
+        "vpc_associations": [{"vpc_id": "vpc-app", "priority": 5}],
+    }});
+    let server = pushed(manifest);
+    let found = boto3(
+        &server,
+        "
+resolver = client('route53resolver')
+arn = resolver.get_firewall_rule_group(FirewallRuleGroupId='rslvr-frg-1')['FirewallRuleGroup']['Arn']
+fails = dig('www.one.example')
+config = lambda: resolver.get_firewall_config(ResourceId='vpc-app')['FirewallConfig']['FirewallFailOpen']
+modes = [config()]
+resolver.update_firewall_config(ResourceId='vpc-app', FirewallFailOpen='ENABLED')
+modes.append(config())
+opens = dig('www.one.example')
+tunnels = resolver.create_firewall_rule(FirewallRuleGroupId='rslvr-frg-1', Priority=2, Name='tunnels', Action='ALERT', DnsThreatProtection='DNS_TUNNELING',
+                                        ConfidenceThreshold='MEDIUM', CreatorRequestId='1')['FirewallRule']
+protection = tunnels['FirewallThreatProtectionId']
+renamed = resolver.update_firewall_rule(FirewallRuleGroupId='rslvr-frg-1', FirewallThreatProtectionId=protection, Name='tunnel',
+                                        ConfidenceThreshold='HIGH')['FirewallRule']
+missing = refused(resolver.get_firewall_rule_group_policy, Arn=arn)
+resolver.put_firewall_rule_group_policy(Arn=arn, FirewallRuleGroupPolicy='{\"Version\": \"2012-10-17\"}')
+deleted = resolver.delete_firewall_rule(FirewallRuleGroupId='rslvr-frg-1', FirewallThreatProtectionId=protection)['FirewallRule']
+show({
+    'list': resolver.get_firewall_domain_list(FirewallDomainListId='rslvr-fdl-1')['FirewallDomainList'],
+    'rules': resolver.list_firewall_rules(FirewallRuleGroupId='rslvr-frg-1')['FirewallRules'],
+    'queries': [fails, opens], 'modes': modes, 'tunnels': tunnels, 'renamed': renamed, 'deleted': deleted['Name'],
+    'configs': [found['ResourceId'] for found in resolver.list_firewall_configs(MaxResults=5)['FirewallConfigs']],
+    'policy': resolver.get_firewall_rule_group_policy(Arn=arn)['FirewallRuleGroupPolicy'],
+    'refused': [
+        missing,
+        refused(resolver.update_firewall_config, ResourceId='vpc-app', FirewallFailOpen='USE_LOCAL_RESOURCE_SETTING'),
+        refused(resolver.get_firewall_config, ResourceId='vpc-other'),
+        refused(resolver.put_firewall_rule_group_policy, Arn=arn, FirewallRuleGroupPolicy='none'),
+        refused(resolver.update_firewall_domains, FirewallDomainListId='rslvr-fdl-1', Operation='ADD', Domains=['a.example']),
+        refused(resolver.create_firewall_rule, FirewallRuleGroupId='rslvr-frg-1', Priority=3, Name='words', Action='ALERT', DnsThreatProtection='DICTIONARY_DGA',
+                ConfidenceThreshold='LOW', CreatorRequestId='2'),
+        refused(resolver.create_firewall_rule, FirewallRuleGroupId='rslvr-frg-1', Priority=3, Name='partner', Action='ALERT',
+                FirewallRuleType={'PartnerThreatProtection': {'Partner': 'p'}}, CreatorRequestId='2'),
+    ],
+})
+",
+    );
+    assert_eq!(found["list"]["Status"], "IMPORTING", "a list that zonal has not read");
+    assert_eq!(found["queries"], json!(["SERVFAIL", "NOERROR 192.0.2.1 192.0.2.2"]));
+    assert_eq!((&found["modes"], &found["configs"]), (&json!(["DISABLED", "ENABLED"]), &json!(["vpc-app"])));
+    assert_eq!(
+        (&found["tunnels"]["ConfidenceThreshold"], &found["renamed"]["ConfidenceThreshold"], &found["deleted"]),
+        (&json!("MEDIUM"), &json!("HIGH"), &json!("tunnel"))
+    );
+    assert_eq!(found["tunnels"]["FirewallThreatProtectionId"], found["renamed"]["FirewallThreatProtectionId"]);
+    assert_eq!(found["rules"].as_array().unwrap().len(), 1);
+    assert_eq!(found["policy"], "{\"Version\": \"2012-10-17\"}");
+    assert_eq!(
+        codes(&found),
+        [
+            "ResourceNotFoundException",
+            "ValidationException",
+            "ResourceNotFoundException",
+            "ValidationException",
+            "ValidationException",
+            "ValidationException",
+            "ValidationException",
+        ],
+        "{}",
+        found["refused"]
+    );
+}
