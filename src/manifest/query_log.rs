@@ -86,6 +86,13 @@ pub struct LogFile {
     pub keep: u32,
 }
 
+impl LogFile {
+    /// A file with the default limits.
+    pub fn new(path: String) -> LogFile {
+        LogFile { path, max_octets: hundred_mebibytes(), keep: nine() }
+    }
+}
+
 /// Standard output.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -274,12 +274,13 @@ logs = resolver.list_resolver_query_log_configs()
 log_association = resolver.list_resolver_query_log_config_associations()['ResolverQueryLogConfigAssociations'][0]
 show({
     'rules': rules,
-    'rule': resolver.get_resolver_rule(ResolverRuleId='rslvr-rr-1')['ResolverRule'] == rules[0],
+    'rule': resolver.get_resolver_rule(ResolverRuleId='rslvr-rr-1')['ResolverRule'] == rules[1],
+    'internet': resolver.get_resolver_rule(ResolverRuleId='rslvr-autodefined-rr-internet-resolver')['ResolverRule'] == rules[0],
     'filtered': [rule['Id'] for rule in resolver.list_resolver_rules(Filters=[{'Name': 'TYPE', 'Values': ['SYSTEM']}])['ResolverRules']],
     'associations': associations,
     'association': [resolver.get_resolver_rule_association(ResolverRuleAssociationId=found['Id'])['ResolverRuleAssociation'] == found
                     for found in associations],
-    'tags': resolver.list_tags_for_resource(ResourceArn=rules[0]['Arn'])['Tags'],
+    'tags': resolver.list_tags_for_resource(ResourceArn=rules[1]['Arn'])['Tags'],
     'here': resolver.list_resolver_endpoints()['ResolverEndpoints'],
     'listed': far.list_resolver_endpoints()['ResolverEndpoints'] == [endpoint],
     'endpoint': endpoint,
@@ -293,13 +294,19 @@ show({
         refused(resolver.get_resolver_rule, ResolverRuleId='rslvr-rr-9'),
         refused(resolver.get_resolver_endpoint, ResolverEndpointId='rslvr-in-1'),
         refused(resolver.list_resolver_rules, NextToken='AAAA'),
-        refused(resolver.list_resolver_query_log_configs, SortBy='Name'),
-        refused(resolver.delete_resolver_rule, ResolverRuleId='rslvr-rr-1'),
+        refused(resolver.list_resolver_query_log_configs, SortBy='Colour'),
+        refused(resolver.create_resolver_endpoint, CreatorRequestId='1', SecurityGroupIds=[], Direction='INBOUND',
+                IpAddresses=[{'SubnetId': 'subnet-a'}] * 2, PreferredInstanceType='c7g.large'),
     ],
 })
 ",
     );
-    let rule = &found["rules"][0];
+    let internet = &found["rules"][0];
+    assert_eq!(
+        (&internet["DomainName"], &internet["RuleType"], &found["internet"]),
+        (&json!("."), &json!("RECURSIVE"), &json!(true))
+    );
+    let rule = &found["rules"][1];
     assert_eq!(
         (&rule["Id"], &rule["DomainName"], &rule["RuleType"], &rule["Status"], &rule["OwnerId"]),
         (&json!("rslvr-rr-1"), &json!("corp.example."), &json!("FORWARD"), &json!("COMPLETE"), &json!("111122223333"))
@@ -307,7 +314,7 @@ show({
     assert_eq!(rule["TargetIps"], json!([{"Ip": "192.0.2.1", "Port": 5353, "Protocol": "Do53"}]));
     assert_eq!(rule["Arn"], "arn:aws:route53resolver:us-east-1:111122223333:resolver-rule/rslvr-rr-1");
     assert_eq!((&found["rule"], &found["filtered"]), (&json!(true), &json!(["rslvr-rr-2"])));
-    assert_eq!((found["rules"].as_array().unwrap().len(), &found["association"]), (2, &json!([true, true])));
+    assert_eq!((found["rules"].as_array().unwrap().len(), &found["association"]), (3, &json!([true, true, true])));
     assert_eq!(found["associations"][1]["VPCId"], "vpc-app");
     assert_eq!(found["tags"], json!([{"Key": "team", "Value": "network"}]));
     assert_eq!(
@@ -336,7 +343,7 @@ show({
             "ResourceNotFoundException",
             "InvalidNextTokenException",
             "InvalidParameterException",
-            "UnsupportedOperation",
+            "InvalidParameterException",
         ]
     );
 }

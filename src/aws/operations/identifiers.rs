@@ -1,6 +1,7 @@
 //! Identifiers that AWS has and the manifest does not: associations, interfaces, ARNs. They are derived, never stored.
 
 use data_encoding::HEXLOWER;
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 /// An identifier that follows from other identifiers: a prefix and 17 hexadecimal digits.
@@ -12,6 +13,13 @@ pub(super) fn derived(prefix: &str, parts: &[&str]) -> String {
 pub(super) fn random(prefix: &str) -> String {
     let (one, two) = crate::clock::random_seed();
     format!("{prefix}-{one:016x}{:x}", two & 0xf)
+}
+
+/// A new identifier in the form of [`random`], whose first 11 digits are the time in milliseconds. Lists are in the order of
+/// identifiers, so they have these resources in the order of their creation.
+pub(super) fn next(prefix: &str) -> String {
+    let (random, _) = crate::clock::random_seed();
+    format!("{prefix}-{:011x}{:06x}", Timestamp::now().as_millisecond(), random & 0xff_ffff)
 }
 
 /// The hexadecimal digest of identifiers.

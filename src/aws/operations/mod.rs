@@ -95,9 +95,9 @@ impl<'a> Context<'a> {
         Some(self.caller.account.as_str()).filter(|account| *account != NO_ACCOUNT)
     }
 
-    /// The time of the request, as text.
+    /// The time, as AWS writes it: in UTC, with milliseconds.
     fn time(&self) -> String {
-        Timestamp::from_second(self.now).unwrap_or_default().to_string()
+        format!("{:.3}", Timestamp::now())
     }
 
     /// Whether the request is for this Region.
@@ -339,7 +339,13 @@ fn list<I: Iterator<Item = (String, Value)>>(
     let limit = parameters.limit("MaxResults", max, max).unwrap_or(max);
     let token = parameters.given_text("NextToken");
     let found = page(member, token, limit, |after| all(after).filter(|(_, item)| filters.matches(item)));
-    let unknown = || ServiceError::new(service, foreign, "NextToken: it is not from this list");
+    let unknown = || {
+        ServiceError::new(
+            service,
+            foreign,
+            "Invalid value passed for the NextToken parameter: it is not from this list",
+        )
+    };
     let Page { items, next } = found.ok_or_else(unknown)?;
     let mut result = json!({});
     result[member] = items.into();

@@ -68,6 +68,8 @@ static TABLES: &[&[Entry]] = &[
     resolver::endpoints::TABLE,
     resolver::rules::TABLE,
     resolver::query_logs::TABLE,
+    resolver::settings::TABLE,
+    resolver::policies::TABLE,
     resolver::tags::TABLE,
     resolver::firewall::TABLE,
     profiles::TABLE,

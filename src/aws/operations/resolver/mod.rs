@@ -1,19 +1,27 @@
 //! Route 53 Resolver: endpoints, rules, query logs, and their associations.
+//!
+//! Associations have no resources of their own: they are lists in rules and query logs, and their identifiers are derived. Data
+//! that DNS does not need is in the member `aws` of resources: parameters that are only returned are in `aws.echo`, and data of
+//! associations is in `aws.associations`.
 
+mod addresses;
 pub(super) mod endpoints;
 pub(super) mod firewall;
+pub(super) mod policies;
 pub(super) mod query_logs;
 pub(super) mod rules;
+pub(super) mod settings;
 pub(super) mod tags;
 
-use super::{Parameters, ReadResult, filters::Known};
+use super::{Context, Parameters, ReadResult, filters::Known};
 use crate::{
     aws::{codec::server::ServiceError, model::Service},
-    manifest::Protocol,
+    manifest::{AwsData, Protocol, Vpc},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::sync::Arc;
 
-/// The number of items on a page: by default, and at most.
+/// The maximum number of items on a page.
 const MAX_RESULTS: usize = 100;
 
 fn error(code: &str, message: impl Into<String>) -> ServiceError {
@@ -21,19 +29,37 @@ fn error(code: &str, message: impl Into<String>) -> ServiceError {
 }
 
 fn not_found(what: &str, id: &str) -> ServiceError {
-    error("ResourceNotFoundException", format!("{what} with ID \"{id}\" does not exist"))
+    error("ResourceNotFoundException", format!("{what} with ID '{id}' does not exist"))
 }
 
-/// The list of an operation: the items that match the filters, page by page.
+/// The error for a parameter with a value that cannot be used.
+fn invalid(field: &str, message: impl Into<String>) -> ServiceError {
+    error("InvalidParameterException", message).with("FieldName", field)
+}
+
+/// The error for a request that the state of a resource does not permit.
+fn invalid_request(message: impl Into<String>) -> ServiceError {
+    error("InvalidRequestException", message)
+}
+
+/// The error for a resource that exists already.
+fn exists(message: impl Into<String>) -> ServiceError {
+    error("ResourceExistsException", message)
+}
+
+/// The list of an operation: the items that match the filters, page by page of `default` items if the request does not say how
+/// many.
 fn list<I: Iterator<Item = (String, Value)>>(
+    default: usize,
     parameters: Parameters,
     member: &str,
     known: Known,
     all: impl FnOnce(Option<&str>) -> I,
 ) -> ReadResult {
-    let constants = (Service::Route53Resolver, "InvalidNextTokenException", MAX_RESULTS);
+    let limit = parameters.limit("MaxResults", default, MAX_RESULTS).unwrap_or(default);
+    let constants = (Service::Route53Resolver, "InvalidNextTokenException", limit);
     let mut result = super::list(constants, parameters, member, known, all)?;
-    result["MaxResults"] = parameters.limit("MaxResults", MAX_RESULTS, MAX_RESULTS).unwrap_or(MAX_RESULTS).into();
+    result["MaxResults"] = limit.into();
     Ok(result)
 }
 
@@ -44,4 +70,66 @@ fn protocol(protocol: Protocol) -> Option<&'static str> {
         Protocol::DoH => Some("DoH"),
         Protocol::DoT | Protocol::DoQ => None,
     }
+}
+
+/// The transport with a word of AWS.
+fn read_protocol(field: &str, word: &str) -> Result<Protocol, ServiceError> {
+    match word {
+        "Do53" => Ok(Protocol::Do53),
+        "DoH" => Ok(Protocol::DoH),
+        _ => Err(invalid(
+            field,
+            format!("zonal does not serve the protocol {word}: its cryptography is not validated for FIPS; use DoH"),
+        )),
+    }
+}
+
+/// A VPC of the caller.
+fn vpc<'a>(context: &Context<'a>, field: &str, id: &str) -> Result<&'a Arc<Vpc>, ServiceError> {
+    let found = context.manifest().vpcs.get(id).filter(|vpc| context.has_vpc(vpc));
+    found.ok_or_else(|| invalid(field, format!("The vpc ID '{id}' does not exist")))
+}
+
+/// Checks that no resource of the caller has the identifier of the request. `all` has the data of these resources.
+fn check_request_id<'a>(
+    what: &str,
+    parameters: Parameters,
+    mut all: impl Iterator<Item = &'a AwsData>,
+) -> Result<(), ServiceError> {
+    let id = parameters.text("CreatorRequestId");
+    match all.any(|aws| aws.text("creator_request_id") == Some(id)) {
+        true => Err(exists(format!("{what} with creator request ID '{id}' already exists"))),
+        false => Ok(()),
+    }
+}
+
+/// A member of an object in the data of a resource.
+fn part<'d>(aws: &'d AwsData, object: &str, member: &str) -> Option<&'d Value> {
+    aws.get(object)?.get(member)
+}
+
+/// Sets or removes a member of an object in the data of a resource. An empty object is removed.
+fn set_part(aws: &mut AwsData, object: &str, member: &str, value: Option<Value>) {
+    let mut members: Map<String, Value> = aws.get(object).and_then(Value::as_object).cloned().unwrap_or_default();
+    match value {
+        Some(value) => drop(members.insert(member.into(), value)),
+        None => drop(members.remove(member)),
+    }
+    match members.is_empty() {
+        true => drop(aws.remove(object)),
+        false => aws.set(object, Value::Object(members)),
+    }
+}
+
+/// Keeps the given ones of some parameters, which zonal only returns.
+fn keep(aws: &mut AwsData, parameters: Parameters, members: &[&str]) {
+    let given = members.iter().filter_map(|member| Some((*member, parameters.get(member)?)));
+    given.for_each(|(member, value)| set_part(aws, "echo", member, Some(value.clone())));
+}
+
+/// A resource that is deleted by this request.
+fn deleting(mut shown: Value, what: &str) -> Value {
+    shown["Status"] = "DELETING".into();
+    shown["StatusMessage"] = format!("Deleting this {what}").into();
+    shown
 }

@@ -1,45 +1,66 @@
 //! Query logging configurations and their associations with VPCs.
+//!
+//! zonal does not write to the destinations of AWS. The entries of a configuration that is created here go to a file of each
+//! node with the name of the configuration.
 
-use super::{list, not_found};
+use super::{MAX_RESULTS, deleting, exists, invalid, invalid_request, list, not_found, part, set_part, vpc};
 use crate::{
     aws::{
+        codec::server::ServiceError,
         model::Service::Route53Resolver,
         operations::{
-            Context, Entry, Parameters, ReadResult,
+            Context, Entry, Parameters, ReadResult, WriteResult, Written, edits,
             filters::{Filters, Known},
-            identifiers::{arn, derived},
-            object, start,
-            table::read,
+            identifiers::{self, arn, derived},
+            object,
+            table::{read, write},
+            tags,
         },
     },
-    manifest::QueryLogConfig,
+    manifest::{AwsData, ClientAddress, LogDestination, LogFile, QueryLogConfig, Resource, collection::Edit},
 };
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The operations of query logging configurations.
 pub(in crate::aws::operations) const TABLE: &[Entry] = &[
-    read(Route53Resolver, "GetResolverQueryLogConfig", get_resolver_query_log_config, "ResolverQueryLogConfigId"),
+    write(Route53Resolver, "CreateResolverQueryLogConfig", create_query_log, "Name CreatorRequestId Tags")
+        .echoes("DestinationArn"),
+    write(Route53Resolver, "DeleteResolverQueryLogConfig", delete_query_log, "ResolverQueryLogConfigId"),
+    write(
+        Route53Resolver,
+        "AssociateResolverQueryLogConfig",
+        associate_query_log,
+        "ResolverQueryLogConfigId ResourceId",
+    ),
+    write(
+        Route53Resolver,
+        "DisassociateResolverQueryLogConfig",
+        disassociate_query_log,
+        "ResolverQueryLogConfigId ResourceId",
+    ),
+    read(Route53Resolver, "GetResolverQueryLogConfig", get_query_log, "ResolverQueryLogConfigId"),
     read(
         Route53Resolver,
         "ListResolverQueryLogConfigs",
-        list_resolver_query_log_configs,
-        "Filters MaxResults NextToken",
-    )
-    .refuses("SortBy SortOrder"),
+        list_query_logs,
+        "Filters SortBy SortOrder MaxResults NextToken",
+    ),
     read(
         Route53Resolver,
         "GetResolverQueryLogConfigAssociation",
-        get_resolver_query_log_config_association,
+        get_query_log_association,
         "ResolverQueryLogConfigAssociationId",
     ),
     read(
         Route53Resolver,
         "ListResolverQueryLogConfigAssociations",
-        list_resolver_query_log_config_associations,
-        "Filters MaxResults NextToken",
-    )
-    .refuses("SortBy SortOrder"),
+        list_query_log_associations,
+        "Filters SortBy SortOrder MaxResults NextToken",
+    ),
 ];
+
+const KIND: &str = "query_log_configs";
 
 const QUERY_LOG_FILTERS: Known = &[
     ("Arn", "Arn"),
@@ -54,22 +75,20 @@ const QUERY_LOG_FILTERS: Known = &[
     ("Status", "Status"),
 ];
 
-fn query_log_owner(config: &QueryLogConfig) -> &str {
-    config.aws.text("owner_id").unwrap_or_default()
-}
+// Reads.
 
-fn query_log_region<'a>(context: &'a Context, config: &'a QueryLogConfig) -> &'a str {
-    let own = config.aws.text("region");
-    own.unwrap_or_else(|| config.vpc_ids.first().map_or(&*context.caller.region, |vpc| context.vpc_region(vpc)))
+fn first_vpc(config: &QueryLogConfig) -> Option<&str> {
+    config.vpc_ids.first().map(String::as_str)
 }
 
 /// Whether a query log is in the caller's account and Region.
-fn has_query_log(context: &Context, config: &QueryLogConfig) -> bool {
-    context.sees(query_log_owner(config)) && context.is_in(query_log_region(context, config))
+pub(super) fn has_query_log(context: &Context, config: &QueryLogConfig) -> bool {
+    context.has(&config.aws, first_vpc(config))
 }
 
 fn query_log_value(context: &Context, id: &str, config: &QueryLogConfig) -> Value {
-    let (owner, region) = (context.owner(query_log_owner(config)), query_log_region(context, config));
+    let owner = context.owner(config.aws.text("owner_id").unwrap_or_default());
+    let region = context.region_of(&config.aws, first_vpc(config));
     object(json!({
         "Id": id,
         "OwnerId": owner,
@@ -84,36 +103,55 @@ fn query_log_value(context: &Context, id: &str, config: &QueryLogConfig) -> Valu
     }))
 }
 
-fn get_resolver_query_log_config(context: &Context, parameters: Parameters) -> ReadResult {
-    let id = parameters.text("ResolverQueryLogConfigId");
+/// A query log of the caller.
+pub(super) fn query_log<'a>(context: &Context<'a>, id: &str) -> Result<&'a QueryLogConfig, ServiceError> {
     let found = context.manifest().query_log_configs.get(id).filter(|config| has_query_log(context, config));
-    let found = found.ok_or_else(|| not_found("Resolver query logging configuration", id))?;
-    Ok(json!({"ResolverQueryLogConfig": query_log_value(context, id, found)}))
+    found.map(|found| &**found).ok_or_else(|| not_found("Resolver query log config", id))
 }
 
-/// The total numbers of a list of query logs.
-fn with_counts(mut result: Value, total: usize, filtered: usize) -> Value {
+fn get_query_log(context: &Context, parameters: Parameters) -> ReadResult {
+    let id = parameters.text("ResolverQueryLogConfigId");
+    Ok(json!({"ResolverQueryLogConfig": query_log_value(context, id, query_log(context, id)?)}))
+}
+
+/// A list with total numbers, in the order that the request says. The key of an item is its value of the sorted member, and its
+/// identifier.
+fn sorted_list(parameters: Parameters, member: &str, known: Known, all: Vec<Value>) -> ReadResult {
+    let sorted_by = parameters.given_text("SortBy");
+    if let Some(unknown) = sorted_by.filter(|name| known.iter().all(|(known, _)| known != name)) {
+        let names: Vec<&str> = known.iter().map(|(known, _)| *known).collect();
+        return Err(invalid("SortBy", format!("SortBy: '{unknown}' is invalid: zonal knows {}", names.join(", "))));
+    }
+    let filters = Filters::of(Route53Resolver, parameters, known)?;
+    let (total, filtered) = (all.len(), all.iter().filter(|value| filters.matches(value)).count());
+    let key = |value: &Value| {
+        let sorted = match sorted_by.and_then(|member| value.get(member)) {
+            Some(Value::Number(number)) => format!("{number:>20}"),
+            Some(Value::String(text)) => text.clone(),
+            _ => String::new(),
+        };
+        format!("{sorted}\n{}", Parameters(value).text("Id"))
+    };
+    let is_descending = sorted_by.is_some() && parameters.text("SortOrder") == "DESCENDING";
+    let mut keyed: Vec<(String, Value)> = all.into_iter().map(|value| (key(&value), value)).collect();
+    keyed.sort_by(|(one, _), (other, _)| if is_descending { other.cmp(one) } else { one.cmp(other) });
+    let mut result = list(MAX_RESULTS, parameters, member, known, |after| {
+        let after = after.map(str::to_string);
+        let is_later = move |key: &String| {
+            let is_after = |after: &String| if is_descending { key < after } else { key > after };
+            after.as_ref().is_none_or(is_after)
+        };
+        keyed.into_iter().filter(move |(key, _)| is_later(key))
+    })?;
     result["TotalCount"] = total.into();
     result["TotalFilteredCount"] = filtered.into();
-    if let Some(members) = result.as_object_mut() {
-        members.remove("MaxResults");
-    }
-    result
+    Ok(result)
 }
 
-fn list_resolver_query_log_configs(context: &Context, parameters: Parameters) -> ReadResult {
-    let all = || {
-        let configs = context.manifest().query_log_configs.iter();
-        configs.filter(|(_, config)| has_query_log(context, config))
-    };
-    let filters = Filters::of(Route53Resolver, parameters, QUERY_LOG_FILTERS)?;
-    let filtered = all().filter(|(id, config)| filters.matches(&query_log_value(context, id, config))).count();
-    let result = list(parameters, "ResolverQueryLogConfigs", QUERY_LOG_FILTERS, |after| {
-        let rest = context.manifest().query_log_configs.range_from(start(after));
-        let visible = rest.filter(|(_, config)| has_query_log(context, config));
-        visible.map(|(id, config)| (id.clone(), query_log_value(context, id, config)))
-    })?;
-    Ok(with_counts(result, all().count(), filtered))
+fn list_query_logs(context: &Context, parameters: Parameters) -> ReadResult {
+    let all = context.manifest().query_log_configs.iter().filter(|(_, config)| has_query_log(context, config));
+    let all = all.map(|(id, config)| query_log_value(context, id, config)).collect();
+    sorted_list(parameters, "ResolverQueryLogConfigs", QUERY_LOG_FILTERS, all)
 }
 
 const QUERY_LOG_ASSOCIATION_FILTERS: Known = &[
@@ -125,40 +163,128 @@ const QUERY_LOG_ASSOCIATION_FILTERS: Known = &[
     ("Status", "Status"),
 ];
 
-/// The associations of all query logs that the caller sees, in the order of their identifiers.
-fn query_log_associations(context: &Context) -> Vec<(String, Value)> {
+/// The association of a query log with a VPC.
+fn association_value(id: &str, config: &QueryLogConfig, vpc: &str) -> Value {
+    let own = part(&config.aws, "associations", vpc).and_then(|data| data.get("created")?.as_str());
+    object(json!({
+        "Id": derived("rqlca", &[id, vpc]), "ResolverQueryLogConfigId": id, "ResourceId": vpc, "Status": "ACTIVE",
+        "Error": "NONE", "ErrorMessage": "", "CreationTime": own.or_else(|| config.aws.text("created")),
+    }))
+}
+
+/// The associations of all query logs that the caller sees.
+fn query_log_associations(context: &Context) -> Vec<Value> {
     let configs = context.manifest().query_log_configs.iter();
     let visible = configs.filter(|(_, config)| has_query_log(context, config));
-    let mut all: Vec<(String, Value)> = visible
-        .flat_map(|(id, config)| {
-            config.vpc_ids.iter().map(move |vpc| {
-                let association_id = derived("rqlca", &[id, vpc]);
-                let value = object(json!({
-                    "Id": association_id, "ResolverQueryLogConfigId": id, "ResourceId": vpc, "Status": "ACTIVE",
-                    "Error": "NONE", "CreationTime": config.aws.text("created"),
-                }));
-                (association_id, value)
-            })
-        })
-        .collect();
-    all.sort_by(|(one, _), (other, _)| one.cmp(other));
-    all
+    visible.flat_map(|(id, config)| config.vpc_ids.iter().map(move |vpc| association_value(id, config, vpc))).collect()
 }
 
-fn list_resolver_query_log_config_associations(context: &Context, parameters: Parameters) -> ReadResult {
-    let filters = Filters::of(Route53Resolver, parameters, QUERY_LOG_ASSOCIATION_FILTERS)?;
+fn list_query_log_associations(context: &Context, parameters: Parameters) -> ReadResult {
     let all = query_log_associations(context);
-    let (total, filtered) = (all.len(), all.iter().filter(|(_, value)| filters.matches(value)).count());
-    let result = list(parameters, "ResolverQueryLogConfigAssociations", QUERY_LOG_ASSOCIATION_FILTERS, |after| {
-        let after = after.map(str::to_string);
-        all.into_iter().filter(move |(key, _)| after.as_ref().is_none_or(|after| key > after))
-    })?;
-    Ok(with_counts(result, total, filtered))
+    sorted_list(parameters, "ResolverQueryLogConfigAssociations", QUERY_LOG_ASSOCIATION_FILTERS, all)
 }
 
-fn get_resolver_query_log_config_association(context: &Context, parameters: Parameters) -> ReadResult {
+fn get_query_log_association(context: &Context, parameters: Parameters) -> ReadResult {
     let wanted = parameters.text("ResolverQueryLogConfigAssociationId");
-    let found = query_log_associations(context).into_iter().find(|(id, _)| id == wanted);
-    let (_, value) = found.ok_or_else(|| not_found("Resolver query logging configuration association", wanted))?;
-    Ok(json!({"ResolverQueryLogConfigAssociation": value}))
+    let mut all = query_log_associations(context).into_iter();
+    let found = all.find(|value| Parameters(value).text("Id") == wanted);
+    let found = found.ok_or_else(|| not_found("Resolver query log config association", wanted))?;
+    Ok(json!({"ResolverQueryLogConfigAssociation": found}))
+}
+
+// Writes.
+
+fn put(id: &str, config: QueryLogConfig) -> Edit {
+    edits::put(id, Resource::QueryLogConfig(Arc::new(config)))
+}
+
+fn create_query_log(context: &Context, parameters: Parameters) -> WriteResult {
+    let (name, request) = (parameters.text("Name"), parameters.text("CreatorRequestId"));
+    let destination = parameters.text("DestinationArn");
+    let configs = &context.manifest().query_log_configs;
+    let is_repeated = |config: &QueryLogConfig| {
+        config.aws.text("creator_request_id") == Some(request) && has_query_log(context, config)
+    };
+    let is_same = |config: &QueryLogConfig| {
+        config.name.as_deref() == Some(name) && config.aws.text("destination_arn") == Some(destination)
+    };
+    // Clients repeat a request of which they got no response.
+    let (id, config) = match configs.iter().find(|(_, config)| is_repeated(config)) {
+        Some((id, config)) if is_same(config) => (id.clone(), (**config).clone()),
+        Some((id, _)) => {
+            return Err(exists(format!("CreatorRequestId: the query log config '{id}' was created with it")));
+        }
+        None => {
+            let id = identifiers::next("rqlc");
+            let mut aws = AwsData::default();
+            context.stamp(&mut aws);
+            aws.set("creator_request_id", request);
+            aws.set("destination_arn", destination);
+            let config = QueryLogConfig {
+                vpc_ids: Vec::new(),
+                on_premises_network_ids: Vec::new(),
+                destination: LogDestination {
+                    file: Some(LogFile::new(format!("{id}.log"))),
+                    ..LogDestination::default()
+                },
+                sampling: 1.0,
+                max_per_second: None,
+                rcodes: Vec::new(),
+                slower_than_ms: None,
+                client_address: ClientAddress::default(),
+                name: Some(name.into()),
+                tags: tags::read(parameters, "Tags"),
+                aws,
+            };
+            (id, config)
+        }
+    };
+    let result = json!({"ResolverQueryLogConfig": query_log_value(context, &id, &config)});
+    Ok(Written { edits: vec![put(&id, config)], result })
+}
+
+fn delete_query_log(context: &Context, parameters: Parameters) -> WriteResult {
+    let id = parameters.text("ResolverQueryLogConfigId");
+    let config = query_log(context, id)?;
+    if let Some(vpc) = first_vpc(config) {
+        return Err(invalid_request(format!(
+            "The query log config '{id}' is associated with {vpc}: disassociate it first"
+        )));
+    }
+    let mut profiles = context.manifest().profiles.iter();
+    let profile = profiles.find(|(_, profile)| profile.query_log_configs.iter().any(|member| member == id));
+    if let Some((profile, _)) = profile {
+        let message = format!("The query log config '{id}' is in the Profile {profile}: disassociate it first");
+        return Err(invalid_request(message));
+    }
+    let result = json!({"ResolverQueryLogConfig": deleting(query_log_value(context, id, config), "query log config")});
+    Ok(Written { edits: vec![edits::delete(KIND, id)], result })
+}
+
+fn associate_query_log(context: &Context, parameters: Parameters) -> WriteResult {
+    let (id, vpc_id) = (parameters.text("ResolverQueryLogConfigId"), parameters.text("ResourceId"));
+    let mut config = query_log(context, id)?.clone();
+    vpc(context, "ResourceId", vpc_id)?;
+    if config.vpc_ids.iter().any(|other| other == vpc_id) {
+        return Err(exists(format!("The query log config '{id}' is already associated with '{vpc_id}'")));
+    }
+    config.vpc_ids.push(vpc_id.into());
+    set_part(&mut config.aws, "associations", vpc_id, Some(json!({"created": context.time()})));
+    let result = json!({"ResolverQueryLogConfigAssociation": association_value(id, &config, vpc_id)});
+    Ok(Written { edits: vec![put(id, config)], result })
+}
+
+fn disassociate_query_log(context: &Context, parameters: Parameters) -> WriteResult {
+    let (id, vpc_id) = (parameters.text("ResolverQueryLogConfigId"), parameters.text("ResourceId"));
+    let mut config = query_log(context, id)?.clone();
+    let at = config.vpc_ids.iter().position(|other| other == vpc_id);
+    let at = at.ok_or_else(|| {
+        let what = format!("Resolver query log config association of '{id}' and");
+        not_found(&what, vpc_id)
+    })?;
+    let mut value = association_value(id, &config, vpc_id);
+    value["Status"] = "DELETING".into();
+    config.vpc_ids.remove(at);
+    set_part(&mut config.aws, "associations", vpc_id, None);
+    Ok(Written { edits: vec![put(id, config)], result: json!({"ResolverQueryLogConfigAssociation": value}) })
 }

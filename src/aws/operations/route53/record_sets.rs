@@ -217,7 +217,7 @@ pub(in crate::aws::operations) fn name_text(name: &Name) -> String {
 }
 
 /// Reads a name with Route 53's octal escapes, absolute with or without a last dot.
-pub(super) fn read_name(text: &str) -> Option<Name> {
+pub(in crate::aws::operations) fn read_name(text: &str) -> Option<Name> {
     Name::absolute(&decimal_escapes(text)).ok()
 }
 

@@ -5,7 +5,12 @@ use crate::{
     aws::{
         codec::server::ServiceError,
         operations::{
-            Context, Parameters, ReadResult, WriteResult, Written, edits, identifiers::derived, resolver::not_found,
+            Context, Parameters, ReadResult, WriteResult, Written, edits,
+            identifiers::derived,
+            resolver::{
+                not_found,
+                settings::{Configured, configured},
+            },
         },
     },
     manifest::{Profile, ProfileSetting, Resource, Vpc},
@@ -40,20 +45,8 @@ fn of_profile(context: &Context, id: &str, profile: &Profile) -> Value {
     value(context, id, profile.aws.text("owner_id").unwrap_or_default(), setting)
 }
 
-/// A VPC or a Profile of the caller.
-enum Configured<'a> {
-    Vpc(&'a Arc<Vpc>),
-    Profile(&'a Arc<Profile>),
-}
-
 fn find<'a>(context: &Context<'a>, id: &str) -> Result<Configured<'a>, ServiceError> {
-    let manifest = context.manifest();
-    let vpc = manifest.vpcs.get(id).filter(|vpc| context.has_vpc(vpc)).map(Configured::Vpc);
-    let profile = || {
-        let found = manifest.profiles.get(id).filter(|profile| context.has(&profile.aws, None));
-        found.map(Configured::Profile)
-    };
-    vpc.or_else(profile).ok_or_else(|| not_found("VPC or Profile", id))
+    configured(context, id).ok_or_else(|| not_found("VPC or Profile", id))
 }
 
 pub(super) fn get(context: &Context, parameters: Parameters) -> ReadResult {
