@@ -299,7 +299,7 @@ fn applies_to_a_server() {
     let target = ["--server", address.as_str()];
     applies_and_reverts(&target, &scratch, &|| {
         let edit = other();
-        let text = String::from_utf8_lossy(edit.value.as_ref().unwrap()).into_owned();
+        let text = String::from_utf8_lossy(&edit.value.as_ref().unwrap().text()).into_owned();
         assert_eq!(http_send(server.admin, "PUT", "/v1/private_hosted_zones/ZOTHER", &text), Some(200));
     });
     refuses_a_concurrent_change(&target, &scratch, 12, &|| {

@@ -55,7 +55,7 @@ use zonal::{
     },
     manifest::{
         Loader,
-        collection::{Collection, Edit, MASTER_FILES},
+        collection::{Collection, Content, Edit, MASTER_FILES},
     },
     snapshot::{
         Snapshot,
@@ -177,10 +177,10 @@ fn transcripts_from_every_source() {
 fn whole(edits: &[Edit]) -> String {
     let mut whole = serde_json::json!({"generation": 1});
     for Edit { key, value } in edits {
-        let text = value.as_deref().unwrap_or_default();
+        let text = value.as_ref().map(Content::text).unwrap_or_default();
         whole[key.kind][&key.id] = match key.kind {
-            MASTER_FILES => String::from_utf8_lossy(text).into(),
-            _ => serde_json::from_slice(text).unwrap(),
+            MASTER_FILES => String::from_utf8_lossy(&text).into(),
+            _ => serde_json::from_slice(&text).unwrap(),
         };
     }
     whole.to_string()

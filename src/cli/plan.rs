@@ -7,7 +7,7 @@ use super::{
 use crate::{
     difference::{Answers, ChangedAnswer},
     manifest::{
-        collection::{Edit, MASTER_FILES},
+        collection::{self, Edit, MASTER_FILES},
         problem::printable,
     },
 };
@@ -66,15 +66,15 @@ impl Content {
 impl Plan {
     fn change(&self, Edit { key, value }: &Edit) -> Change {
         let old = self.state.collection.text(key);
-        match (&old, value) {
+        match (&old, value.as_ref().map(collection::Content::text)) {
             (None, _) => Change::Added,
             (_, None) => Change::Removed,
             (Some(old), Some(new)) if key.kind == MASTER_FILES => {
-                Change::Changed(Content::Lines(changes::lines(old, new)))
+                Change::Changed(Content::Lines(changes::lines(old, &new)))
             }
             (Some(old), Some(new)) => {
                 let read = |text: &[u8]| serde_json::from_slice::<Value>(text).unwrap_or_default();
-                Change::Changed(Content::Fields(changes::fields(&read(old), &read(new))))
+                Change::Changed(Content::Fields(changes::fields(&read(old), &read(&new))))
             }
         }
     }

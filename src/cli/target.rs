@@ -11,7 +11,7 @@ use crate::{
     control_plane::etcd,
     manifest::{
         KINDS, Problem,
-        collection::{Collection, Edit, Key, MASTER_FILES},
+        collection::{Collection, Content, Edit, Key, MASTER_FILES},
         document,
         problem::printable,
     },
@@ -159,11 +159,11 @@ fn operation(state: &State, Edit { key, value }: &Edit) -> anyhow::Result<Value>
         None => operation["if_none_match"] = json!("*"),
     }
     operation["method"] = json!(if value.is_some() { "PUT" } else { "DELETE" });
-    match value {
+    match value.as_ref().map(Content::text) {
         Some(text) if key.kind == MASTER_FILES => {
-            operation["text"] = json!(std::str::from_utf8(text).with_context(|| format!("{} is not UTF-8", key.id))?);
+            operation["text"] = json!(std::str::from_utf8(&text).with_context(|| format!("{} is not UTF-8", key.id))?);
         }
-        Some(text) => operation["resource"] = serde_json::from_slice(text)?,
+        Some(text) => operation["resource"] = serde_json::from_slice(&text)?,
         None => {}
     }
     Ok(operation)
@@ -274,7 +274,7 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], force: bool, s
         });
         let unchanged: Vec<Compare> = has_no_later_revision.chain(has_known_revisions).collect();
         let changes = some.iter().map(|Edit { key, value }| match value {
-            Some(text) => TxnOp::put(name(key), text.to_vec(), None),
+            Some(content) => TxnOp::put(name(key), content.text().to_vec(), None),
             None => TxnOp::delete(name(key), None),
         });
         // The user has confirmed the whole plan, so that nodes do not hold the deletions of its parts.

@@ -92,7 +92,7 @@ impl EtcdWriter {
     pub async fn write(&self, conditions: Vec<Compare>, edits: &[Edit]) -> anyhow::Result<Option<u64>> {
         let mut kv = self.kv().await?;
         let operation = |Edit { key, value }: &Edit| match value {
-            Some(text) => TxnOp::put(self.path(key), text.to_vec(), None),
+            Some(content) => TxnOp::put(self.path(key), content.text().to_vec(), None),
             None => TxnOp::delete(self.path(key), None),
         };
         let mut operations: Vec<TxnOp> = edits.iter().map(operation).collect();

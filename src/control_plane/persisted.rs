@@ -7,7 +7,7 @@
 use super::{change::Position, guard::HeldDeletions};
 use crate::manifest::{
     Resource,
-    collection::{Collection, Edit, Key, Replacement, Replacements},
+    collection::{Collection, Content, Edit, Key, Replacement, Replacements},
     document,
 };
 use data_encoding::BASE64;
@@ -100,14 +100,14 @@ impl Octets {
 
 impl EditItem {
     fn new(edit: &Edit) -> EditItem {
-        let text = edit.value.as_deref().map(Octets::new);
+        let text = edit.value.as_ref().map(|content| Octets::new(&content.text()));
         EditItem { kind: edit.key.kind.into(), id: edit.key.id.clone(), text }
     }
 
     /// Decodes the edit. `None` if this version of zonal does not know the kind.
     fn edit(&self) -> io::Result<Option<Edit>> {
         let Some(key) = Key::new(&self.kind, &self.id) else { return Ok(None) };
-        Ok(Some(Edit { key, value: self.text.as_ref().map(Octets::decode).transpose()? }))
+        Ok(Some(Edit { key, value: self.text.as_ref().map(Octets::decode).transpose()?.map(Content::Text) }))
     }
 }
 

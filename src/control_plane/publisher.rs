@@ -9,11 +9,11 @@
 //! Every new generation goes through `Publisher::publish`. Bad input never removes served data.
 
 use super::{
-    change::{AcceptedChange, Change, ChangeError, ListsUpdate, Position, PreparedChange, Trial, ZoneTransfer},
+    change::{AcceptedChange, Change, ChangeError, ListsUpdate, Position, ZoneTransfer},
     counters::Counters,
     current::Current,
     freeze::{Decision, FreezeRequest, Frozen, RESUME_INTERVAL},
-    guard::{self, HeldDeletions, PendingDeletions},
+    guard::HeldDeletions,
     persisted::PersistedState,
     prepare::{PreparedGeneration, prepare},
     state_store::{self, StateStore},
@@ -23,11 +23,10 @@ use super::{
 use crate::{
     clock::now,
     config::OnError,
-    difference,
     manifest::{
         Manifest, Problem, Transferred,
         check::Checked,
-        collection::{Collection, Key, Served},
+        collection::{Collection, Served},
         load::{LoadScope, Loader},
         overlay::{Overlays, digest_with},
     },
@@ -48,6 +47,7 @@ use std::{
 };
 use tokio::sync::watch;
 
+mod changes;
 mod zone_updates;
 
 /// Maximum number of answers that a dry run compares.
@@ -272,137 +272,6 @@ impl Publisher {
         self.status.state().last_error = Some(error);
         self.count("failed", &problems);
         LoadResult::Failed(problems)
-    }
-
-    // Changes
-
-    /// Applies changes in their order: all in one generation, or, if that fails, each in its own.
-    pub fn apply(&mut self, changes: Vec<Change>) {
-        let (trials, changes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.trial.is_some());
-        let together = match &changes[..] {
-            [] | [_] => None,
-            several => self.prepare_changes(several).ok(),
-        };
-        match together {
-            Some(prepared) => self.settle(prepared, changes),
-            None => changes.into_iter().for_each(|change| self.apply_one(change)),
-        }
-        for trial in trials {
-            let accepted = self.prepare_changes(std::slice::from_ref(&trial)).map(|prepared| {
-                let answers = (trial.trial == Some(Trial::Answers)).then(|| {
-                    let served = self.current.snapshot.load_full();
-                    difference::answers(&served, &prepared.snapshot, now(), MAX_COMPARED_ANSWERS)
-                });
-                AcceptedChange { answers, ..self.accepted(&prepared) }
-            });
-            answer(trial, accepted);
-        }
-    }
-
-    fn apply_one(&mut self, change: Change) {
-        let error = match self.prepare_changes(std::slice::from_ref(&change)) {
-            Ok(prepared) => return self.settle(prepared, vec![change]),
-            Err(error) => error,
-        };
-        match &error {
-            ChangeError::Problems(problems) if change.is_fact => {
-                // Later changes are relative to this change, although it is not served.
-                if let Ok(prepared) = (change.prepare)(&self.delivered.0, &self.delivered.1) {
-                    self.delivered.0.apply(&prepared.edits);
-                    self.delivered.1 = prepared.position;
-                }
-                self.refuse(problems.clone());
-            }
-            // The sender gets the error, which is no fault of the node.
-            ChangeError::Problems(_) => self.counters.reloads.with_label_values(&["failed"]).inc(),
-            _ => {}
-        }
-        answer(change, Err(error));
-    }
-
-    /// Prepares the generation after these changes.
-    fn prepare_changes(&self, changes: &[Change]) -> Result<PreparedGeneration, ChangeError> {
-        let (mut collection, mut position) = self.delivered.clone();
-        let (mut pending, mut is_whole) = (PendingDeletions::default(), false);
-        for change in changes {
-            let prepared = (change.prepare)(&collection, &position)?;
-            let PreparedChange { edits, position: next, deletions, is_whole: replaces_all } = prepared;
-            is_whole |= replaces_all;
-            collection.apply(&edits);
-            pending.add(deletions);
-            position = next;
-        }
-        let prepared = guard::prepare_guarded(&self.current, collection, position, self.on_error, pending);
-        let mut prepared = prepared.map_err(ChangeError::Problems)?;
-        if changes.iter().any(|change| change.is_strict) {
-            let is_new = |key: &Key| !self.current.state.aside.contains_key(key);
-            let reasons = prepared.reasons.iter().filter(|(key, _)| is_new(key));
-            let problems: Vec<Problem> = reasons.flat_map(|(_, problems)| problems.iter().cloned()).collect();
-            if !problems.is_empty() {
-                return Err(ChangeError::Problems(problems));
-            }
-        }
-        prepared.state.is_incomplete &= !is_whole;
-        Ok(prepared)
-    }
-
-    /// Returns the reply to the sender of a change.
-    fn accepted(&self, prepared: &PreparedGeneration) -> AcceptedChange {
-        let reasons = prepared.reasons.iter().flat_map(|(_, problems)| problems);
-        AcceptedChange {
-            generation: prepared.state.generation,
-            position: prepared.state.position.clone(),
-            differences: prepared.served.manifest.resource_changes(&self.current.served.manifest),
-            answers: None,
-            problems: prepared.warnings.iter().chain(reasons).cloned().collect(),
-        }
-    }
-
-    /// Publishes a prepared generation, and answers the senders of its changes.
-    fn settle(&mut self, prepared: PreparedGeneration, changes: Vec<Change>) {
-        let started = Instant::now();
-        let previous = self.current.snapshot.load_full();
-        let mut accepted = self.accepted(&prepared);
-        let PreparedGeneration { mut state, served, mut snapshot, checked, warnings, reasons, is_judged, held_reason } =
-            prepared;
-        let is_unchanged = previous.generation > 0 && previous.digest == snapshot.digest;
-        state.generation = if is_unchanged { previous.generation } else { self.next_generation(&snapshot) };
-        accepted.generation = state.generation;
-        let before = std::mem::replace(&mut self.current.state, state);
-        // The sender of a change relies on the reply, so the change is on the disk before it is
-        // served. If no sender waits, the change is published at once, because the source still has
-        // it.
-        let is_awaited = changes.iter().any(|change| change.reply.is_some());
-        if is_awaited
-            && let Err(error) = self.write_state(true)
-            && changes.iter().any(|change| !change.is_fact)
-        {
-            self.current.state = before;
-            let (facts, others): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.is_fact);
-            others.into_iter().for_each(|change| answer(change, Err(ChangeError::not_written(&error))));
-            return facts.into_iter().for_each(|change| self.apply_one(change));
-        }
-        self.current.history.note(&self.current.served.manifest, &served.manifest, is_judged);
-        let state = self.current.state.clone();
-        self.set_manifest(state, served, checked);
-        self.status.report_set_aside(&self.current.state.aside, &reasons);
-        guard::log_held(&before.held, &self.current.state.held, held_reason.as_deref());
-        let is_stale = self.current.state.is_incomplete || self.has_lost_updates();
-        if !is_unchanged {
-            drop(previous);
-            (snapshot.generation, snapshot.is_stale) = (self.current.state.generation, is_stale);
-            self.publish(snapshot, "change", started, Some(&warnings), is_awaited);
-        } else {
-            self.count("unchanged", &warnings);
-            match previous.is_stale != is_stale {
-                true => self.swap(previous.with_stale(is_stale)),
-                false => self.status.state().persisted = self.current.state.clone(),
-            }
-            if !is_awaited {
-                let _ = self.write_state(false);
-            }
-        }
-        changes.into_iter().for_each(|change| answer(change, Ok(accepted.clone())));
     }
 
     // DNS Firewall lists

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     manifest::{
-        Id, MasterFile, Problem, ZoneData,
-        collection::{Collection, Edit, Key, MASTER_FILES, Replacements, Served},
+        Id, MasterFile, Problem, Resource, ZoneData,
+        collection::{Collection, Content, Edit, Key, MASTER_FILES, Replacements, Served},
         overlay::{self, EditedSet, Overlay, Overlays},
         rewrite::{rewrite, text},
     },
@@ -354,8 +354,8 @@ pub fn edits_of(collection: &Collection, id: &str, sets: &[EditedSet]) -> Result
     let mut edits = Vec::new();
     let key = |kind: &'static str, id: &str| Key { kind, id: id.into() };
     if changed != **zone {
-        let json = serde_json::to_vec(&changed).map_err(|error| error.to_string())?;
-        edits.push(Edit { key: key("private_hosted_zones", id), value: Some(json.into()) });
+        let changed = Resource::PrivateHostedZone(Arc::new(changed));
+        edits.push(Edit { key: key("private_hosted_zones", id), value: Some(Content::Resource(changed)) });
     }
     if let (Some(text), Some(file)) = (text, &zone.file) {
         let includes_file = |text: &[u8]| {

@@ -49,8 +49,33 @@ impl Key {
 pub struct Edit {
     /// The key.
     pub key: Key,
-    /// The new content: JSON, or the text of a master file. None deletes it.
-    pub value: Option<Arc<[u8]>>,
+    /// The new content. None deletes it.
+    pub value: Option<Content>,
+}
+
+/// The content of a resource or master file.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// JSON, or the text of a master file.
+    Text(Arc<[u8]>),
+    /// A resource that was read or made before.
+    Resource(Resource),
+}
+
+impl Content {
+    /// The content as text.
+    pub fn text(&self) -> Arc<[u8]> {
+        match self {
+            Content::Text(text) => text.clone(),
+            Content::Resource(resource) => resource.to_json().into(),
+        }
+    }
+}
+
+impl<T: Into<Arc<[u8]>>> From<T> for Content {
+    fn from(text: T) -> Content {
+        Content::Text(text.into())
+    }
 }
 
 /// All resources and master files that were delivered.
@@ -203,13 +228,18 @@ impl Collection {
     pub fn apply(&mut self, edits: &[Edit]) {
         for Edit { key, value } in edits {
             match (key.kind, value) {
-                (MASTER_FILES, Some(text)) => {
-                    if self.master_files.get(&key.id).is_none_or(|old| old != text) {
-                        self.master_files.insert(key.id.clone(), text.clone());
+                (MASTER_FILES, Some(content)) => {
+                    let text = content.text();
+                    if self.master_files.get(&key.id).is_none_or(|old| *old != text) {
+                        self.master_files.insert(key.id.clone(), text);
                     }
                 }
                 (MASTER_FILES, None) => drop(self.master_files.remove(&key.id)),
-                (_, Some(text)) => self.put(key, text),
+                (_, Some(Content::Text(text))) => self.put(key, text),
+                (_, Some(Content::Resource(resource))) => {
+                    self.unreadable.remove(key);
+                    self.manifest.put(&key.id, resource.clone());
+                }
                 (_, None) => {
                     self.manifest.remove(key.kind, &key.id);
                     self.unreadable.remove(key);
@@ -249,7 +279,7 @@ impl Collection {
         for key in keys {
             let value = self.text(&key);
             if value != old.text(&key) {
-                edits.push(Edit { key, value });
+                edits.push(Edit { key, value: value.map(Content::Text) });
             }
         }
         edits

@@ -14,7 +14,7 @@ use super::{
 use crate::wire::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A private hosted zone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,9 +33,9 @@ pub struct PrivateHostedZone {
     /// Whether a name that the zone does not have is resolved as if the zone did not exist.
     #[serde(default)]
     pub fallthrough: bool,
-    /// Resource record sets, in addition to `file` or without one.
+    /// Resource record sets, in addition to `file` or without one. Two versions of a zone share the equal ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub records: Vec<ResourceRecordSet>,
+    pub records: Vec<Arc<ResourceRecordSet>>,
     /// Servers to transfer the zone from, in order of preference (RFC 5936, RFC 1995).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub primaries: Vec<Primary>,

@@ -58,7 +58,7 @@ pub fn violation(old: &PrivateHostedZone, new: Option<&PrivateHostedZone>) -> Op
                     record_type: String::new(),
                     protected: false,
                     protection_comment: None,
-                    ..set.clone()
+                    ..(**set).clone()
                 };
                 sets.entry(key).or_default().push(plain);
             }

@@ -5,7 +5,7 @@ use crate::wire::{
     Name,
     rdata::{self, type_from_text, type_to_text},
 };
-use std::{collections::HashMap, fmt::Write};
+use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 /// The resource of a zone after an update, and the text of its master file if that changes. A
 /// record set that is in the file stays in the file; all others are in `records`.
@@ -29,7 +29,7 @@ pub fn rewrite(
     let mut is_written = is_in_file.clone();
     let mut write = |at: usize| {
         let is_due = !std::mem::replace(&mut is_written[at], true) && !sets[at].values.is_empty();
-        is_due.then(|| record_set(&sets[at]))
+        is_due.then(|| Arc::new(record_set(&sets[at])))
     };
     // A set stays at its position, so that two versions of the resource differ in the changed sets only.
     for set in std::mem::take(&mut changed.records) {

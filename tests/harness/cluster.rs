@@ -73,7 +73,7 @@ impl Single {
         let operation = |Edit { key, value }: &Edit| {
             let name = format!("/zonal/v1/{}/{}", key.kind, key.id);
             match value {
-                Some(text) => TxnOp::put(name, text.to_vec(), None),
+                Some(content) => TxnOp::put(name, content.text().to_vec(), None),
                 None => TxnOp::delete(name, None),
             }
         };

@@ -6,7 +6,7 @@ use super::{
     oracle::{Who, World},
     zone::Zone,
 };
-use std::{cell::Cell, net::IpAddr};
+use std::{cell::Cell, net::IpAddr, sync::Arc};
 use zonal::{
     manifest::{
         Health, ResourceRecordSet,
@@ -226,7 +226,7 @@ impl World {
 
 impl Group {
     /// The groups of a zone.
-    pub fn all(apex: &[String], sets: &[ResourceRecordSet]) -> Vec<Group> {
+    pub fn all(apex: &[String], sets: &[Arc<ResourceRecordSet>]) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         for set in sets.iter().filter(|set| set.set_identifier.is_some()) {
             let owner = [super::names::name(&set.name), apex.to_vec()].concat();
@@ -249,7 +249,7 @@ impl Group {
                     Content::Records(set.records.iter().map(|text| Rr::new(&owner, rtype, ttl, data(text))).collect())
                 }
             };
-            let member = Member { set: set.clone(), content };
+            let member = Member { set: (**set).clone(), content };
             match groups.iter_mut().find(|group| group.owner == owner && group.rtype == rtype) {
                 Some(group) => group.members.push(member),
                 None => groups.push(Group { owner, rtype, members: vec![member] }),

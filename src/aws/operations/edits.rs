@@ -2,12 +2,12 @@
 
 use crate::manifest::{
     Manifest, Resource, ResourceChange,
-    collection::{Edit, Key},
+    collection::{Content, Edit, Key},
 };
 
 /// The edit that stores a resource.
 pub(super) fn put(id: &str, resource: Resource) -> Edit {
-    Edit { key: Key { kind: resource.kind(), id: id.into() }, value: Some(resource.to_json().into()) }
+    Edit { key: Key { kind: resource.kind(), id: id.into() }, value: Some(Content::Resource(resource)) }
 }
 
 /// The edit that deletes a resource.

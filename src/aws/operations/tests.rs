@@ -1,4 +1,4 @@
-use super::{route53::record_sets, *};
+use super::*;
 use crate::aws::{
     codec::server::{Request, read_request},
     model::{Model, Shape, ShapeNumber},
@@ -90,17 +90,6 @@ fn pages_end_and_foreign_tokens_are_refused() {
     assert_eq!(seen, [2, 2, 1]);
     let token = page("list", None, 2, all).unwrap().next.unwrap();
     assert!(page("other", Some(&token), 2, all).is_none() && page("list", Some("%"), 2, all).is_none());
-}
-
-#[test]
-fn names_have_octal_escapes() {
-    let text = |name: &str| record_sets::name_text(&record_sets::read_name(name).unwrap());
-    assert_eq!(text("*.A.example"), "\\052.a.example.");
-    assert_eq!(text("\\052.a.example."), "\\052.a.example.");
-    assert_eq!(text("a\\100b_-.example."), "a\\100b_-.example.");
-    assert_eq!(text("."), ".");
-    assert!(record_sets::read_name("a..b").is_none() && record_sets::read_name("a\\").is_none());
-    assert_eq!(record_sets::decimal_escapes("\"a\\052\\\"b\\\\052\""), "\"a\\042\\\"b\\\\052\"");
 }
 
 #[test]

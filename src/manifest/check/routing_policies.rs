@@ -160,7 +160,7 @@ impl Checker<'_> {
 
     /// Checks rules that concern all members of a group together.
     fn group(&mut self, id: &Id, name: &str, zone: &PrivateHostedZone, members: &[usize]) {
-        let sets = || members.iter().map(|at| (*at, &zone.records[*at]));
+        let sets = || members.iter().map(|at| (*at, &*zone.records[*at]));
         let has_check = |set: &ResourceRecordSet| {
             set.health_check_id.is_some() || set.alias.as_ref().is_some_and(|alias| alias.evaluate_target_health)
         };

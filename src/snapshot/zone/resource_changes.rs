@@ -94,26 +94,28 @@ fn rest(zone: &PrivateHostedZone) -> impl PartialEq + '_ {
 /// Equal entries must have the same order in both versions. Returns `None` if more than
 /// `MAX_CHANGES` entries differ.
 fn differing<'a>(
-    old: &'a [ResourceRecordSet],
-    new: &'a [ResourceRecordSet],
+    old: &'a [Arc<ResourceRecordSet>],
+    new: &'a [Arc<ResourceRecordSet>],
 ) -> Option<(Vec<&'a ResourceRecordSet>, Vec<&'a ResourceRecordSet>)> {
     let (mut gone, mut came) = (Vec::new(), Vec::new());
     let (mut left, mut right) = (old, new);
+    let is_same =
+        |one: &Arc<ResourceRecordSet>, other: &Arc<ResourceRecordSet>| Arc::ptr_eq(one, other) || one == other;
     while let (Some((first, left_rest)), Some((other, right_rest))) = (left.split_first(), right.split_first()) {
         let is_of_same = || (&first.name, &first.record_type) == (&other.name, &other.record_type);
-        if first == other {
+        if is_same(first, other) {
             (left, right) = (left_rest, right_rest);
             continue;
         }
         work::count(1);
-        if right_rest.first() == Some(first) {
-            came.push(other);
+        if right_rest.first().is_some_and(|next| is_same(next, first)) {
+            came.push(&**other);
             right = right_rest;
         } else {
-            gone.push(first);
+            gone.push(&**first);
             left = left_rest;
             if is_of_same() {
-                came.push(other);
+                came.push(&**other);
                 right = right_rest;
             }
         }
@@ -121,8 +123,8 @@ fn differing<'a>(
             return None;
         }
     }
-    gone.extend(left);
-    came.extend(right);
+    gone.extend(left.iter().map(|set| &**set));
+    came.extend(right.iter().map(|set| &**set));
     (gone.len() + came.len() <= MAX_CHANGES).then_some((gone, came))
 }
 

@@ -14,7 +14,7 @@ use crate::{
 use serde_json::{Map, Value, json};
 use std::{
     cmp::Ordering,
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -25,9 +25,26 @@ pub(super) const DEFAULT_TTL: u32 = 300;
 /// The maximum number of zones whose order is kept.
 const MAX_INDEXES: usize = 8;
 
-/// The orders of the record sets of the zones that were listed last. A list of many pages sorts the zone once.
+/// Indexes of the record sets of some zones.
 #[derive(Default)]
-pub struct RecordSetIndexes(Mutex<Vec<Arc<Index>>>);
+pub struct RecordSetIndexes {
+    /// The orders of the zones that were listed last. A list of many pages sorts the zone once.
+    orders: Mutex<Vec<Arc<Index>>>,
+    /// The sets of the zones that were changed last, by their keys. The next change of a large zone does not read all of its
+    /// names again.
+    keys: Mutex<VecDeque<(Arc<PrivateHostedZone>, SetsByKey)>>,
+}
+
+/// Name, type and identifier of a set.
+pub(super) type SetKey = (Name, u16, String);
+/// The sets of a zone by their keys. Clones share their content.
+pub(super) type SetsByKey = imbl::HashMap<SetKey, Arc<ResourceRecordSet>>;
+
+/// The key of a set in a zone. None if its name or type is unknown.
+pub(super) fn key_of(apex: &Name, set: &ResourceRecordSet) -> Option<SetKey> {
+    let name = Name::parse(set.name.as_bytes(), Some(apex)).ok()?;
+    Some((name, type_from_text(&set.record_type)?, set.set_identifier.clone().unwrap_or_default()))
+}
 
 /// The record sets of a zone, in order.
 pub(super) struct Index {
@@ -266,10 +283,31 @@ fn with_escapes(text: &str, base: u32, write: impl Fn(u8, &mut String)) -> Strin
 }
 
 impl RecordSetIndexes {
+    /// The sets of a zone by their keys.
+    pub(super) fn sets_by_key(&self, zone: &Arc<PrivateHostedZone>) -> SetsByKey {
+        let known = {
+            let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+            keys.iter().find(|(known, _)| Arc::ptr_eq(known, zone)).map(|(_, sets)| sets.clone())
+        };
+        let keyed = || zone.records.iter().filter_map(|set| Some((key_of(&zone.name, set)?, set.clone())));
+        known.unwrap_or_else(|| {
+            let sets: SetsByKey = keyed().collect();
+            self.remember(zone, sets.clone());
+            sets
+        })
+    }
+
+    /// Remembers the sets of a zone by their keys.
+    pub(super) fn remember(&self, zone: &Arc<PrivateHostedZone>, sets: SetsByKey) {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.truncate(MAX_INDEXES - 1);
+        keys.push_front((zone.clone(), sets));
+    }
+
     /// The index of a zone, which has to be kept as long as the zone does not change.
     pub(super) fn index(&self, id: &str, source: &Arc<PrivateHostedZone>, compiled: Option<&Arc<Zone>>) -> Arc<Index> {
         let found = {
-            let mut indexes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut indexes = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
             let at = indexes.iter().position(|index| index.is_of(id, source, compiled));
             // The last used index is at the end.
             at.map(|at| {
@@ -280,7 +318,7 @@ impl RecordSetIndexes {
         };
         found.unwrap_or_else(|| {
             let index = Arc::new(Index::new(id, source, compiled));
-            let mut indexes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut indexes = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
             indexes.retain(|index| index.id != id);
             if indexes.len() == MAX_INDEXES {
                 indexes.remove(0);
@@ -327,4 +365,20 @@ pub(super) fn list_resource_record_sets(context: &Context, parameters: Parameter
         }
     }
     Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_octal_escapes() {
+        let text = |name: &str| name_text(&read_name(name).unwrap());
+        assert_eq!(text("*.A.example"), "\\052.a.example.");
+        assert_eq!(text("\\052.a.example."), "\\052.a.example.");
+        assert_eq!(text("a\\100b_-.example."), "a\\100b_-.example.");
+        assert_eq!(text("."), ".");
+        assert!(read_name("a..b").is_none() && read_name("a\\").is_none());
+        assert_eq!(decimal_escapes("\"a\\052\\\"b\\\\052\""), "\"a\\042\\\"b\\\\052\"");
+    }
 }

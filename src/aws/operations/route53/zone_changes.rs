@@ -2,7 +2,7 @@
 
 use super::{
     hosted_zones::{self, change_info, error, find},
-    record_sets,
+    record_sets::{self, SetsByKey, key_of},
 };
 use crate::{
     aws::{
@@ -10,10 +10,10 @@ use crate::{
         operations::{Context, Parameters, WriteResult, Written, edits, identifiers, object, tags},
     },
     manifest::{PrivateHostedZone, Resource, ResourceRecordSet, Tags, collection::Edit},
-    wire::{Name, rdata::type_from_text},
+    wire::Name,
 };
 use serde_json::{Map, Value, json};
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 const KIND: &str = "private_hosted_zones";
 
@@ -187,15 +187,11 @@ pub(super) fn change_tags_for_resource(context: &Context, parameters: Parameters
 struct Batch<'a> {
     id: &'a str,
     zone: &'a PrivateHostedZone,
-    /// The sets. None for those that were deleted.
-    sets: Vec<Option<ResourceRecordSet>>,
-    /// The position of each set.
-    positions: HashMap<SetKey, usize>,
+    sets: Vec<Arc<ResourceRecordSet>>,
+    /// The same sets, by their keys.
+    by_key: SetsByKey,
     messages: Vec<String>,
 }
-
-/// Name, type and identifier of a set.
-type SetKey = (Name, u16, String);
 
 pub(super) fn change_resource_record_sets(context: &Context, parameters: Parameters) -> WriteResult {
     let (id, zone) = find(context, parameters.text("HostedZoneId"))?;
@@ -206,7 +202,9 @@ pub(super) fn change_resource_record_sets(context: &Context, parameters: Paramet
     }
     let batch_parameters = parameters.get("ChangeBatch").map_or(parameters, Parameters);
     let mut changed = (**zone).clone();
-    let mut batch = Batch::new(id, zone, std::mem::take(&mut changed.records));
+    let by_key = context.indexes.sets_by_key(zone);
+    let sets = std::mem::take(&mut changed.records);
+    let mut batch = Batch { id, zone, sets, by_key, messages: Vec::new() };
     for change in batch_parameters.items("Changes").map(Parameters) {
         if let Some(set) = change.get("ResourceRecordSet") {
             let check = Parameters(set).given_text("HealthCheckId");
@@ -219,19 +217,15 @@ pub(super) fn change_resource_record_sets(context: &Context, parameters: Paramet
     if !batch.messages.is_empty() {
         return Err(error("InvalidChangeBatch", format!("[{}]", batch.messages.join(", "))));
     }
-    changed.records = batch.sets.into_iter().flatten().collect();
+    changed.records = batch.sets;
+    let changed = Arc::new(changed);
+    context.indexes.remember(&changed, batch.by_key);
     let info = next_change(context, batch_parameters.given_text("Comment"));
-    Ok(Written { edits: vec![zone_edit(id, changed)], result: json!({"ChangeInfo": info}) })
+    let edits = vec![edits::put(id, Resource::PrivateHostedZone(changed))];
+    Ok(Written { edits, result: json!({"ChangeInfo": info}) })
 }
 
-impl<'a> Batch<'a> {
-    fn new(id: &'a str, zone: &'a PrivateHostedZone, sets: Vec<ResourceRecordSet>) -> Batch<'a> {
-        let keyed = sets.iter().enumerate().filter_map(|(at, set)| Some((key_of(zone, set)?, at)));
-        let positions = keyed.collect();
-        let sets = sets.into_iter().map(Some).collect();
-        Batch { id, zone, sets, positions, messages: Vec::new() }
-    }
-
+impl Batch<'_> {
     /// Makes a change, or adds the reason why it cannot be made.
     fn change(&mut self, action: &str, given: Parameters) {
         if let Err(message) = self.try_change(action, given) {
@@ -241,7 +235,7 @@ impl<'a> Batch<'a> {
 
     fn try_change(&mut self, action: &str, given: Parameters) -> Result<(), String> {
         let set = read_set(self.id, &self.zone.name, given)?;
-        let key = key_of(self.zone, &set).ok_or("the type of a record set is unknown")?;
+        let key = key_of(&self.zone.name, &set).ok_or("the type of a record set is unknown")?;
         let identifier = match &set.set_identifier {
             Some(identifier) => format!(", set identifier='{identifier}'"),
             None => String::new(),
@@ -251,11 +245,9 @@ impl<'a> Batch<'a> {
             record_sets::name_text(&key.0),
             set.record_type
         );
-        let at = self.positions.get(&key).copied();
-        let current = at.and_then(|at| self.sets.get(at)?.as_ref());
-        match (action, at, current) {
-            ("CREATE", _, Some(_)) => Err(format!("Tried to create {shown} but it already exists")),
-            ("DELETE", Some(at), Some(current)) => {
+        match (action, self.by_key.get(&key).cloned()) {
+            ("CREATE", Some(_)) => Err(format!("Tried to create {shown} but it already exists")),
+            ("DELETE", Some(current)) => {
                 if self.zone.name == key.0 && matches!(&*set.record_type, "SOA" | "NS") {
                     return Err(format!(
                         "A HostedZone must contain {} record for the zone itself.",
@@ -265,38 +257,34 @@ impl<'a> Batch<'a> {
                         }
                     ));
                 }
-                if !is_same(self.zone, current, &set) {
+                if !is_same(self.zone, &current, &set) {
                     let message = "but the values provided do not match the current values";
                     return Err(format!("Tried to delete {shown} {message}"));
                 }
-                self.sets[at] = None;
-                self.positions.remove(&key);
+                self.sets.retain(|other| !Arc::ptr_eq(other, &current));
+                self.by_key.remove(&key);
                 Ok(())
             }
-            ("DELETE", ..) => Err(format!("Tried to delete {shown} but it was not found")),
-            (_, Some(at), Some(_)) => {
-                self.sets[at] = Some(set);
-                Ok(())
-            }
-            _ => {
-                self.positions.insert(key, self.sets.len());
-                self.sets.push(Some(set));
+            ("DELETE", None) => Err(format!("Tried to delete {shown} but it was not found")),
+            (_, current) => {
+                let set = Arc::new(set);
+                // A set stays at its position, so that two versions of the zone differ in the changed sets only.
+                match current.and_then(|current| self.sets.iter_mut().find(|other| Arc::ptr_eq(other, &current))) {
+                    Some(current) => *current = set.clone(),
+                    None => self.sets.push(set.clone()),
+                }
+                self.by_key.insert(key, set);
                 Ok(())
             }
         }
     }
 }
 
-fn key_of(zone: &PrivateHostedZone, set: &ResourceRecordSet) -> Option<SetKey> {
-    let name = Name::parse(set.name.as_bytes(), Some(&zone.name)).ok()?;
-    Some((name, type_from_text(&set.record_type)?, set.set_identifier.clone().unwrap_or_default()))
-}
-
 /// Whether two sets with one key say the same. The order of values and the spelling of names do not matter.
 fn is_same(zone: &PrivateHostedZone, one: &ResourceRecordSet, other: &ResourceRecordSet) -> bool {
     let plain = |set: &ResourceRecordSet| {
         let mut plain = set.clone();
-        plain.name = key_of(zone, set).map_or_else(String::new, |key| key.0.to_lowercase().to_string());
+        plain.name = key_of(&zone.name, set).map_or_else(String::new, |key| key.0.to_lowercase().to_string());
         plain.record_type.make_ascii_uppercase();
         if plain.alias.is_none() {
             plain.ttl.get_or_insert(record_sets::DEFAULT_TTL);
