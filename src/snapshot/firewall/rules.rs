@@ -23,7 +23,11 @@ use crate::{
     },
 };
 use ipnet::IpNet;
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 /// The index of no rule.
 const NO_RULE: u32 = u32::MAX;
