@@ -56,6 +56,9 @@ use upstream::Upstreams;
 
 /// The longest time that a client waits for a reply.
 const CLIENT_TIMEOUT: Duration = Duration::from_millis(4500);
+/// The longest time that recursion takes for one question. A question that takes longer than the client
+/// waits stays in flight, so that the client's next attempt gets the answer.
+const RECURSION_TIMEOUT: Duration = Duration::from_secs(9);
 /// The time after which a client gets a stale answer, if the cache holds one: the client response
 /// timer of RFC 8767, section 5.
 const STALE_ANSWER_TIMEOUT: Duration = Duration::from_millis(1800);
@@ -74,6 +77,8 @@ const REPLACED: &str = "too many queries wait for other servers, and newer ones 
 /// The maximum number of questions that stay in flight after their query got a stale or substitute
 /// answer.
 const MAX_DETACHED: usize = 2_500;
+/// The maximum number of questions for recursion that may take longer than their query waits.
+const MAX_LONG_RECURSIONS: usize = 512;
 
 /// The state that queries to other servers share.
 pub struct Forwarding {
@@ -92,6 +97,8 @@ pub struct Forwarding {
     single_flight: SingleFlight,
     /// The number of questions in flight that no query waits for.
     detached: Arc<AtomicUsize>,
+    /// The number of questions for recursion that may take longer than their query waits.
+    long_recursions: Arc<AtomicUsize>,
     /// The number that rotates record sets; it grows by one with each reply.
     draw: AtomicU32,
     /// The runtime of all tasks.
@@ -133,6 +140,7 @@ impl Forwarding {
             detectors: Arc::default(),
             single_flight: SingleFlight::default(),
             detached: Arc::default(),
+            long_recursions: Arc::default(),
             draw: AtomicU32::new(0),
             runtime: runtime.clone(),
         })

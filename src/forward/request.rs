@@ -7,11 +7,12 @@
 //! fetch     the servers of the route, or recursion; referrals as far as DELEGATE rules match
 //! ```
 //!
-//! Each question ends with an answer or a failure, within [`CLIENT_TIMEOUT`].
+//! Each question ends with an answer or a failure, within [`CLIENT_TIMEOUT`]. Recursion may go on until
+//! [`RECURSION_TIMEOUT`], for the client's next attempt.
 
 use super::{
     AlwaysFailing, Answers, CLIENT_TIMEOUT, CompletedReply, Forwarding, HASTY_TIMEOUT, MAX_DETACHED,
-    STALE_ANSWER_TIMEOUT,
+    MAX_LONG_RECURSIONS, RECURSION_TIMEOUT, STALE_ANSWER_TIMEOUT,
     read::{ParsedResponse, parse_response},
     recursion::Budget,
     single_flight::{FollowerOutcome, Leader, Role},
@@ -77,10 +78,10 @@ const MAX_ADDRESSES: usize = 8;
 struct Detached(Arc<AtomicUsize>);
 
 impl Detached {
-    /// None if [`MAX_DETACHED`] such questions are in flight.
-    fn take(count: &Arc<AtomicUsize>) -> Option<Detached> {
+    /// None if `max` such questions are in flight.
+    fn take(count: &Arc<AtomicUsize>, max: usize) -> Option<Detached> {
         let detached = Detached(count.clone());
-        (count.fetch_add(1, Relaxed) < MAX_DETACHED).then_some(detached)
+        (count.fetch_add(1, Relaxed) < max).then_some(detached)
     }
 }
 
@@ -221,6 +222,7 @@ impl ClientRequest {
             return (self.looped(asked), false);
         }
         let (hash, may_be_ours) = (question.hash(asked.id), self.may_be_ours(query, &question));
+        let is_recursive = matches!(route.servers, Servers::Recursion);
         let answers = loop {
             match forwarding.single_flight.join(hash) {
                 Role::Follower(_) if self.is_loop(route, true) => {
@@ -243,7 +245,7 @@ impl ClientRequest {
                         }
                     }
                 }
-                Role::Leader(leader) if stale.is_none() && !asked.has_fallback => {
+                Role::Leader(leader) if stale.is_none() && !asked.has_fallback && !is_recursive => {
                     break Some(match may_be_ours {
                         true => {
                             let answers = Box::pin(self.unless_looped(route, self.lead(leader, asked))).await;
@@ -253,11 +255,15 @@ impl ClientRequest {
                     });
                 }
                 Role::Leader(leader) => {
-                    let Some(detached) = Detached::take(&forwarding.detached) else {
+                    let (count, max) = match is_recursive {
+                        true => (&forwarding.long_recursions, MAX_LONG_RECURSIONS),
+                        false => (&forwarding.detached, MAX_DETACHED),
+                    };
+                    let Some(detached) = Detached::take(count, max) else {
                         break timeout_at(deadline, Box::pin(self.lead(leader, asked))).await.ok();
                     };
                     // The question stays in flight when this client gets the stale or substitute
-                    // answer.
+                    // answer, or no answer yet from recursion.
                     let (request, asked) = (self.clone(), asked.clone());
                     let leading = tokio::spawn(async move {
                         let _detached = detached;
@@ -440,7 +446,8 @@ impl ClientRequest {
         let (counters, started) = (&self.forwarding.upstreams.counters, Instant::now());
         let (client, lifetimes) = (limited_prefix(self.client.source), self.forwarding.cache.lifetimes());
         let asking = recursion.ask(client, route, question, &self.recursion_budget, lifetimes);
-        let answers = timeout_at(self.deadline, asking).await.unwrap_or_else(|_| Err(late()));
+        let deadline = self.deadline + (RECURSION_TIMEOUT - CLIENT_TIMEOUT);
+        let answers = timeout_at(deadline, asking).await.unwrap_or_else(|_| Err(late()));
         counters.recursion.observe(started.elapsed().as_secs_f64());
         if answers.is_err() {
             counters.failures.inc();

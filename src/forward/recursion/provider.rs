@@ -236,8 +236,15 @@ impl Connection {
         if query.query_type == RecordType::NS {
             filter::keep_referral(&mut message, &query.name, &self.provider.lifetimes);
             self.provider.addresses.remember(&message, &query.name);
-            if self.provider.completes && !errand.is_aside && is_referral {
-                self.provider.addresses.complete(&mut message, &query.name, errand).await;
+            if is_referral && !errand.is_aside {
+                let addresses = &self.provider.addresses;
+                match self.provider.completes {
+                    true => addresses.complete(&mut message, &query.name, errand).await,
+                    false => {
+                        let shortest = *self.provider.lifetimes.start();
+                        addresses.find(&mut message, &query.name, errand, shortest).await;
+                    }
+                }
             }
         } else {
             filter::keep_answer(&mut message, &query);
