@@ -394,7 +394,7 @@ impl Firewall {
             of_vpcs.insert(vpc, shared.entry((key, fails_open)).or_insert_with(make).clone());
         }
         let mut findings: BTreeMap<Id, Detections> = BTreeMap::new();
-        for (vpc, rules) in of_vpcs.iter().filter(|(_, rules)| !rules.of_detectors.is_empty()) {
+        for (vpc, _) in of_vpcs.iter().filter(|(_, rules)| !rules.of_detectors.is_empty()) {
             findings.insert((*vpc).into(), previous.of_vpcs.get(*vpc).cloned().unwrap_or_default());
         }
         let mut detections = vec![None; if findings.is_empty() { 0 } else { views.labels.len() }];
