@@ -6,6 +6,7 @@ mod etcd;
 mod firewall;
 mod health_checks;
 mod profiles;
+mod resolver;
 mod sigv4;
 mod sync;
 mod tools;

@@ -63,9 +63,9 @@ def refused(call, **parameters):
     raise AssertionError(f"it is not refused: {result}")
 
 
-def dig(name, rtype="A"):
+def dig(name, rtype="A", server="127.0.0.1"):
     """The answer to the first query, by dig: its status, and the data of its records."""
-    words = ["dig", "@127.0.0.1", "-p", sys.argv[2], "+tries=1", "+time=10", "+noall", "+comments", "+answer", name, rtype]
+    words = ["dig", "@" + server, "-p", sys.argv[2], "+tries=1", "+time=10", "+noall", "+comments", "+answer", name, rtype]
     text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     records = [line.split(None, 4)[4] for line in text.splitlines() if line and not line.startswith(";")]
     return " ".join([re.search(r"status: (\w+)", text)[1], *sorted(records)])
