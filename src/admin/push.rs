@@ -14,7 +14,7 @@ use crate::{
     },
     manifest::{
         KINDS, Problem, ResourceChange,
-        collection::{self, Collection, Content, Edit, Key, MASTER_FILES},
+        collection::{self, Collection, Edit, Key, MASTER_FILES},
         document::{self, Node},
         protection,
     },
@@ -127,7 +127,7 @@ impl Operation {
         if let Some(text) = &value {
             collection::check(&key, text).map_err(ChangeError::Problems)?;
         }
-        Ok(Edit { key, value: value.map(Content::Text) })
+        Ok(Edit { key, value: value.map(collection::Content::Text) })
     }
 }
 
