@@ -155,7 +155,10 @@ show({
         "
 resolver = client('route53resolver')
 group = resolver.list_firewall_rule_groups()['FirewallRuleGroups'][0]['Id']
-association = resolver.list_firewall_rule_group_associations()['FirewallRuleGroupAssociations'][0]['Id']
+association, arn = [resolver.list_firewall_rule_group_associations()['FirewallRuleGroupAssociations'][0][name] for name in ['Id', 'Arn']]
+resolver.tag_resource(ResourceArn=arn, Tags=[{'Key': 'a', 'Value': 'b'}, {'Key': 'c', 'Value': 'd'}])
+resolver.untag_resource(ResourceArn=arn, TagKeys=['c'])
+tags = resolver.list_tags_for_resource(ResourceArn=arn)['Tags']
 gone = resolver.disassociate_firewall_rule_group(FirewallRuleGroupAssociationId=association)['FirewallRuleGroupAssociation']
 seen = dig('www.one.example')
 rules = [{'FirewallRuleGroupId': group, 'FirewallDomainListId': rule['FirewallDomainListId']} for rule in
@@ -165,7 +168,7 @@ resolver.delete_firewall_rule_group(FirewallRuleGroupId=group)
 for found in resolver.list_firewall_domain_lists()['FirewallDomainLists']:
     resolver.delete_firewall_domain_list(FirewallDomainListId=found['Id'])
 show({
-    'gone': gone['Status'], 'seen': seen, 'batch': [len(batch['DeletedFirewallRules']), len(batch['DeleteErrors'])],
+    'tags': tags, 'gone': gone['Status'], 'seen': seen, 'batch': [len(batch['DeletedFirewallRules']), len(batch['DeleteErrors'])],
     'left': resolver.list_firewall_domain_lists()['FirewallDomainLists'],
     'refused': [
         refused(resolver.get_firewall_rule_group_association, FirewallRuleGroupAssociationId=association),
@@ -175,6 +178,7 @@ show({
 ",
     );
     assert_eq!((&deleted["gone"], &deleted["seen"]), (&json!("DELETING"), &json!(answers)));
+    assert_eq!(deleted["tags"], json!([{"Key": "a", "Value": "b"}]));
     assert_eq!((&deleted["batch"], &deleted["left"]), (&json!([1, 1]), &json!([])));
     assert_eq!(codes(&deleted), ["ResourceNotFoundException", "ResourceNotFoundException"]);
 }

@@ -1,6 +1,10 @@
 //! Tags of the resources of Route 53 Resolver.
 
-use super::{MAX_RESULTS, endpoints, error, list, query_logs, rules};
+use super::{
+    MAX_RESULTS, endpoints, error,
+    firewall::{self, associations},
+    list, query_logs, rules,
+};
 use crate::{
     aws::{
         codec::server::ServiceError,
@@ -43,8 +47,8 @@ fn resource<'p>(context: &Context, parameters: Parameters<'p>) -> Result<(&'p st
             let found = found.filter(|config| query_logs::has_query_log(context, config));
             found.cloned().map(Resource::QueryLogConfig)
         }
-        "firewall-rule-group" => manifest.firewall_rule_groups.get(id).cloned().map(Resource::FirewallRuleGroup),
-        "firewall-domain-list" => manifest.firewall_domain_lists.get(id).cloned().map(Resource::FirewallDomainList),
+        "firewall-rule-group" => firewall::group(context, id).ok().cloned().map(Resource::FirewallRuleGroup),
+        "firewall-domain-list" => firewall::domain_list(context, id).ok().cloned().map(Resource::FirewallDomainList),
         _ => None,
     };
     let missing = || error("ResourceNotFoundException", format!("The resource '{arn}' does not exist"));
@@ -63,9 +67,19 @@ fn tags_of(resource: &mut Resource) -> Option<&mut Tags> {
     }
 }
 
+/// The identifier of an association of a firewall rule group, which has its tags in the data of the group.
+fn association(parameters: Parameters<'_>) -> Option<&str> {
+    parameters.text("ResourceArn").rsplit_once(":firewall-rule-group-association/").map(|(_, id)| id)
+}
+
 fn list_tags_for_resource(context: &Context, parameters: Parameters) -> ReadResult {
-    let (_, mut found) = resource(context, parameters)?;
-    let tags = tags_of(&mut found).cloned().unwrap_or_default();
+    let tags = match association(parameters) {
+        Some(id) => associations::tags_of(context, id)?,
+        None => {
+            let (_, mut found) = resource(context, parameters)?;
+            tags_of(&mut found).cloned().unwrap_or_default()
+        }
+    };
     list(MAX_RESULTS, parameters, "Tags", &[], |after| {
         let rest = tags.range::<str, _>((start(after), Bound::Unbounded));
         rest.map(|(key, value)| (key.clone(), json!({"Key": key, "Value": value})))
@@ -74,9 +88,19 @@ fn list_tags_for_resource(context: &Context, parameters: Parameters) -> ReadResu
 
 /// Changes the tags of a resource.
 fn change(context: &Context, parameters: Parameters, removed: &[&str], added: Tags) -> WriteResult {
-    let (id, mut found) = resource(context, parameters)?;
-    tags_of(&mut found).into_iter().for_each(|own| tags::change(own, removed, added.clone()));
-    Ok(Written { edits: vec![edits::put(id, found)], result: json!({}) })
+    let edit = match association(parameters) {
+        Some(id) => {
+            let mut tags = associations::tags_of(context, id)?;
+            tags::change(&mut tags, removed, added);
+            associations::put_tags(context, id, &tags)?
+        }
+        None => {
+            let (id, mut found) = resource(context, parameters)?;
+            tags_of(&mut found).into_iter().for_each(|own| tags::change(own, removed, added.clone()));
+            edits::put(id, found)
+        }
+    };
+    Ok(Written { edits: vec![edit], result: json!({}) })
 }
 
 fn tag_resource(context: &Context, parameters: Parameters) -> WriteResult {

@@ -13,7 +13,7 @@ use crate::{
             tags,
         },
     },
-    manifest::{FirewallRuleGroup, FirewallRuleGroupAssociation, Resource},
+    manifest::{FirewallRuleGroup, FirewallRuleGroupAssociation, Resource, Tags, collection::Edit},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -62,14 +62,44 @@ fn all<'c, 'a: 'c>(context: &'c Context<'a>) -> impl Iterator<Item = (Found<'a>,
     })
 }
 
+/// The association with an identifier.
+fn find_id<'a>(
+    context: &Context<'a>,
+    wanted: &str,
+) -> Result<(Found<'a>, &'a FirewallRuleGroupAssociation), ServiceError> {
+    let found = all(context).find(|(found, association)| id_of(found.id, &association.vpc_id) == wanted);
+    found.ok_or_else(|| not_found("Firewall rule group association", wanted))
+}
+
 /// The association with the identifier of a request.
 fn find<'a>(
     context: &Context<'a>,
     parameters: Parameters,
 ) -> Result<(Found<'a>, &'a FirewallRuleGroupAssociation), ServiceError> {
-    let wanted = parameters.text("FirewallRuleGroupAssociationId");
-    let found = all(context).find(|(found, association)| id_of(found.id, &association.vpc_id) == wanted);
-    found.ok_or_else(|| not_found("Firewall rule group association", wanted))
+    find_id(context, parameters.text("FirewallRuleGroupAssociationId"))
+}
+
+/// The tags of an association.
+pub(in super::super) fn tags_of(context: &Context, id: &str) -> Result<Tags, ServiceError> {
+    let (found, association) = find_id(context, id)?;
+    let tags = part(&found.group.aws, DATA, &association.vpc_id).get("tags").cloned();
+    Ok(tags.and_then(|tags| serde_json::from_value(tags).ok()).unwrap_or_default())
+}
+
+/// The edit that replaces the tags of an association.
+pub(in super::super) fn put_tags(context: &Context, id: &str, tags: &Tags) -> Result<Edit, ServiceError> {
+    let (Found { id, group, .. }, association) = find_id(context, id)?;
+    let mut changed = (**group).clone();
+    let mut data = data_of(&changed, &association.vpc_id);
+    data["tags"] = json!(tags);
+    changed.aws.set_in(DATA, &association.vpc_id, Some(data));
+    Ok(edits::put(id, Resource::FirewallRuleGroup(Arc::new(changed))))
+}
+
+/// The data of an association, to change it.
+fn data_of(group: &FirewallRuleGroup, vpc: &str) -> Value {
+    let data = part(&group.aws, DATA, vpc).0;
+    if data.is_object() { data.clone() } else { json!({}) }
 }
 
 pub(super) fn get(context: &Context, parameters: Parameters) -> ReadResult {
@@ -161,8 +191,7 @@ pub(super) fn update(context: &Context, parameters: Parameters) -> WriteResult {
     }
     new.mutation_protection = protection(parameters).unwrap_or(old.mutation_protection);
     let mut changed = (**group).clone();
-    let data = part(&changed.aws, DATA, &old.vpc_id);
-    let mut data = if data.0.is_object() { data.0.clone() } else { json!({}) };
+    let mut data = data_of(&changed, &old.vpc_id);
     if let Some(name) = parameters.given_text("Name") {
         data["name"] = name.into();
     }

@@ -45,7 +45,7 @@ fn value(context: &Context, id: &str, list: &FirewallDomainList) -> Value {
     }))
 }
 
-fn find<'a>(context: &Context<'a>, id: &str) -> Result<&'a Arc<FirewallDomainList>, ServiceError> {
+pub(in super::super) fn find<'a>(context: &Context<'a>, id: &str) -> Result<&'a Arc<FirewallDomainList>, ServiceError> {
     let found = context.manifest().firewall_domain_lists.get(id).filter(|list| context.has(&list.aws, None));
     found.ok_or_else(|| not_found("Firewall domain list", id))
 }

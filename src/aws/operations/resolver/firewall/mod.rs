@@ -8,11 +8,13 @@
 //! | association | `vpc_associations` of the group |
 //! | configuration | `firewall_fail_open` of a VPC or a Profile |
 
-mod associations;
+pub(super) mod associations;
 mod configs;
 mod domain_lists;
 mod rule_groups;
 mod rules;
+
+pub(super) use domain_lists::find as domain_list;
 
 use super::not_found;
 use crate::{
@@ -146,7 +148,7 @@ fn first_vpc(group: &FirewallRuleGroup) -> Option<&str> {
 }
 
 /// A rule group of the caller.
-fn group<'a>(context: &Context<'a>, id: &str) -> Result<&'a Arc<FirewallRuleGroup>, ServiceError> {
+pub(super) fn group<'a>(context: &Context<'a>, id: &str) -> Result<&'a Arc<FirewallRuleGroup>, ServiceError> {
     let found = context.manifest().firewall_rule_groups.get(id);
     let found = found.filter(|group| context.has(&group.aws, first_vpc(group)));
     found.ok_or_else(|| not_found("Firewall rule group", id))
