@@ -12,7 +12,7 @@ mod tests;
 mod tsig;
 
 pub use etcd::Etcd;
-pub use firewall::Firewall;
+pub use firewall::{Firewall, FirewallEvents};
 pub use health::Health;
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, NegativeTrustAnchor, Recursion};
 pub use query_log::{Dnstap, DnstapMessage, DnstapMessages, QueryLog};

@@ -44,11 +44,12 @@
 //! | [`difference`] | the answers that two snapshots give differently | `explain`, `manifest`, `snapshot`, `wire` |
 //! | [`control_plane`] | sources: a `directory`, `etcd`, or a `change` by HTTP; `prepare` checks and compiles a change, the `guard` holds mass deletions, the `publisher` publishes the snapshot, the `state_store` writes it to disk; `updates` are dynamic updates in journals, `freeze` hands over to another process, `internet` follows `resolv.conf`, `health_keys` follows the keys of health in etcd, `status` reports | `clock`, `config`, `difference`, `health`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`firewall_lists`] | DNS Firewall lists that have a source: `tasks` read files and `fetch` URLs, the `store` keeps copies, `transfers` become entries, and `load` compiles texts into the table of all lists | `clock`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`firewall_events`] | sends DNS Firewall events to an HTTP server | `firewall_lists`, `query_log` |
 //! | [`transfer`] | zones out: `access`, `tsig`, `outgoing` transfers with the `history` of a zone, `notify`, `update`; zones in: `incoming` follows a `schedule`, asks a `primary`, reads its `answer` and stores `copies`; `notified` takes NOTIFY | `answer`, `clock`, `config`, `control_plane`, `firewall_lists`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`listen`] | the transports: `udp`, `stream`, `tls`, `https`, `quic`, `proxy` headers; `dispatch` has the steps of every query around `answer`; `connections`, `limit`, `bodies` and `unread` bound the clients | `answer`, `clock`, `forward`, `instruments`, `manifest`, `query_log`, `snapshot`, `transfer`, `wire` |
 //! | [`metrics`] | the metrics page; each room has its own counters and registers them | `clock`, `instruments`, `log` |
 //! | [`admin`] | HTTP: probes, metrics, status, cache; `push` takes changes, `journal` shows and drops those of dynamic updates, `access` checks permissions, `aws` is the entrance of AWS's APIs, `admission` and `stall` bound connections, `pages` bounds large responses, `events` streams generations, `explain` explains answers of this server, `openapi` describes the API, `status` is the type that `zonal status` reads | `aws`, `clock`, `config`, `control_plane`, `explain`, `firewall_lists`, `forward`, `health`, `instruments`, `listen`, `manifest`, `metrics`, `snapshot`, `transfer`, `wire` |
-//! | [`run`] | builds a server from its parts: sockets, certificates, takeover, systemd | `admin`, `answer`, `clock`, `config`, `control_plane`, `firewall_lists`, `forward`, `health`, `instruments`, `listen`, `log`, `manifest`, `metrics`, `query_log`, `snapshot`, `transfer` |
+//! | [`run`] | builds a server from its parts: sockets, certificates, takeover, systemd | `admin`, `answer`, `clock`, `config`, `control_plane`, `firewall_events`, `firewall_lists`, `forward`, `health`, `instruments`, `listen`, `log`, `manifest`, `metrics`, `query_log`, `snapshot`, `transfer` |
 //! | [`cli`] | the commands | `admin`, `aws`, `clock`, `config`, `control_plane`, `difference`, `explain`, `firewall_lists`, `instruments`, `log`, `manifest`, `run`, `snapshot`, `wire` |
 //!
 //! # The path of a packet
@@ -160,6 +161,7 @@ pub mod control_plane;
 pub mod detect;
 pub mod difference;
 pub mod explain;
+pub mod firewall_events;
 pub mod firewall_lists;
 pub mod forward;
 pub mod health;

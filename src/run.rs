@@ -18,12 +18,13 @@ use crate::{
     admin::{self, Admin},
     config::{Config, LogFormat, Source},
     control_plane::{Message, counters::Counters, health_keys, status::Status},
+    firewall_events,
     health::{self, Health},
     listen::Core,
     log,
     manifest::{Manifest, Protocol, problem::printable},
     metrics::Metrics,
-    query_log::RunningWriter,
+    query_log::{Events, RunningWriter},
 };
 use anyhow::bail;
 use certificates::Certificates;
@@ -164,8 +165,20 @@ fn start_query_log(
         let identity = dnstap.identity.as_ref().map_or(&*core.snapshot.load().node.nsid, String::as_bytes).to_vec();
         (dnstap, identity)
     });
+    let events = config.firewall.events.as_ref().map(|settings| {
+        let counts = core.query_log.events.clone();
+        let (output, delivery) = firewall_events::channel(firewall_events::Server {
+            url: settings.url.clone(),
+            host: settings.host().unwrap_or_default().into(),
+            authorities: config.certificate_authority.clone(),
+            node: String::from_utf8_lossy(&core.snapshot.load().node.nsid).into_owned(),
+            counts: counts.clone(),
+        });
+        runtime.spawn(delivery.run());
+        Events::new(Duration::from_secs(settings.deduplicate_seconds.into()), output, counts)
+    });
     let directory = config.query_log.directory.clone();
-    Ok(RunningWriter::start(&core.query_log, &core.snapshot, directory, dnstap, generations, runtime)?)
+    Ok(RunningWriter::start(&core.query_log, &core.snapshot, directory, dnstap, events, generations, runtime)?)
 }
 
 /// The metrics page, with the counters of all rooms. `admin` adds the readiness of the node.

@@ -20,6 +20,7 @@ mod etcd_access;
 mod explain;
 mod firewall;
 mod firewall_differential;
+mod firewall_events;
 mod firewall_lists;
 mod forwarders;
 mod forwarding;

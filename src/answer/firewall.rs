@@ -117,6 +117,14 @@ impl FirewallMatches {
         blocked.map(|(slot, _)| slot)
     }
 
+    /// Whether a rule blocked or reported the query.
+    #[inline]
+    pub fn is_reported(&self) -> bool {
+        let is_reported =
+            |outcome| outcome == FirewallOutcome::Block as usize || outcome == FirewallOutcome::Alert as usize;
+        !self.is_empty() && self.iter().any(|(_, outcome)| is_reported(outcome))
+    }
+
     /// The slot of each rule, and the number of its [`FirewallOutcome`].
     pub fn iter(&self) -> impl Iterator<Item = (u32, usize)> {
         self.0.into_iter().take_while(|packed| *packed != 0).map(|packed| ((packed >> 3) - 1, (packed & 7) as usize))

@@ -1,9 +1,9 @@
-//! Downloads a list by HTTP or HTTPS.
+//! Downloads a list by HTTP or HTTPS, and posts JSON.
 //!
 //! Time and memory are bounded, whatever the server does: the text goes to a file as it comes, and a server that is silent or
 //! slow is given up.
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::{
     Request, Response, StatusCode, Uri,
     body::{Bytes, Incoming},
@@ -25,7 +25,7 @@ use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// The largest list, in octets.
 pub const MAX_OCTETS: u64 = 512 << 20;
@@ -79,6 +79,16 @@ struct Place {
     path: String,
 }
 
+impl Place {
+    /// The host as a request names it.
+    fn authority(&self) -> String {
+        match self.port == if self.is_https { 443 } else { 80 } {
+            true => self.host.clone(),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
 impl Client {
     /// Makes downloads from the hosts in `allowed` only.
     pub fn new(allowed: Vec<String>, authorities: Option<PathBuf>) -> Client {
@@ -128,17 +138,7 @@ impl Client {
             let stream = connect(&place).await?;
             let result = match place.is_https {
                 false => get(stream, &place, known, file).await?,
-                true => {
-                    let tls = TlsConnector::from(self.tls()?);
-                    let name = ServerName::try_from(place.host.trim_matches(['[', ']']).to_string());
-                    let name = name.map_err(|_| format!("{} is no name of a server", place.host))?;
-                    let stream = match timeout(CONNECT_TIMEOUT, tls.connect(name, stream)).await {
-                        Ok(Ok(stream)) => stream,
-                        Ok(Err(error)) => return Err(format!("TLS with {}: {error}", place.host)),
-                        Err(_) => return Err(format!("TLS with {}: time-out", place.host)),
-                    };
-                    get(stream, &place, known, file).await?
-                }
+                true => get(self.secure(&place, stream).await?, &place, known, file).await?,
             };
             let location = match result {
                 Got::Fetched(fetched) => return Ok(fetched),
@@ -147,6 +147,32 @@ impl Client {
             place = self.redirected(&place, &location)?;
         }
         Err(format!("more than {MAX_REDIRECTS} redirects"))
+    }
+
+    /// Posts JSON to a URL. Returns the status of the response.
+    ///
+    /// # Errors
+    ///
+    /// The reason why there is no response.
+    pub async fn post(&self, url: &str, json: Bytes) -> Result<StatusCode, String> {
+        let place = self.place(url)?;
+        let stream = connect(&place).await?;
+        match place.is_https {
+            false => post(stream, &place, json).await,
+            true => post(self.secure(&place, stream).await?, &place, json).await,
+        }
+    }
+
+    /// TLS with a server, whose certificate must be valid for its name.
+    async fn secure(&self, place: &Place, stream: TcpStream) -> Result<TlsStream<TcpStream>, String> {
+        let tls = TlsConnector::from(self.tls()?);
+        let name = ServerName::try_from(place.host.trim_matches(['[', ']']).to_string());
+        let name = name.map_err(|_| format!("{} is no name of a server", place.host))?;
+        match timeout(CONNECT_TIMEOUT, tls.connect(name, stream)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(format!("TLS with {}: {error}", place.host)),
+            Err(_) => Err(format!("TLS with {}: time-out", place.host)),
+        }
     }
 
     /// The place that a redirect leads to, which must be on the same host.
@@ -227,10 +253,8 @@ where
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEADER_OCTETS);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(text_of)?;
-    let is_default = place.port == if place.is_https { 443 } else { 80 };
-    let host = if is_default { place.host.clone() } else { format!("{}:{}", place.host, place.port) };
     let mut request = Request::get(&place.path)
-        .header(header::HOST, host)
+        .header(header::HOST, place.authority())
         .header(header::USER_AGENT, concat!("zonal/", env!("CARGO_PKG_VERSION")))
         .header(header::ACCEPT, "*/*")
         .header(header::ACCEPT_ENCODING, "gzip")
@@ -256,6 +280,33 @@ where
         biased;
         result = &mut respond => result,
         _ = &mut connection => respond.await,
+    }
+}
+
+async fn post<S>(stream: S, place: &Place, json: Bytes) -> Result<StatusCode, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HEADER_OCTETS);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(text_of)?;
+    let request = Request::post(&place.path)
+        .header(header::HOST, place.authority())
+        .header(header::USER_AGENT, concat!("zonal/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONNECTION, "close")
+        .body(Full::new(json))
+        .map_err(|error| format!("HTTP: {error}"))?;
+    let mut respond = std::pin::pin!(timeout(SILENCE_TIMEOUT, sender.send_request(request)));
+    let mut connection = std::pin::pin!(connection);
+    let response = tokio::select! {
+        biased;
+        response = &mut respond => response,
+        _ = &mut connection => respond.await,
+    };
+    match response {
+        Ok(response) => response.map(|response| response.status()).map_err(text_of),
+        Err(_) => Err("the server is silent".into()),
     }
 }
 

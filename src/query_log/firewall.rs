@@ -106,6 +106,13 @@ pub fn members(firewall: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// The group and the name of the rule that blocked or reported the query, and the name that matched, in wire format.
+pub fn reported(firewall: &[u8]) -> Option<(&str, &str, &[u8])> {
+    let record = read(firewall).min_by_key(FirewallRecord::rank)?;
+    let is_reported = matches!(record.found.outcome, FirewallOutcome::Block | FirewallOutcome::Alert);
+    is_reported.then_some((record.group, record.rule, record.found.name))
+}
+
 /// Writes the member `firewall` of `zonal`: all matches.
 pub fn matches(firewall: &[u8], out: &mut Vec<u8>) {
     if firewall.is_empty() {
@@ -215,7 +222,7 @@ pub fn policy(firewall: &[u8], reply: &[u8]) -> Option<Policy> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -229,7 +236,13 @@ mod tests {
         octets
     }
 
-    fn written(traced: &[u8]) -> Vec<u8> {
+    /// A match with this number of an outcome.
+    pub fn reported_by(outcome: u8) -> Vec<u8> {
+        traced(outcome, 0, 2, 1)
+    }
+
+    /// The octets of a match in an entry.
+    pub fn written(traced: &[u8]) -> Vec<u8> {
         let label = RuleLabel { group: "g".into(), rule: "r\"".into(), list: "l".into() };
         let mut out = Vec::new();
         write(traced, &[Arc::new(label)], &mut out);

@@ -7,10 +7,12 @@
 //! ```text
 //! answer, with QueryLogTrace -> EntrySender -> ring -> writer -> json   -> sink: file, stdout, Unix and TCP sockets, HTTP
 //!                                             -> dnstap -> sink: Frame Streams
+//!                                             -> events -> an HTTP server, by another room
 //! ```
 
 pub mod dnstap;
 mod entry;
+mod events;
 mod file;
 mod firewall;
 mod json;
@@ -36,6 +38,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+pub use events::{EventCounts, Events};
 pub use writer::RunningWriter;
 
 /// The size of the ring of a UDP thread, in octets. It holds the entries of some hundredths of a second.
@@ -61,6 +64,8 @@ pub struct QueryLog {
     pub failed: IntGaugeVec,
     /// dnstap messages by outcome.
     messages: IntCounterVec,
+    /// DNS Firewall events by outcome.
+    pub events: EventCounts,
 }
 
 impl QueryLog {
@@ -86,6 +91,7 @@ impl QueryLog {
                 &["outcome"],
                 &[&["written", "dropped"]],
             ),
+            events: EventCounts::default(),
         })
     }
 
@@ -94,6 +100,7 @@ impl QueryLog {
         register(registry, self.entries.clone());
         register(registry, self.failed.clone());
         register(registry, self.messages.clone());
+        register(registry, self.events.all.clone());
     }
 
     /// Makes the sinks open their files again. A program such as logrotate may have renamed the files.
@@ -181,7 +188,9 @@ impl EntrySender {
         let is_for_dnstap =
             kinds.has(DnstapMessage::ClientQuery) || answer.reply.is_some() && kinds.has(DnstapMessage::ClientResponse);
         slots |= if is_for_dnstap { DNSTAP } else { 0 };
-        if slots == 0 {
+        let is_event = snapshot.node.sends_firewall_events
+            && answer.reply.is_some_and(|(answered, _)| answered.firewall.is_reported());
+        if slots == 0 && !is_event {
             return;
         }
         let traced = answer.noted.firewall_octets();
@@ -195,7 +204,7 @@ impl EntrySender {
         let client = asked.map_or(answer.client, |asked| &asked.client);
         let entry_point = snapshot.networks.entry_points.get(&client.local);
         let subnet = asked.and_then(|asked| asked.subnet).map(|at| &*snapshot.networks.subnets[at as usize].id);
-        self.push(&Entry {
+        let is_lost = !self.push(&Entry {
             slots,
             kinds,
             generation: snapshot.generation,
@@ -224,6 +233,9 @@ impl EntrySender {
             reply: answer.reply.map_or(&[], |(answered, reply)| reply.get(..answered.len).unwrap_or_default()),
         });
         self.firewall = matches;
+        if is_lost && is_event {
+            self.log.events.lost.inc();
+        }
     }
 
     /// Logs a query to an upstream server, or its answer, to dnstap. `local` is the local address, if it is known.
@@ -266,13 +278,16 @@ impl EntrySender {
         });
     }
 
+    /// Writes an entry into the ring. Returns whether there was room.
     #[inline]
-    fn push(&mut self, entry: &Entry) {
+    fn push(&mut self, entry: &Entry) -> bool {
         entry.write(&mut self.entry);
-        let Some(ring) = &mut self.ring else { return };
-        if ring.push_entire_slice(&self.entry).is_err() {
+        let Some(ring) = &mut self.ring else { return true };
+        let has_room = ring.push_entire_slice(&self.entry).is_ok();
+        if !has_room {
             self.log.count_lost(entry.slots);
         }
+        has_room
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     DNSTAP, QueryLog,
     dnstap::Encoder,
     entry::{Entry, drain},
+    events::Events,
     json::Formatter,
     sink::{Batch, Counts, Output, Sink},
     stream::{Peer, Stream},
@@ -79,6 +80,7 @@ struct Writer {
     directory: PathBuf,
     logs: Vec<Option<Log>>,
     dnstap_stream: Option<DnstapStream>,
+    events: Option<Events>,
     formatter: Formatter,
     alive: Sender<()>,
 }
@@ -92,12 +94,13 @@ pub struct RunningWriter {
 }
 
 impl RunningWriter {
-    /// Starts the writer. Files are below `directory`. The writer follows the snapshot when `generations` changes.
+    /// Starts the writer. Files are below `directory`. DNS Firewall events go to `events`. The writer follows the snapshot when `generations` changes.
     pub fn start(
         log: &Arc<QueryLog>,
         snapshot: &Published,
         directory: Option<PathBuf>,
         dnstap: Option<(&Dnstap, Vec<u8>)>,
+        events: Option<Events>,
         mut generations: watch::Receiver<u64>,
         runtime: &Handle,
     ) -> io::Result<RunningWriter> {
@@ -112,6 +115,7 @@ impl RunningWriter {
             directory: directory.unwrap_or_default(),
             logs: (0..SLOTS).map(|_| None).collect(),
             dnstap_stream,
+            events,
             formatter: Formatter::default(),
             alive,
         };
@@ -247,7 +251,7 @@ impl Writer {
     }
 
     fn is_idle(&self) -> bool {
-        self.dnstap_stream.is_none() && self.logs.iter().all(Option::is_none)
+        self.dnstap_stream.is_none() && self.events.is_none() && self.logs.iter().all(Option::is_none)
     }
 
     fn take(&mut self, entry: &Entry, now: Instant) {
@@ -263,6 +267,9 @@ impl Writer {
             if let Some(log) = self.logs[slot].as_mut().filter(|log| entry.generation >= log.since) {
                 log.take(entry, &mut self.formatter, now);
             }
+        }
+        if let Some(events) = self.events.as_mut().filter(|_| !entry.firewall.is_empty()) {
+            events.take(entry, &mut self.formatter, now);
         }
         if let Some(dnstap_stream) = self.dnstap_stream.as_mut().filter(|_| entry.slots & DNSTAP != 0) {
             if dnstap_stream.batch.entries == 0 {

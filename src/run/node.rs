@@ -32,6 +32,7 @@ pub fn node(config: &Config, internet: Option<Arc<Route>>) -> anyhow::Result<Nod
     let health_allow = config.health.allow.clone();
     let is_validation_off = config.internet_resolver.is_validation_off();
     let tcp_keepalive = keepalive(config);
+    let sends_firewall_events = config.firewall.events.is_some();
     let loads_firewall_lists = true;
     Ok(Node {
         nsid,
@@ -41,6 +42,7 @@ pub fn node(config: &Config, internet: Option<Arc<Route>>) -> anyhow::Result<Nod
         internet,
         is_validation_off,
         query_logs,
+        sends_firewall_events,
         loads_firewall_lists,
         health_allow,
     })

@@ -66,6 +66,8 @@ pub struct Node {
     pub is_validation_off: bool,
     /// The allowed destinations of query logs; none where no log is written, as in `zonal check`.
     pub query_logs: Option<Allowed>,
+    /// The node sends DNS Firewall events to an HTTP server.
+    pub sends_firewall_events: bool,
     /// The node reads DNS Firewall lists from their sources. False where nobody does, as in `zonal check`: rules with a list that
     /// is not there are ignored.
     pub loads_firewall_lists: bool,
@@ -352,7 +354,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         .filter(|previous| same_resources(&previous.served.profiles, &manifest.profiles));
     let query_logs = match same_logs {
         Some(previous) => previous.query_logs.clone(),
-        None => Arc::new(QueryLogs::compile(manifest, &networks, &views, node.query_logs.as_ref(), previous)),
+        None => Arc::new(QueryLogs::compile(manifest, &networks, &views, node, previous)),
     };
     let firewall_lists = match previous {
         Some(previous) => firewall::inline::recompile(&previous.firewall_lists, &previous.served, manifest),

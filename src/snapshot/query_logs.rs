@@ -5,7 +5,7 @@
 //! of [`query_log`](crate::query_log).
 
 use super::{
-    Snapshot,
+    Node, Snapshot,
     networks::{NetworkAt, Networks},
     views::Views,
 };
@@ -64,7 +64,7 @@ struct Filter {
     share: u32,
 }
 
-/// The logging of a view's queries.
+/// The logging of a view's queries. It has no filters if only DNS Firewall events are made of them.
 pub struct Logged {
     filters: Box<[Filter]>,
     /// The members of an entry about the VPC: `"account_id":…,"region":…,"vpc_id":…`
@@ -115,12 +115,12 @@ impl QueryLogs {
         manifest: &Manifest,
         networks: &Networks,
         views: &Views,
-        allowed: Option<&Allowed>,
+        node: &Node,
         previous: Option<&Snapshot>,
     ) -> QueryLogs {
         let generation = previous.map_or(1, |previous| previous.generation + 1);
         let mut this = QueryLogs::default();
-        if manifest.query_log_configs.is_empty() {
+        if manifest.query_log_configs.is_empty() && !node.sends_firewall_events {
             return this;
         }
         this.slots.resize_with(SLOTS, || None);
@@ -128,7 +128,10 @@ impl QueryLogs {
             id: id.clone(),
             resource: resource.clone(),
             since,
-            is_allowed: allowed.is_some_and(|allowed| allowed.reason_against(&resource.destination).is_none()),
+            is_allowed: node
+                .query_logs
+                .as_ref()
+                .is_some_and(|allowed| allowed.reason_against(&resource.destination).is_none()),
         };
         let old = previous.map_or(&[][..], |previous| &previous.query_logs.slots);
         for (slot, old) in old.iter().enumerate() {
@@ -159,7 +162,7 @@ impl QueryLogs {
                 .filter(|(_, logged)| logged.as_ref().is_some_and(is_here))
                 .filter_map(|(slot, _)| Some(Filter::new(slot, &this.slots[usize::from(slot)].as_ref()?.resource)))
                 .collect();
-            if filters.is_empty() {
+            if filters.is_empty() && !node.sends_firewall_events {
                 continue;
             }
             let id = networks.info(view.vpc).network.id();
@@ -238,10 +241,7 @@ fn members<const N: usize>(members: [(&str, &str); N]) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        manifest::Loaded,
-        snapshot::{Node, compile},
-    };
+    use crate::{manifest::Loaded, snapshot::compile};
 
     const NETWORKS: &str = r#""vpcs": {
         "a": {"region": "r", "owner_id": "1\"2", "cidr_blocks": ["10.1.0.0/16"]},
