@@ -95,7 +95,8 @@ except ClientError as error:
         ("CREATE", a("www.other.example", "192.0.2.1"), "InvalidChangeBatch", "is not permitted in zone new.example."),
         ("CREATE", a("x.new.example", "300.0.2.1"), "InvalidChangeBatch", "300.0.2.1"),
         ("DELETE", a("new.example", "192.0.2.1").replace("'A'", "'NS'"), "InvalidChangeBatch", "it was not found"),
-        ("CREATE", "{'Name': 'x.new.example', 'Type': 'A'}".into(), "InvalidChangeBatch", "Missing field 'ResourceRecords'"),
+        ("CREATE", "{'Name': 'x.new.example', 'Type': 'A'}".into(), "InvalidInput", "found none in Change with [Action=CREATE"),
+        ("CREATE", a("a b.new.example", "192.0.2.1"), "InvalidChangeBatch", "UnsupportedCharacter"),
         ("CREATE", "{'Name': 'x.new.example', 'Type': 'A', 'TTL': 1, 'HealthCheckId': 'h', 'ResourceRecords': [{'Value': '192.0.2.1'}]}".into(),
          "NoSuchHealthCheck", "h"),
     ] {
@@ -200,4 +201,72 @@ fn the_aws_cli_manages_a_zone() {
     assert_eq!(rules, json!(["corp"]));
     let (works, text) = aws(&server, &["route53", "get-hosted-zone", "--id", "Z9"]);
     assert!(!works && text.contains("(NoSuchHostedZone)"), "{text}");
+}
+
+#[test]
+fn a_zone_is_associated_with_a_vpc_of_another_account_after_an_authorization() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(network());
+    let found = boto3(
+        &server,
+        "
+owner, other = client('route53'), client('route53', account='444455556666')
+vpc = {'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'}
+zone = {'HostedZoneId': 'Z4'}
+listed = lambda: [found['VPCId'] for found in other.list_vpc_association_authorizations(**zone)['VPCs']]
+steps = [[dig('four.example', 'SOA').split()[0], listed()]]
+early = refused(owner.associate_vpc_with_hosted_zone, **zone, VPC=vpc)
+made = other.create_vpc_association_authorization(**zone, VPC=vpc)
+steps.append([dig('four.example', 'SOA').split()[0], listed()])
+owner.associate_vpc_with_hosted_zone(**zone, VPC=vpc)
+steps.append([dig('four.example', 'SOA').split()[0], listed()])
+other.delete_vpc_association_authorization(**zone, VPC=vpc)
+steps.append([dig('four.example', 'SOA').split()[0], listed()])
+owner.disassociate_vpc_from_hosted_zone(**zone, VPC=vpc)
+steps.append([dig('four.example', 'SOA').split()[0], listed()])
+show({
+    'steps': steps, 'made': plain(made), 'limits': [
+        owner.get_account_limit(Type='MAX_HOSTED_ZONES_BY_OWNER')['Count'],
+        owner.get_hosted_zone_limit(HostedZoneId='Z1', Type='MAX_VPCS_ASSOCIATED_BY_ZONE')['Count'],
+        owner.get_hosted_zone_limit(HostedZoneId='Z1', Type='MAX_RRSETS_BY_ZONE')['Count'],
+    ],
+    'refused': [
+        early,
+        refused(owner.associate_vpc_with_hosted_zone, **zone, VPC=vpc),
+        refused(other.delete_vpc_association_authorization, **zone, VPC=vpc),
+        refused(other.create_vpc_association_authorization, **zone, VPC={**vpc, 'VPCId': 'vpc-no'}),
+        refused(owner.create_vpc_association_authorization, **zone, VPC=vpc),
+        refused(owner.create_vpc_association_authorization, HostedZoneId='Z3', VPC=vpc),
+        refused(owner.get_hosted_zone_limit, HostedZoneId='Z3', Type='MAX_VPCS_ASSOCIATED_BY_ZONE'),
+    ],
+})
+",
+    );
+    let none: [&str; 0] = [];
+    assert_eq!(
+        found["steps"],
+        json!([
+            ["REFUSED", none],
+            ["REFUSED", ["vpc-app"]],
+            ["NOERROR", ["vpc-app"]],
+            ["NOERROR", none],
+            ["REFUSED", none],
+        ])
+    );
+    assert_eq!(found["made"], json!({"HostedZoneId": "Z4", "VPC": {"VPCRegion": "us-east-1", "VPCId": "vpc-app"}}));
+    assert_eq!(found["limits"], json!([3, 1, 7]));
+    assert_eq!(
+        super::tools::codes(&found),
+        [
+            "NotAuthorizedException",
+            "NotAuthorizedException",
+            "VPCAssociationAuthorizationNotFound",
+            "InvalidVPCId",
+            "NoSuchHostedZone",
+            "InvalidInput",
+            "HostedZoneNotPrivate",
+        ]
+    );
 }

@@ -63,6 +63,7 @@ impl Entry {
 static TABLES: &[&[Entry]] = &[
     sts::TABLE,
     route53::TABLE,
+    route53::authorizations::TABLE,
     route53::health_checks::TABLE,
     route53::test_dns_answer::TABLE,
     resolver::endpoints::TABLE,

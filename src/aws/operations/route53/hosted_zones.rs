@@ -198,6 +198,38 @@ pub(super) fn get_hosted_zone_count(context: &Context, _: Parameters) -> ReadRes
     Ok(json!({"HostedZoneCount": zones.filter(|zone| context.sees(owner(zone))).count()}))
 }
 
+/// zonal has no quotas. Clients read the limit as a number.
+const NO_LIMIT: i32 = i32::MAX;
+
+pub(super) fn get_account_limit(context: &Context, parameters: Parameters) -> ReadResult {
+    let kind = parameters.text("Type");
+    let manifest = context.manifest();
+    let count = match kind {
+        "MAX_HOSTED_ZONES_BY_OWNER" => {
+            manifest.private_hosted_zones.values().filter(|zone| context.sees(owner(zone))).count()
+        }
+        "MAX_HEALTH_CHECKS_BY_OWNER" => {
+            let checks = manifest.health_checks.values();
+            checks.filter(|check| context.sees(check.aws.text("owner_id").unwrap_or_default())).count()
+        }
+        _ => 0,
+    };
+    Ok(json!({"Limit": {"Type": kind, "Value": NO_LIMIT}, "Count": count}))
+}
+
+pub(super) fn get_hosted_zone_limit(context: &Context, parameters: Parameters) -> ReadResult {
+    let (id, zone) = find(context, parameters.text("HostedZoneId"))?;
+    let kind = parameters.text("Type");
+    let count = match kind {
+        "MAX_VPCS_ASSOCIATED_BY_ZONE" if zone.public => {
+            return Err(error("HostedZoneNotPrivate", format!("The hosted zone {id} is public: it has no VPCs")));
+        }
+        "MAX_VPCS_ASSOCIATED_BY_ZONE" => zone.vpc_ids.len(),
+        _ => count(context, id, zone),
+    };
+    Ok(json!({"Limit": {"Type": kind, "Value": NO_LIMIT}, "Count": count}))
+}
+
 pub(super) fn get_hosted_zone(context: &Context, parameters: Parameters) -> ReadResult {
     let (id, zone) = find(context, parameters.text("Id"))?;
     let mut result = json!({"HostedZone": value(context, id, zone)});

@@ -1,5 +1,6 @@
 //! The operations of Route 53: hosted zones and their records.
 
+pub(super) mod authorizations;
 mod cidr_collections;
 pub(super) mod health_checks;
 mod hosted_zones;
@@ -21,6 +22,8 @@ pub(super) const TABLE: &[Entry] = &[
     read(Route53, "ListHostedZonesByVPC", hosted_zones::list_hosted_zones_by_vpc, "VPCId VPCRegion MaxItems NextToken"),
     read(Route53, "GetHostedZone", hosted_zones::get_hosted_zone, "Id"),
     read(Route53, "GetHostedZoneCount", hosted_zones::get_hosted_zone_count, ""),
+    read(Route53, "GetHostedZoneLimit", hosted_zones::get_hosted_zone_limit, "HostedZoneId Type"),
+    read(Route53, "GetAccountLimit", hosted_zones::get_account_limit, "Type"),
     read(Route53, "GetDNSSEC", hosted_zones::get_dnssec, "HostedZoneId"),
     read(Route53, "GetChange", hosted_zones::get_change, "Id"),
     read(

@@ -239,7 +239,7 @@ pub(in crate::aws::operations) fn read_name(text: &str) -> Option<Name> {
 }
 
 /// The error for a text that is not a name. Route 53 names the first character that a name cannot have.
-fn invalid_name(parameter: &str, text: &str) -> String {
+pub(super) fn invalid_name(parameter: &str, text: &str) -> String {
     match text.chars().find(|character| character.is_whitespace() || character.is_control()) {
         Some(found) => format!(
             "FATAL problem: UnsupportedCharacter (Value contains unsupported characters) encountered with '{found}'"

@@ -1,6 +1,7 @@
 //! Hosted zones of Route 53: writes.
 
 use super::{
+    authorizations,
     hosted_zones::{self, change_info, error, find},
     record_sets::{self, SetsByKey, key_of},
 };
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 const KIND: &str = "private_hosted_zones";
 
-fn zone_edit(id: &str, zone: PrivateHostedZone) -> Edit {
+pub(super) fn zone_edit(id: &str, zone: PrivateHostedZone) -> Edit {
     edits::put(id, Resource::PrivateHostedZone(Arc::new(zone)))
 }
 
@@ -26,23 +27,29 @@ fn next_change(context: &Context, comment: Option<&str>) -> Value {
     change_info(context.revision + 1, context.now, comment)
 }
 
-/// The VPC of a request, if it is in the manifest and in the Region that the request says.
-fn vpc_of<'a>(context: &Context, parameters: Parameters<'a>) -> Result<Option<&'a str>, ServiceError> {
-    let Some(vpc) = parameters.get("VPC").map(Parameters) else { return Ok(None) };
+/// The VPC of a request, of any account, if it is in the manifest and in the Region that the request says.
+pub(super) fn any_vpc<'a>(context: &Context, parameters: Parameters<'a>) -> Result<&'a str, ServiceError> {
+    let missing = || error("InvalidVPCId", "VPC: the parameter is missing");
+    let vpc = parameters.get("VPC").map(Parameters).ok_or_else(missing)?;
     let (id, region) = (vpc.text("VPCId"), vpc.given_text("VPCRegion"));
     let found = context.manifest().vpcs.get(id);
     let found = found.filter(|found| region.is_none_or(|region| region == found.region));
-    let missing = || {
+    let unknown = || {
         let shown = region.map_or(String::new(), |region| format!(" in the Region {region}"));
         error("InvalidVPCId", format!("The VPC: {id} you provided does not exist{shown}"))
     };
-    let found = found.ok_or_else(missing)?;
-    if !context.sees(&found.owner_id) {
+    found.map(|_| id).ok_or_else(unknown)
+}
+
+/// The VPC of a request, which is one of the caller.
+fn own_vpc<'a>(context: &Context, parameters: Parameters<'a>) -> Result<&'a str, ServiceError> {
+    let id = any_vpc(context, parameters)?;
+    if !context.sees(context.vpc_owner(id)) {
         let message =
             format!("The VPC {id} is not of the account {}: its owner has to associate it", context.caller.account);
         return Err(error("NotAuthorizedException", message));
     }
-    Ok(Some(id))
+    Ok(id)
 }
 
 /// Checks that a VPC has no zone of this name yet.
@@ -72,7 +79,7 @@ pub(super) fn create_hosted_zone(context: &Context, parameters: Parameters) -> W
         let message = format!("A hosted zone has already been created with the specified caller reference {reference}");
         return Err(error("HostedZoneAlreadyExists", message));
     }
-    let vpc = vpc_of(context, parameters)?;
+    let vpc = parameters.get("VPC").map(|_| own_vpc(context, parameters)).transpose()?;
     vpc.map_or(Ok(()), |vpc| check_conflict(context, &name, vpc))?;
     let config = parameters.get("HostedZoneConfig").map(Parameters);
     let is_private = config.and_then(|config| config.get("PrivateZone")) == Some(&Value::Bool(true));
@@ -122,18 +129,17 @@ pub(super) fn update_hosted_zone_comment(context: &Context, parameters: Paramete
     Ok(Written { edits: vec![edits::put(id, Resource::PrivateHostedZone(changed))], result })
 }
 
-/// The VPC of a request that has to have one.
-fn required_vpc<'a>(context: &Context, parameters: Parameters<'a>) -> Result<&'a str, ServiceError> {
-    vpc_of(context, parameters)?.ok_or_else(|| error("InvalidVPCId", "VPC: the parameter is missing"))
-}
-
 pub(super) fn associate_vpc(context: &Context, parameters: Parameters) -> WriteResult {
-    let (id, zone) = find(context, parameters.text("HostedZoneId"))?;
+    let given = parameters.text("HostedZoneId");
+    let vpc_id = parameters.get("VPC").map_or("", |vpc| Parameters(vpc).text("VPCId"));
+    let (id, zone) = authorizations::zone_for(context, given, vpc_id)?;
     if zone.public {
-        let message = format!("The hosted zone {id} is public: only private zones have VPCs");
+        // The words of Route 53.
+        let message = "You're trying to associate a VPC with a public hosted zone. Amazon Route 53 doesn't support \
+                       associating a VPC with a public hosted zone.";
         return Err(error("PublicZoneVPCAssociation", message));
     }
-    let vpc = required_vpc(context, parameters)?;
+    let vpc = own_vpc(context, parameters)?;
     check_conflict(context, &zone.name, vpc)?;
     let mut changed = (**zone).clone();
     changed.vpc_ids.push(vpc.into());
@@ -142,13 +148,22 @@ pub(super) fn associate_vpc(context: &Context, parameters: Parameters) -> WriteR
 }
 
 pub(super) fn disassociate_vpc(context: &Context, parameters: Parameters) -> WriteResult {
-    let (id, zone) = find(context, parameters.text("HostedZoneId"))?;
-    let vpc = parameters.get("VPC").map(Parameters).map(|vpc| vpc.text("VPCId")).unwrap_or_default();
+    let vpc = parameters.get("VPC").map_or("", |vpc| Parameters(vpc).text("VPCId"));
+    let given = parameters.text("HostedZoneId");
+    // The owner of the zone and the owner of the VPC can end the association.
+    let is_own_vpc = context.manifest().vpcs.get(vpc).is_some_and(|found| context.sees(&found.owner_id));
+    let zones = &context.manifest().private_hosted_zones;
+    let of_vpc = zones.get_key_value(hosted_zones::bare(given)).filter(|_| is_own_vpc);
+    let of_vpc = of_vpc.filter(|(_, zone)| zone.vpc_ids.iter().any(|id| id == vpc));
+    let (id, zone) = of_vpc.map_or_else(|| find(context, given), Ok)?;
     let at = zone.vpc_ids.iter().position(|other| other == vpc).ok_or_else(|| {
         error("VPCAssociationNotFound", format!("The VPC {vpc} and the hosted zone {id} are not associated"))
     })?;
     if zone.vpc_ids.len() == 1 {
-        let message = format!("The VPC {vpc} is the last one of the hosted zone {id}: delete the zone instead");
+        // The words of Route 53.
+        let message = "The VPC that you're trying to disassociate from the private hosted zone is the last VPC that is \
+                       associated with the hosted zone. Amazon Route 53 doesn't support disassociating the last VPC from a \
+                       hosted zone.";
         return Err(error("LastVPCAssociation", message));
     }
     let mut changed = (**zone).clone();
@@ -207,6 +222,7 @@ pub(super) fn change_resource_record_sets(context: &Context, parameters: Paramet
     let mut batch = Batch { id, zone, sets, by_key, messages: Vec::new() };
     for change in batch_parameters.items("Changes").map(Parameters) {
         if let Some(set) = change.get("ResourceRecordSet") {
+            check_parts(change.text("Action"), Parameters(set))?;
             let check = Parameters(set).given_text("HealthCheckId");
             if let Some(check) = check.filter(|check| !context.manifest().health_checks.contains_key(check)) {
                 return Err(error("NoSuchHealthCheck", format!("A health check with id {check} does not exist.")));
@@ -326,9 +342,6 @@ fn read_set(id: &str, apex: &Name, given: Parameters) -> Result<ResourceRecordSe
             set.insert("alias".into(), json!({"name": target.to_string(), "evaluate_target_health": evaluates}));
         }
         None => {
-            if values.is_empty() {
-                return Err(format!("Invalid request: Missing field 'ResourceRecords' in {shown}"));
-            }
             if let Some(ttl) = given.get("TTL") {
                 set.insert("ttl".into(), ttl.clone());
             }
