@@ -1,8 +1,16 @@
-//! EC2: VPC endpoints and endpoint services. Reads.
+//! EC2: VPC endpoints. Reads.
 
-use super::{error, list, vpcs::vpc as find_vpc, wanted, zones::az_name};
+use super::{
+    error, list,
+    security_groups::group_name,
+    services::{Found, find_service},
+    vpcs::vpc as find_vpc,
+    wanted,
+    zones::az_name,
+};
 use crate::{
     aws::{
+        codec::server::ServiceError,
         model::Service::Ec2,
         operations::{
             Context, Entry, Parameters, ReadResult,
@@ -13,20 +21,20 @@ use crate::{
             tag_list,
         },
     },
-    manifest::{Vpc, VpcEndpoint, VpcEndpointService, VpcEndpointType},
+    manifest::{NetworkInterface, Subnet, Vpc, VpcEndpoint, VpcEndpointType},
     snapshot::endpoints::has_names,
 };
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 /// The operations that zonal serves.
 pub(super) const TABLE: &[Entry] = &[
     read(Ec2, "DescribeVpcEndpoints", describe_vpc_endpoints, "VpcEndpointIds Filters MaxResults NextToken DryRun"),
     read(
         Ec2,
-        "DescribeVpcEndpointServices",
-        describe_vpc_endpoint_services,
-        "ServiceNames ServiceRegions Filters MaxResults NextToken DryRun",
+        "DescribeVpcEndpointAssociations",
+        describe_vpc_endpoint_associations,
+        "VpcEndpointIds Filters MaxResults NextToken DryRun",
     ),
 ];
 
@@ -42,16 +50,18 @@ const ENDPOINT_FILTERS: Known = &[
 
 /// The policy of an endpoint without one: everything is allowed.
 const FULL_ACCESS: &str = r#"{"Statement":[{"Action":"*","Effect":"Allow","Principal":"*","Resource":"*"}]}"#;
+/// The policy of a Gateway endpoint without one.
+const FULL_ACCESS_BY_GATEWAY: &str =
+    r#"{"Version":"2008-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}]}"#;
 
 /// A name without the last dot.
-fn plain(name: impl ToString) -> String {
+pub(super) fn plain(name: impl ToString) -> String {
     name.to_string().trim_end_matches('.').to_string()
 }
 
 /// The names of an endpoint, as zonal answers them.
-fn dns_entries(context: &Context, id: &str, endpoint: &VpcEndpoint, vpc: &Vpc) -> Vec<Value> {
-    let services = &context.snapshot.manifest.vpc_endpoint_services;
-    let Some(service) = services.get(service_name(context, id, endpoint)) else { return Vec::new() };
+pub(super) fn dns_entries(context: &Context, id: &str, endpoint: &VpcEndpoint, vpc: &Vpc) -> Vec<Value> {
+    let Some(Found { service, .. }) = find_service(context, endpoint, vpc) else { return Vec::new() };
     if endpoint.vpc_endpoint_type != VpcEndpointType::Interface || !has_names(endpoint) {
         return Vec::new();
     }
@@ -80,57 +90,75 @@ fn dns_entries(context: &Context, id: &str, endpoint: &VpcEndpoint, vpc: &Vpc) -
     entries
 }
 
-/// The service of an endpoint. The snapshot has the names of the services that presets stand for.
-fn service_name<'a>(context: &'a Context, id: &str, endpoint: &'a VpcEndpoint) -> &'a str {
-    let completed = context.snapshot.manifest.vpc_endpoints.get(id).map(|completed| completed.service_name.as_str());
-    if endpoint.service_name.is_empty() { completed.unwrap_or_default() } else { &endpoint.service_name }
-}
-
 /// A word with a small first letter: EC2 writes states of endpoints so, although its model does not.
-fn small(word: &str) -> String {
+pub(super) fn small(word: &str) -> String {
     let mut letters = word.chars();
     letters.next().map_or_else(String::new, |first| format!("{}{}", first.to_ascii_lowercase(), letters.as_str()))
 }
 
-fn endpoint_value(context: &Context, id: &str, endpoint: &VpcEndpoint, vpc: &Vpc) -> Value {
-    let interfaces = endpoint.network_interfaces.iter().map(|interface| {
-        let addresses = (interface.ipv4.map(|ip| ip.to_string()), interface.ipv6.map(|ip| ip.to_string()));
-        let address = addresses.0.or(addresses.1).unwrap_or_default();
-        interface.network_interface_id.clone().unwrap_or_else(|| derived("eni", &[id, &address]))
-    });
-    let subnets: BTreeSet<&str> = endpoint
-        .network_interfaces
-        .iter()
-        .filter_map(|interface| {
-            let is_of = |subnet: &crate::manifest::Subnet| {
-                subnet.cidr_blocks.iter().any(|block| {
-                    interface.ipv4.is_some_and(|ip| block.contains(&std::net::IpAddr::from(ip)))
-                        || interface.ipv6.is_some_and(|ip| block.contains(&std::net::IpAddr::from(ip)))
-                })
-            };
-            let found = || vpc.subnets.iter().find(|(_, subnet)| is_of(subnet)).map(|(id, _)| id.as_str());
-            interface.subnet_id.as_deref().or_else(found)
+/// The identifier of a network interface of an endpoint.
+pub(super) fn interface_id(endpoint_id: &str, interface: &NetworkInterface) -> String {
+    let addresses = (interface.ipv4.map(|ip| ip.to_string()), interface.ipv6.map(|ip| ip.to_string()));
+    let address = addresses.0.or(addresses.1).unwrap_or_default();
+    interface.network_interface_id.clone().unwrap_or_else(|| derived("eni", &[endpoint_id, &address]))
+}
+
+/// The subnet of a network interface: the given one, or that of its address.
+pub(super) fn subnet_of<'a>(interface: &'a NetworkInterface, vpc: &'a Vpc) -> Option<&'a str> {
+    let is_of = |subnet: &Subnet| {
+        subnet.cidr_blocks.iter().any(|block| {
+            interface.ipv4.is_some_and(|ip| block.contains(&IpAddr::from(ip)))
+                || interface.ipv6.is_some_and(|ip| block.contains(&IpAddr::from(ip)))
         })
-        .collect();
-    let has =
-        |is_given: fn(&crate::manifest::NetworkInterface) -> bool| endpoint.network_interfaces.iter().any(is_given);
-    let family = match (has(|interface| interface.ipv4.is_some()), has(|interface| interface.ipv6.is_some())) {
+    };
+    let found = || vpc.subnets.iter().find(|(_, subnet)| is_of(subnet)).map(|(id, _)| id.as_str());
+    interface.subnet_id.as_deref().or_else(found)
+}
+
+/// The kinds of addresses that an endpoint has.
+pub(super) fn ip_address_type(endpoint: &VpcEndpoint) -> &'static str {
+    let has = |is_given: fn(&NetworkInterface) -> bool| endpoint.network_interfaces.iter().any(is_given);
+    match (has(|interface| interface.ipv4.is_some()), has(|interface| interface.ipv6.is_some())) {
         (true, true) => "dualstack",
         (false, true) => "ipv6",
         _ => "ipv4",
-    };
+    }
+}
+
+/// An endpoint in the form of EC2.
+pub(super) fn endpoint_value(context: &Context, id: &str, endpoint: &VpcEndpoint, vpc: &Vpc) -> Value {
+    let interfaces = endpoint.network_interfaces.iter().map(|interface| interface_id(id, interface));
+    let subnets: BTreeSet<&str> =
+        endpoint.network_interfaces.iter().filter_map(|interface| subnet_of(interface, vpc)).collect();
     let echoed = |member: &str| endpoint.aws.get(member).cloned().unwrap_or_else(|| json!([]));
+    let groups: Vec<Value> = endpoint
+        .aws
+        .get("groups")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|group| match group.as_str() {
+            Some(id) => json!({"GroupId": id, "GroupName": group_name(context, id)}),
+            None => group.clone(),
+        })
+        .collect();
+    let service = find_service(context, endpoint, vpc);
+    let policy = match endpoint.vpc_endpoint_type {
+        VpcEndpointType::Gateway => FULL_ACCESS_BY_GATEWAY,
+        _ => FULL_ACCESS,
+    };
     object(json!({
         "VpcEndpointId": id,
         "VpcEndpointType": endpoint.vpc_endpoint_type,
         "VpcId": endpoint.vpc_id,
-        "ServiceName": service_name(context, id, endpoint),
+        "ServiceName": service.as_ref().map_or(&endpoint.service_name, |found| &found.name),
+        "ServiceRegion": service.map(|found| found.service.region.clone()),
         "State": small(endpoint.state.word()),
-        "PolicyDocument": endpoint.aws.text("policy_document").unwrap_or(FULL_ACCESS),
+        "PolicyDocument": endpoint.aws.text("policy_document").unwrap_or(policy),
         "RouteTableIds": echoed("route_table_ids"),
         "SubnetIds": subnets,
-        "Groups": echoed("groups"),
-        "IpAddressType": family,
+        "Groups": groups,
+        "IpAddressType": ip_address_type(endpoint),
         "DnsOptions": {
             "DnsRecordIpType": endpoint.dns_options.dns_record_ip_type,
             "PrivateDnsOnlyForInboundResolverEndpoint":
@@ -144,6 +172,20 @@ fn endpoint_value(context: &Context, id: &str, endpoint: &VpcEndpoint, vpc: &Vpc
         "Tags": tag_list(&endpoint.tags, endpoint.name.as_deref()),
         "OwnerId": context.owner(&vpc.owner_id),
     }))
+}
+
+/// The endpoint of a request, and its VPC.
+///
+/// # Errors
+///
+/// There is no such endpoint in the caller's account and Region.
+pub(super) fn existing_endpoint<'a>(
+    context: &Context<'a>,
+    id: &str,
+) -> Result<(&'a Arc<VpcEndpoint>, &'a Arc<Vpc>), ServiceError> {
+    let endpoint = context.manifest().vpc_endpoints.get(id);
+    let found = endpoint.and_then(|endpoint| Some((endpoint, find_vpc(context, &endpoint.vpc_id)?)));
+    found.ok_or_else(|| error("InvalidVpcEndpointId.NotFound", format!("The Vpc Endpoint Id '{id}' does not exist")))
 }
 
 fn describe_vpc_endpoints(context: &Context, parameters: Parameters) -> ReadResult {
@@ -160,60 +202,12 @@ fn describe_vpc_endpoints(context: &Context, parameters: Parameters) -> ReadResu
     })
 }
 
-// Services.
+const ASSOCIATION_FILTERS: Known = &[("vpc-endpoint-id", "VpcEndpointId")];
 
-const SERVICE_FILTERS: Known = &[
-    ("owner", "Owner"),
-    ("service-name", "ServiceName"),
-    ("service-region", "ServiceRegion"),
-    ("service-type", "ServiceType.ServiceType"),
-    ("supported-ip-address-types", "SupportedIpAddressTypes"),
-];
-
-fn service_value(name: &str, service: &VpcEndpointService) -> Value {
-    let private: Vec<String> = service.private_dns_names.iter().map(plain).collect();
-    let private_names: Vec<Value> = private.iter().map(|name| json!({"PrivateDnsName": name})).collect();
-    let state = service.private_dns_name_configuration.as_ref().map(|configuration| configuration.state.word());
-    object(json!({
-        "ServiceName": name,
-        "ServiceId": service.service_id.clone().unwrap_or_else(|| derived("vpce-svc", &[name])),
-        "ServiceType": [{"ServiceType": "Interface"}],
-        "ServiceRegion": service.region,
-        "AvailabilityZones": [],
-        "AvailabilityZoneIds": [],
-        "Owner": service.owner_id,
-        "BaseEndpointDnsNames": [plain(&service.dns_name)],
-        "PrivateDnsName": private.first(),
-        "PrivateDnsNames": private_names,
-        "VpcEndpointPolicySupported": service.is_amazon(),
-        "AcceptanceRequired": false,
-        "ManagesVpcEndpoints": false,
-        "Tags": tag_list(&service.tags, service.name.as_deref()),
-        "PrivateDnsNameVerificationState": if service.is_amazon() { Some("verified") } else { state },
-        "SupportedIpAddressTypes": ["ipv4"],
-    }))
-}
-
-fn describe_vpc_endpoint_services(context: &Context, parameters: Parameters) -> ReadResult {
-    let services = &context.snapshot.manifest.vpc_endpoint_services;
-    let (names, regions) = (parameters.texts("ServiceNames"), parameters.texts("ServiceRegions"));
-    if let Some(name) = names.iter().find(|name| !services.contains_key(name)) {
-        return Err(error("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist")));
+/// Associations of endpoints of the types Resource and ServiceNetwork, which zonal does not have.
+fn describe_vpc_endpoint_associations(context: &Context, parameters: Parameters) -> ReadResult {
+    for id in parameters.texts("VpcEndpointIds") {
+        existing_endpoint(context, id)?;
     }
-    let is_wanted = |name: &str, service: &VpcEndpointService| {
-        let is_here = if regions.is_empty() {
-            context.is_in(&service.region)
-        } else {
-            regions.contains(&service.region.as_str())
-        };
-        is_here && (names.is_empty() || names.contains(&name))
-    };
-    let mut result = list(parameters, "ServiceDetails", SERVICE_FILTERS, |after| {
-        let all = services.range_from(start(after)).filter(|(name, service)| is_wanted(name, service));
-        all.map(|(name, service)| (name.clone(), service_value(name, service)))
-    })?;
-    let details = Parameters(&result).items("ServiceDetails");
-    let shown: Vec<Value> = details.filter_map(|details| details.get("ServiceName").cloned()).collect();
-    result["ServiceNames"] = shown.into();
-    Ok(result)
+    list(parameters, "VpcEndpointAssociations", ASSOCIATION_FILTERS, |_| std::iter::empty())
 }

@@ -1,18 +1,20 @@
 //! The operations of EC2: networks, VPC endpoints and their services.
 
 mod dhcp_options;
+mod endpoint_changes;
 mod endpoints;
 mod peering;
 mod security_groups;
+mod services;
 mod subnets;
 mod tags;
 mod vpcs;
 mod zones;
 
-use super::{Entry, Parameters, ReadResult, WriteResult, Written, filters::Known};
+use super::{Entry, Parameters, ReadResult, WriteResult, Written, filters::Known, identifiers::derived};
 use crate::{
     aws::{codec::server::ServiceError, model::Service},
-    manifest::collection::Edit,
+    manifest::{AwsData, collection::Edit},
 };
 use serde_json::{Value, json};
 
@@ -25,6 +27,8 @@ pub(super) const TABLES: &[&[Entry]] = &[
     security_groups::TABLE,
     peering::TABLE,
     endpoints::TABLE,
+    endpoint_changes::TABLE,
+    services::TABLE,
     tags::TABLE,
 ];
 
@@ -89,4 +93,43 @@ fn cidr<T: std::str::FromStr>(parameter: &str, text: &str) -> Result<T, ServiceE
 /// The result of an operation that says only that it worked.
 fn done(edits: Vec<Edit>) -> WriteResult {
     Ok(Written { edits, result: json!({"Return": true}) })
+}
+
+/// The token by which a client can repeat the request that makes a resource.
+struct ClientToken<'a> {
+    /// The token.
+    text: &'a str,
+    /// A digest of the parameters of the request.
+    digest: String,
+}
+
+impl<'a> ClientToken<'a> {
+    const MEMBER: &'static str = "client_token";
+    const DIGEST: &'static str = "client_token_request";
+
+    /// The token of a request, if it has one.
+    fn of(parameters: Parameters<'a>) -> Option<ClientToken<'a>> {
+        let text = parameters.given_text("ClientToken").filter(|text| !text.is_empty())?;
+        Some(ClientToken { text, digest: derived("request", &[&parameters.0.to_string()]) })
+    }
+
+    /// Whether a resource was made by a request with this token.
+    fn is_of(&self, aws: &AwsData) -> bool {
+        aws.text(ClientToken::MEMBER) == Some(self.text)
+    }
+
+    /// Checks that the request that made a resource had the same parameters.
+    fn check(&self, aws: &AwsData) -> Result<(), ServiceError> {
+        if aws.text(ClientToken::DIGEST) == Some(&self.digest) {
+            return Ok(());
+        }
+        let message = format!("The client token {} was used with other parameters", self.text);
+        Err(error("IdempotentParameterMismatch", message))
+    }
+
+    /// Keeps the token with the resource that the request makes.
+    fn keep(&self, aws: &mut AwsData) {
+        aws.set(ClientToken::MEMBER, self.text);
+        aws.set(ClientToken::DIGEST, self.digest.clone());
+    }
 }

@@ -13,7 +13,10 @@ use crate::{
             tag_list, tags,
         },
     },
-    manifest::{DhcpOptions, Manifest, Subnet, Tags, Vpc},
+    manifest::{
+        ClientRoutingPolicy, DhcpOptions, InterfaceHealthCheck, Manifest, PrivateDnsScope, SecurityGroup, Subnet, Tags,
+        Vpc, VpcEndpoint, VpcEndpointService,
+    },
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -30,8 +33,8 @@ const MEMBER: &str = "zonal:";
 
 /// A resource with tags.
 pub(super) trait Tagged {
-    /// The name and the tags.
-    fn labels(&mut self) -> (&mut Option<String>, &mut Tags);
+    /// The name and the tags. No name, if `Name` is a tag like others.
+    fn labels(&mut self) -> (Option<&mut Option<String>>, &mut Tags);
 
     /// Sets the member of a tag; its default, without a value.
     ///
@@ -44,8 +47,8 @@ pub(super) trait Tagged {
 }
 
 impl Tagged for Vpc {
-    fn labels(&mut self) -> (&mut Option<String>, &mut Tags) {
-        (&mut self.name, &mut self.tags)
+    fn labels(&mut self) -> (Option<&mut Option<String>>, &mut Tags) {
+        (Some(&mut self.name), &mut self.tags)
     }
 
     fn set_member(&mut self, member: &str, value: Option<&str>) -> Result<(), String> {
@@ -61,12 +64,83 @@ impl Tagged for Vpc {
     }
 }
 
+impl Tagged for VpcEndpoint {
+    fn labels(&mut self) -> (Option<&mut Option<String>>, &mut Tags) {
+        (Some(&mut self.name), &mut self.tags)
+    }
+
+    fn set_member(&mut self, member: &str, value: Option<&str>) -> Result<(), String> {
+        match member {
+            "client-routing-policy" => {
+                self.client_routing_policy = match value {
+                    None => ClientRoutingPolicy::default(),
+                    Some(text) => serde_json::from_value(json!(text))
+                        .map_err(|_| format!("expected one of {}", ClientRoutingPolicy::WORDS.join(", ")))?,
+                }
+            }
+            "private-dns-scope" => {
+                self.private_dns_scope = match value.unwrap_or("vpc") {
+                    "vpc" => PrivateDnsScope::Vpc,
+                    "connected" => PrivateDnsScope::Connected,
+                    vpcs => PrivateDnsScope::Vpcs(vpcs.split_whitespace().map(str::to_string).collect()),
+                }
+            }
+            "health-check" => self.health_check = value.map(health_check).transpose()?,
+            _ => {
+                return Err(format!(
+                    "an endpoint has no tag `{MEMBER}{member}`; zonal knows `{MEMBER}client-routing-policy`, \
+                     `{MEMBER}private-dns-scope` and `{MEMBER}health-check`"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tagged for VpcEndpointService {
+    fn labels(&mut self) -> (Option<&mut Option<String>>, &mut Tags) {
+        (Some(&mut self.name), &mut self.tags)
+    }
+
+    fn set_member(&mut self, member: &str, value: Option<&str>) -> Result<(), String> {
+        match member {
+            "health-check" => {
+                self.health_check = value.map(health_check).transpose()?;
+                Ok(())
+            }
+            _ => Err(format!("a service has no tag `{MEMBER}{member}`; zonal knows `{MEMBER}health-check`")),
+        }
+    }
+}
+
+impl Tagged for SecurityGroup {
+    fn labels(&mut self) -> (Option<&mut Option<String>>, &mut Tags) {
+        (None, &mut self.tags)
+    }
+}
+
+/// The health check in a tag: `TYPE:PORT/PATH`, of which only the type is necessary.
+fn health_check(text: &str) -> Result<InterfaceHealthCheck, String> {
+    let path_at = text.find('/').unwrap_or(text.len());
+    let (target, path) = text.split_at(path_at);
+    let (kind, port) = target.split_once(':').map_or((target, None), |(kind, port)| (kind, Some(port)));
+    let message = || format!("`{text}` is not a health check; write one such as `TCP:443` or `HTTPS:8443/health`");
+    let mut check = json!({"type": kind});
+    if let Some(port) = port {
+        check["port"] = port.parse::<u16>().map_err(|_| message())?.into();
+    }
+    if !path.is_empty() {
+        check["resource_path"] = path.into();
+    }
+    serde_json::from_value(check).map_err(|_| message())
+}
+
 /// Resources whose members no tag sets.
 macro_rules! tagged {
     ($($type:ident,)+) => {
         $(impl Tagged for $type {
-            fn labels(&mut self) -> (&mut Option<String>, &mut Tags) {
-                (&mut self.name, &mut self.tags)
+            fn labels(&mut self) -> (Option<&mut Option<String>>, &mut Tags) {
+                (Some(&mut self.name), &mut self.tags)
             }
         })+
     };
@@ -88,10 +162,12 @@ fn set(resource: &mut dyn Tagged, key: &str, value: Option<&str>) -> Result<(), 
         set.map_err(|reason| error("InvalidParameterValue", format!("Tag {key}: {reason}")))?;
     }
     let (name, tags) = resource.labels();
-    if key == "Name" {
+    let name = name.filter(|_| key == "Name");
+    let is_name = name.is_some();
+    if let Some(name) = name {
         *name = value.map(str::to_string);
     }
-    match value.filter(|_| key != "Name") {
+    match value.filter(|_| !is_name) {
         Some(value) => drop(tags.insert(key.into(), value.into())),
         None => drop(tags.remove(key)),
     }
@@ -136,6 +212,22 @@ fn change(
     }
     change_in!(vpcs, |vpc| has_vpc(context, vpc));
     change_in!(dhcp_options, |options| has_options(context, options));
+    if let Ok(group) = existing_group(context, id) {
+        // The default group of a VPC is in the manifest as soon as it is changed.
+        let mut changed = manifest.security_groups.get(id).map_or_else(|| (*group).clone(), |group| (**group).clone());
+        change(&mut changed)?;
+        manifest.security_groups.insert(id.into(), Arc::new(changed));
+        return Ok(());
+    }
+    change_in!(vpc_endpoints, |endpoint| vpc(context, &endpoint.vpc_id).is_some());
+    if let Some((name, _)) = own_service(context, id)
+        && let Some(service) = manifest.vpc_endpoint_services.get(name)
+    {
+        let mut changed = (**service).clone();
+        change(&mut changed)?;
+        manifest.vpc_endpoint_services.insert(name.clone(), Arc::new(changed));
+        return Ok(());
+    }
     if let Some((vpc_id, _, _)) = find_subnet(context, id) {
         if let Some(vpc) = manifest.vpcs.get(vpc_id) {
             let mut changed = (**vpc).clone();
@@ -181,7 +273,7 @@ fn delete_tags(context: &Context, parameters: Parameters) -> WriteResult {
         change(context, &mut manifest, id, &|resource| {
             let (name, tags) = resource.labels();
             let mut all = tags.clone();
-            all.extend(name.clone().map(|name| ("Name".to_string(), name)));
+            all.extend(name.cloned().flatten().map(|name| ("Name".to_string(), name)));
             let is_removed = |key: &str, value: &str| {
                 removed.is_empty()
                     || removed.iter().any(|(of, only)| *of == key && only.is_none_or(|only| only == value))
@@ -207,14 +299,24 @@ fn describe_tags(context: &Context, parameters: Parameters) -> ReadResult {
         }
     };
     let manifest = context.manifest();
-    for (id, vpc) in manifest.vpcs.iter().filter(|(_, vpc)| has_vpc(context, vpc)) {
-        add("vpc", id, &vpc.tags, vpc.name.as_deref());
-        for (id, subnet) in &vpc.subnets {
+    for (id, found) in manifest.vpcs.iter().filter(|(_, found)| has_vpc(context, found)) {
+        add("vpc", id, &found.tags, found.name.as_deref());
+        for (id, subnet) in &found.subnets {
             add("subnet", id, &subnet.tags, subnet.name.as_deref());
         }
     }
     for (id, options) in manifest.dhcp_options.iter().filter(|(_, options)| has_options(context, options)) {
         add("dhcp-options", id, &options.tags, options.name.as_deref());
+    }
+    for (id, group) in manifest.security_groups.iter().filter(|(_, group)| is_here(context, group)) {
+        add("security-group", id, &group.tags, None);
+    }
+    for (id, endpoint) in manifest.vpc_endpoints.iter().filter(|(_, endpoint)| vpc(context, &endpoint.vpc_id).is_some())
+    {
+        add("vpc-endpoint", id, &endpoint.tags, endpoint.name.as_deref());
+    }
+    for (name, service) in manifest.vpc_endpoint_services.iter().filter(|(_, service)| is_own(context, service)) {
+        add("vpc-endpoint-service", &service_id(name, service), &service.tags, service.name.as_deref());
     }
     list(parameters, "Tags", TAG_FILTERS, |after| {
         let after = after.map(str::to_string);
