@@ -4,6 +4,7 @@ mod codec;
 mod ec2;
 mod etcd;
 mod firewall;
+mod guide;
 mod health_checks;
 mod profiles;
 mod resolver;
