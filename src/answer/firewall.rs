@@ -11,6 +11,8 @@
 //!
 //! The firewall is above the cache: a changed rule acts on the next query, and views share cached answers.
 
+mod entries;
+
 use super::{
     Transport,
     context::{Context, ExtendedError},
@@ -265,12 +267,15 @@ impl<'s> Inspection<'s> {
     }
 }
 
+/// The index of a rule, and the entry by which it matched.
+pub type RuleMatch<'s> = (u32, MatchedEntry<'s>);
+
 /// The matches of one name, in the order of the rules.
 pub struct Judged<'s> {
     /// The first rule that ends the evaluation.
-    pub decided: Option<(u32, MatchedEntry<'s>)>,
+    pub decided: Option<RuleMatch<'s>>,
     /// The shadow rules that matched.
-    pub shadows: [Option<(u32, MatchedEntry<'s>)>; MAX_SHADOWS],
+    pub shadows: [Option<RuleMatch<'s>>; MAX_SHADOWS],
 }
 
 impl<'s> Judged<'s> {
@@ -297,11 +302,6 @@ impl<'s> Judged<'s> {
             Some(place) => *place = Some((index, entry)),
             None => {}
         }
-    }
-
-    /// The index of the rule that ends the evaluation; that of no rule if none does.
-    fn end(&self) -> u32 {
-        self.decided.map_or(u32::MAX, |(index, _)| index)
     }
 }
 
@@ -335,27 +335,12 @@ impl<'s> Filter<'s> {
     /// Judges a name. None if no rule matches: this is so for most names, and then nothing is initialised.
     #[inline]
     pub fn judge(&self, subject: &Subject) -> Option<Judged<'s>> {
-        let Filter { rules, lists, detections } = *self;
-        let Subject { name, hop, qtype, source, .. } = *subject;
         let mut judged: Option<Judged> = None;
-        // An entry for the client counts for each name of a chain.
-        for (index, rule) in rules.of_clients.iter().filter_map(|index| Some((*index, rules.rule(*index)?))) {
-            if let Condition::List(Some(list)) = rule.condition
-                && rule.applies(hop, qtype)
-                && let Some(entry) = lists.client(list, source)
-            {
-                judged.get_or_insert(Judged::NOTHING).add(index, rule, MatchedEntry::Client(entry));
-            }
-        }
-        lists.find(name, qtype, &mut |found| {
-            for (index, rule) in rules.of_list(found.list) {
-                if rule.state == ListState::Loaded && rule.applies(hop, qtype) {
-                    judged.get_or_insert(Judged::NOTHING).add(index, rule, MatchedEntry::Name(found));
-                }
-            }
+        self.visit_entries(subject, &mut |index, rule, entry| {
+            judged.get_or_insert(Judged::NOTHING).add(index, rule, entry);
             ControlFlow::Continue(())
         });
-        if let Some(detections) = detections
+        if let Some(detections) = self.detections
             && !(detections.tunnels().is_empty() && detections.clients().is_empty())
         {
             self.judge_findings(detections, subject, &mut judged);
@@ -426,12 +411,17 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         let filter = inspection.filter;
         inspection.passed_by = u32::MAX;
         let subject = subject(&self.context, self.name, self.link, self.qtype);
+        let is_ready = filter.rules.unready.is_empty();
+        if filter.rules.is_plain {
+            let decided = filter.first(&subject);
+            self.trace.notes(Stage::Firewall, || explanation::firewall::name(&filter, &subject));
+            return (decided.is_some() || !is_ready) && self.conclude(decided, &[]);
+        }
         let judged = filter.judge(&subject);
         self.trace.notes(Stage::Firewall, || explanation::firewall::name(&filter, &subject));
         match judged {
-            Some(judged) => self.conclude(&judged),
-            None if filter.rules.unready.is_empty() => false,
-            None => self.conclude(&Judged::NOTHING),
+            Some(judged) => self.conclude(judged.decided, &judged.shadows),
+            None => !is_ready && self.conclude(None, &[]),
         }
     }
 
@@ -448,21 +438,22 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             let effect = rules.rule(index).map(|rule| effect(rule, &entry, self.context.client.transport));
             matches!(effect, Some(Effect::Respond | Effect::Entry(_)))
         });
-        is_blocked && self.conclude(&Judged { shadows: [None; MAX_SHADOWS], ..judged })
+        is_blocked && self.conclude(judged.decided, &[])
     }
 
     /// Counts the matches of the current name or of its addresses, and takes the decision. Returns whether a rule blocks it.
-    #[cold]
-    fn conclude(&mut self, judged: &Judged<'s>) -> bool {
+    #[inline(never)]
+    fn conclude(&mut self, decided: Option<RuleMatch<'s>>, shadows: &[Option<RuleMatch<'s>>]) -> bool {
         let Some(inspection) = &self.firewall else { return false };
         let rules = inspection.filter.rules;
         let (hop, qtype) = (self.link, self.qtype);
-        let mut end = judged.end();
+        let first = decided.map_or(u32::MAX, |(index, _)| index);
+        let mut end = first;
         let unready = || {
             let all = rules.unready.iter().filter_map(|index| Some((*index, rules.rule(*index)?)));
             all.filter(|(_, rule)| rule.applies(hop, qtype))
         };
-        for (index, rule) in unready().take_while(|(index, _)| *index < judged.end()) {
+        for (index, rule) in unready().take_while(|(index, _)| *index < first) {
             if !rules.fails_open {
                 end = index;
                 self.hit(rule, FirewallOutcome::FailClosed, MatchedEntry::Unready);
@@ -470,13 +461,13 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             }
             self.hit(rule, FirewallOutcome::FailOpen, MatchedEntry::Unready);
         }
-        for (index, entry) in judged.shadows.iter().flatten().filter(|(index, _)| *index < end) {
+        for (index, entry) in shadows.iter().flatten().filter(|(index, _)| *index < end) {
             if let Some(rule) = rules.rule(*index) {
                 self.hit(rule, FirewallOutcome::Shadow, *entry);
             }
         }
         let Some(rule) = rules.rule(end) else { return false };
-        let Some((_, entry)) = judged.decided.filter(|(index, _)| *index == end) else {
+        let Some((_, entry)) = decided.filter(|(index, _)| *index == end) else {
             return self.set_block(Block { rule, entry: MatchedEntry::Unready, is_unready: true });
         };
         let outcome = match effect(rule, &entry, self.context.client.transport) {
@@ -576,11 +567,11 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         if judged.decided.is_none() && judged.shadows[0].is_none() {
             return false;
         }
-        self.conclude(&judged)
+        self.conclude(judged.decided, &judged.shadows)
     }
 
     /// Replaces the answer to a blocked query. `question` has been restored: the reply has no records.
-    #[cold]
+    #[inline(never)]
     pub fn replace(&mut self) -> Replaced<'s> {
         let Some(inspection) = self.firewall.take() else { return Replaced::Dropped };
         let Some(Block { rule, entry, is_unready }) = inspection.block else { return Replaced::Dropped };

@@ -1,7 +1,8 @@
 //! The function that answers a query: pure, without I/O, lock, clock, randomness or allocation.
 //!
 //! Every transport, `zonal explain`, the tests and the benchmarks call [`answer`], or [`answer_traced`], which is the same
-//! function with a listener. Neither asks other servers: that is the work of [`forward`](crate::forward).
+//! function with a listener, or [`answer_received`]. None asks other servers: that is the work of
+//! [`forward`](crate::forward).
 //!
 //! ```text
 //! packet -> identify: the client and its view -> resolve: the records -> Frame: OPT, size -> reply
@@ -37,6 +38,7 @@ use crate::{
     manifest::Protocol,
     snapshot::{
         Snapshot,
+        firewall::table::SearchHint,
         forwarders::Forwarder,
         networks::{ClientPath, MatchedClient, Refusal},
         zone::Zone,
@@ -222,29 +224,59 @@ pub enum Cookie {
 /// The size of a UDP reply that every client takes, in octets (RFC 1035, 2.3.4).
 const MIN_UDP_OCTETS: usize = 512;
 
-/// The memory of a zone that the answer to a query will read. A worker with several queries prefetches the memory of all
-/// before it answers the first: waiting for that memory is most of the time of an answer.
+/// A packet that is to be answered.
+pub struct Received<'p> {
+    /// Its octets.
+    pub packet: &'p [u8],
+    /// Room for the name of the query. It may have that name already.
+    pub name: &'p mut LookupName,
+}
+
+/// The memory that the answer to a query will read. A worker with several queries prefetches the memory of all before it
+/// answers the first: waiting for that memory is most of the time of an answer.
 #[derive(Clone, Copy)]
-pub struct PrefetchHint<'s> {
-    zone: &'s Zone,
-    hash: u64,
+pub enum PrefetchHint<'s> {
+    /// The record sets of a zone.
+    Zone {
+        /// The zone.
+        zone: &'s Zone,
+        /// The hash of the name.
+        hash: u64,
+    },
+    /// The names of DNS Firewall lists.
+    Lists(SearchHint<'s>),
 }
 
 impl PrefetchHint<'_> {
-    /// The first address that is read.
-    #[inline]
-    pub fn first_address(&self) -> *const u8 {
-        self.zone.first_address(self.hash)
-    }
+    /// The number of stages of [`PrefetchHint::visit_addresses`].
+    pub const STAGES: usize = 3;
 
-    /// The second address. It is found in the memory at the first one.
+    /// Visits the addresses of a stage. They are found in the memory of the stage before. False if the answer reads little
+    /// memory.
     #[inline]
-    pub fn second_address(&self) -> Option<*const u8> {
-        self.zone.second_address(self.hash)
+    pub fn visit_addresses(&self, stage: usize, visit: &mut impl FnMut(*const u8)) -> bool {
+        let (zone, hash) = match self {
+            PrefetchHint::Lists(hint) => return hint.visit_addresses(stage, visit),
+            PrefetchHint::Zone { zone, hash } => (zone, *hash),
+        };
+        match stage {
+            0 => visit(zone.first_address(hash)),
+            1 => {
+                if let Some(address) = zone.second_address(hash) {
+                    visit(address);
+                    visit(address.wrapping_add(CACHE_LINE));
+                }
+            }
+            _ => {}
+        }
+        true
     }
 }
 
-/// Finds the memory that the answer to a query will read, if a zone answers it. `name` is room for the query's name.
+/// The size of a cache line of the processor, in octets.
+const CACHE_LINE: usize = 64;
+
+/// Finds the memory that the answer to a query will read, if a zone or DNS Firewall answers it. `name` gets the query's name.
 #[inline]
 pub fn find_prefetch_hint<'s>(
     snapshot: &'s Snapshot,
@@ -259,8 +291,12 @@ pub fn find_prefetch_hint<'s>(
         return None; // the client is not known before the whole packet is read
     }
     let matched = client.identify(snapshot).ok()?;
-    let zone = cut::zone_of(snapshot, snapshot.views.get(matched.view())?, name)?;
-    Some(PrefetchHint { zone, hash: name.hash(0) })
+    let view = snapshot.views.get(matched.view())?;
+    if let Some(zone) = cut::zone_of(snapshot, view, name) {
+        return Some(PrefetchHint::Zone { zone, hash: name.hash(0) });
+    }
+    snapshot.firewall.of(view)?;
+    snapshot.firewall_lists.search_hint(name).map(PrefetchHint::Lists)
 }
 
 /// Answers the query in the packet `query` of `client`, into `reply`. The length of `reply` is the maximum of the transport,
@@ -288,10 +324,24 @@ pub fn answer_traced<'s, K: KnownAnswers, T: Trace>(
     reply: &mut [u8],
     trace: &mut T,
 ) -> Outcome<'s> {
-    let packet = query;
+    let received = Received { packet: query, name: &mut LookupName::root() };
+    answer_received(snapshot, known, client, moment, received, reply, trace)
+}
+
+/// Answers like [`answer_traced`], for a caller with room for the name of the query.
+pub fn answer_received<'s, K: KnownAnswers, T: Trace>(
+    snapshot: &'s Snapshot,
+    known: &K,
+    client: &Client,
+    moment: Moment,
+    received: Received,
+    reply: &mut [u8],
+    trace: &mut T,
+) -> Outcome<'s> {
+    let Received { packet, name } = received;
     let Some((sender, query)) = read_sender(snapshot, client, packet) else { return Outcome::Drop };
     trace.query_at(packet.len() - query.len());
-    match Packet::read(query, &mut LookupName::root()) {
+    match Packet::read(query, name) {
         Packet::Query(query) => answer_query(&sender, known, moment, query, reply, trace),
         Packet::Ignore => Outcome::Drop,
         Packet::NotImplemented(edns) => {

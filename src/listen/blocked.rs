@@ -185,9 +185,10 @@ impl BlockedSender {
     }
 
     /// Sends a name in wire format, with the slots of its view and of the rule that blocked it.
-    #[cold]
+    #[inline(never)]
     pub fn send(&mut self, view: u32, rule: u32, client: IpAddr, name: &[u8]) {
-        let Some(ring) = &mut self.ring else { return };
+        // Without room, the name is not counted.
+        let Some(ring) = self.ring.as_mut().filter(|ring| ring.slots() >= FIXED + name.len()) else { return };
         let mut octets = [0; FIXED + MAX_NAME];
         let Some(room) = octets.get_mut(FIXED..FIXED + name.len()) else { return };
         room.copy_from_slice(name);
@@ -201,7 +202,6 @@ impl BlockedSender {
         octets[5..9].copy_from_slice(&rule.to_le_bytes());
         octets[9] = family;
         octets[10..FIXED].copy_from_slice(&number.to_le_bytes());
-        // Without room, the name is not counted.
         let _ = ring.push_entire_slice(&octets[..FIXED + name.len()]);
     }
 }

@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     answer::{
-        self, Answered, Client, Cookie, Moment, Outcome, QueryLogTrace, Trace, Transport, known::OwnedRoutedQuestion,
+        self, Answered, Client, Cookie, Moment, Outcome, QueryLogTrace, Received, Trace, Transport,
+        known::OwnedRoutedQuestion,
     },
     clock,
     forward::{self, AdmissionPermit, CompletedReply},
@@ -139,11 +140,12 @@ pub fn decide<T: Trace>(
     snapshot: &Snapshot,
     client: &Client,
     moment: Moment,
-    packet: &[u8],
+    received: Received,
     reply: &mut [u8],
     trace: &mut T,
 ) -> Decision {
-    let mut outcome = answer::answer_traced(snapshot, &core.forwarding.cache, client, moment, packet, reply, trace);
+    let packet = received.packet;
+    let mut outcome = answer::answer_received(snapshot, &core.forwarding.cache, client, moment, received, reply, trace);
     if let Outcome::Forward(forward) = &outcome {
         if let Some(slot) = core.forwarding.wait(client, forward) {
             return Decision::Defer(Deferred::Forward(slot, forward.to_owned_question()));

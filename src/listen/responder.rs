@@ -8,7 +8,7 @@ use super::{
     unread::Unread,
 };
 use crate::{
-    answer::{Client, Moment, QueryLogTrace, Transport},
+    answer::{Client, Moment, QueryLogTrace, Received, Transport},
     clock::{random_seed, seconds},
     query_log::SMALL_RING_OCTETS,
     transfer::Part,
@@ -85,7 +85,8 @@ impl Responder {
         let snapshot = self.core.snapshot.load();
         REPLY.with_borrow_mut(|(reply, noted)| {
             noted.clear();
-            let answered = match dispatch::decide(&self.core, &snapshot, client, moment, query, reply, noted) {
+            let packet = Received { packet: query, name: &mut LookupName::root() };
+            let answered = match dispatch::decide(&self.core, &snapshot, client, moment, packet, reply, noted) {
                 Decision::Defer(deferred) => return Some(Pending::Deferred(deferred, received)),
                 Decision::Finish(answered) => answered,
             };

@@ -9,7 +9,7 @@ use super::{
     dispatch::{self, Arrival, Decision, ReplyRecorder},
 };
 use crate::{
-    answer::{self as answers, Client, Moment, PrefetchHint, QueryLogTrace, Transport},
+    answer::{self as answers, Client, Moment, PrefetchHint, QueryLogTrace, Received, Transport},
     clock::seconds,
     listen::workers::DropReason,
     query_log::LARGE_RING_OCTETS,
@@ -42,6 +42,8 @@ const RECEIVE_TIMEOUT: Duration = Duration::from_millis(500);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The number of batches without prefetch after a batch that had nothing to prefetch.
 const UNHINTED_BATCHES: u8 = 15;
+/// A batch has something to prefetch if at least one of this number of queries has.
+const QUERIES_PER_HINT: usize = 8;
 /// The maximum number of attempts to send a reply while the kernel has no buffer for it.
 const MAX_SEND_ATTEMPTS: usize = 3;
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -145,7 +147,7 @@ pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> 
             local: local.ip(),
             draw: crate::clock::random_seed().0 as u32,
             batch,
-            name: LookupName::root(),
+            names: vec![LookupName::root(); BATCH],
             unhinted: 0,
             deferred: Vec::new(),
             reply_queue,
@@ -180,8 +182,8 @@ struct Worker {
     local: IpAddr,
     draw: u32,
     batch: Batch,
-    /// The buffer for the name of the current query.
-    name: LookupName,
+    /// The names of the queries of the batch. A prefetch fills them before the answers do.
+    names: Vec<LookupName>,
     /// The number of batches to come without prefetch.
     unhinted: u8,
     /// The queries of the current batch that must wait. `reply_queue` answers them.
@@ -239,32 +241,33 @@ impl Worker {
     /// Prefetches the memory that the answers of a batch need, so that the answers do not wait for it one after another.
     fn prefetch_batch(&mut self, snapshot: &Snapshot, received: usize) {
         let mut hints: [Option<PrefetchHint>; BATCH] = [None; BATCH];
-        for (index, hint) in hints.iter_mut().enumerate().take(received) {
+        for (index, (hint, name)) in hints.iter_mut().zip(&mut self.names).enumerate().take(received) {
             let Some(Packet { source, port, local, query, .. }) = self.batch.packet(index) else { continue };
             let client = Client { source, port, local: local.unwrap_or(self.local), transport: Transport::Udp };
-            *hint = answers::find_prefetch_hint(snapshot, &client, query, &mut self.name);
-            if let Some(hint) = hint {
-                prefetch(hint.first_address());
+            *hint = answers::find_prefetch_hint(snapshot, &client, query, name);
+            hint.iter().for_each(|hint| _ = hint.visit_addresses(0, &mut prefetch));
+        }
+        for stage in 1..PrefetchHint::STAGES {
+            for hint in &mut hints {
+                *hint = hint.take_if(|hint| hint.visit_addresses(stage, &mut prefetch));
             }
         }
-        for address in hints.iter().flatten().filter_map(PrefetchHint::second_address) {
-            prefetch(address);
-            prefetch(address.wrapping_add(CACHE_LINE));
-        }
-        if hints.iter().all(Option::is_none) {
+        if hints.iter().flatten().count() * QUERIES_PER_HINT < received {
             self.unhinted = UNHINTED_BATCHES;
         }
     }
 
     fn answer(&mut self, snapshot: &Snapshot, moment: Moment, index: usize) {
         let Some(Packet { source, port, local, query, reply }) = self.batch.packet(index) else { return };
+        let Some(name) = self.names.get_mut(index) else { return };
         let local = local.unwrap_or(self.local);
         let client = Client { source, port, local, transport: Transport::Udp };
+        let received = Received { packet: query, name };
         let decision = match self.recorder.is_logged() {
-            false => dispatch::decide(&self.core, snapshot, &client, moment, query, reply, &mut ()),
+            false => dispatch::decide(&self.core, snapshot, &client, moment, received, reply, &mut ()),
             true => {
                 self.noted.clear();
-                dispatch::decide(&self.core, snapshot, &client, moment, query, reply, &mut self.noted)
+                dispatch::decide(&self.core, snapshot, &client, moment, received, reply, &mut self.noted)
             }
         };
         let answered = match decision {
@@ -282,9 +285,6 @@ impl Worker {
         }
     }
 }
-
-/// The size of a cache line of the processor, in octets.
-const CACHE_LINE: usize = 64;
 
 /// Prefetches the memory at an address. The address need not be valid.
 fn prefetch(address: *const u8) {

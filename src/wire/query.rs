@@ -71,19 +71,22 @@ impl LookupName {
         name.fill(bytes).then_some(name)
     }
 
-    /// Replaces this name by the uncompressed name at the start of `bytes`. False, and unspecified
-    /// content, if there is no valid name.
+    /// Replaces this name by the uncompressed name at the start of `bytes`. False, and the root, if
+    /// there is no valid name. It is quick if this is the name already.
     #[inline]
     pub fn fill(&mut self, bytes: &[u8]) -> bool {
+        if bytes.starts_with(self.wire()) {
+            return true;
+        }
         let mut at = 0;
         let mut labels = 0;
         loop {
-            let Some(&len) = bytes.get(at) else { return false };
+            let Some(&len) = bytes.get(at) else { return self.fail() };
             if len == 0 {
                 break;
             }
             if len as usize > MAX_LABEL || at + len as usize + 1 >= MAX_NAME {
-                return false;
+                return self.fail();
             }
             self.starts[labels] = at as u8;
             labels += 1;
@@ -102,6 +105,12 @@ impl LookupName {
             self.hashes[label] = hash;
         }
         true
+    }
+
+    #[cold]
+    fn fail(&mut self) -> bool {
+        *self = LookupName::root();
+        false
     }
 
     /// The whole name in lower case.
@@ -400,6 +409,25 @@ mod tests {
         assert_eq!(query.name.hash(2), root_hash());
         let edns = query.edns.unwrap();
         assert!(edns.nsid && edns.dnssec_ok && edns.udp_size == 4096 && edns.cookie.is_none());
+    }
+
+    #[test]
+    fn a_name_is_filled_like_a_new_one_whatever_it_was_before() {
+        let names: [&[u8]; 7] =
+            [b"\x01a\x02bc\0", b"\x01a\x02bc\0\0\x01", b"\x01A\x02bC\0", b"\x01a\0", b"\0", b"\x01a\x02b", b""];
+        let parts = |name: &LookupName| {
+            let suffixes: Vec<_> =
+                (0..=name.labels()).map(|skip| (name.suffix(skip).to_vec(), name.hash(skip))).collect();
+            (name.wire().to_vec(), suffixes)
+        };
+        for before in names {
+            for bytes in names {
+                let mut name = LookupName::new(before).unwrap_or_else(LookupName::root);
+                let is_valid = name.fill(bytes);
+                assert_eq!(is_valid, LookupName::new(bytes).is_some(), "{bytes:?}");
+                assert_eq!(parts(&name), parts(&LookupName::new(bytes).unwrap_or_else(LookupName::root)), "{bytes:?}");
+            }
+        }
     }
 
     #[test]

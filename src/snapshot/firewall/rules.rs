@@ -170,6 +170,8 @@ pub struct RuleSet {
     pub of_answers: Box<[u32]>,
     /// The rules that look at findings of detectors, in order.
     pub of_detectors: Box<[u32]>,
+    /// No rule is a shadow, and none has a detector: one rule of those with a matching entry decides.
+    pub is_plain: bool,
 }
 
 impl RuleSet {
@@ -231,6 +233,7 @@ impl RuleSet {
         set.of_clients = indexes(&|rule| rule.has_clients);
         set.of_answers = indexes(&|rule| rule.has_answers || matches!(rule.condition, Condition::Addresses { .. }));
         set.of_detectors = indexes(&|rule| matches!(rule.condition, Condition::Detector { .. }));
+        set.is_plain = set.of_detectors.is_empty() && !rules.iter().any(|rule| rule.is_shadow);
         set.first_of_list = first.into();
         set.rules = rules.into();
         set.groups = placed.into();

@@ -67,6 +67,12 @@ impl Front {
         })
     }
 
+    /// The address that [`Front::has`] reads.
+    #[inline]
+    pub fn address(&self, hash: u64) -> Option<*const u8> {
+        self.place(hash).map(|(block, _)| std::ptr::from_ref(block).cast())
+    }
+
     /// The size in memory, in octets.
     pub fn memory(&self) -> usize {
         size_of_val(&*self.blocks)

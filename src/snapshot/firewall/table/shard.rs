@@ -133,27 +133,43 @@ impl Shard {
     /// The offset of the record of a name in wire format and lower case.
     #[inline]
     pub fn find(&self, hash: u64, name: &[u8]) -> Option<u32> {
-        if self.slots.is_empty() {
-            return None;
-        }
+        // A name in wire format is no prefix of another one.
+        self.candidates(hash).find(|offset| self.records[*offset as usize..].starts_with(name))
+    }
+
+    /// The offsets of the records whose names can have a hash.
+    #[inline]
+    fn candidates(&self, hash: u64) -> impl Iterator<Item = u32> {
         let mut at = first_slot(hash, self.slots.len());
-        loop {
-            let slot = self.slots[at];
-            if slot == FREE {
-                return None;
-            }
-            if slot >> OFFSET_BITS == tag(hash) {
-                let offset = slot & MAX_RECORDS as u32;
-                // A name in wire format is no prefix of another one.
-                if self.records[offset as usize..].starts_with(name) {
-                    return Some(offset);
+        std::iter::from_fn(move || {
+            loop {
+                // There is always a free slot, unless there are none.
+                let slot = *self.slots.get(at)?;
+                if slot == FREE {
+                    return None;
+                }
+                at += 1;
+                if at == self.slots.len() {
+                    at = 0;
+                }
+                if slot >> OFFSET_BITS == tag(hash) {
+                    return Some(slot & MAX_RECORDS as u32);
                 }
             }
-            at += 1;
-            if at == self.slots.len() {
-                at = 0;
-            }
-        }
+        })
+    }
+
+    /// The first address that [`Shard::find`] reads.
+    #[inline]
+    pub fn first_address(&self, hash: u64) -> Option<*const u8> {
+        self.slots.get(first_slot(hash, self.slots.len())).map(|slot| std::ptr::from_ref(slot).cast())
+    }
+
+    /// The address of the record, if there probably is one. It is found in the memory at the first address.
+    #[inline]
+    pub fn second_address(&self, hash: u64) -> Option<*const u8> {
+        let offset = self.candidates(hash).next()?;
+        self.records.get(offset as usize).map(std::ptr::from_ref)
     }
 
     /// The postings of the record at an offset.

@@ -239,6 +239,34 @@ fn several_records_of_local_data_are_one_match() {
 }
 
 #[test]
+fn a_hint_has_the_addresses_that_the_search_reads() {
+    let mut batch = Batch::new(0, Extent::ALL, 2);
+    for name in ["bad.example", "x.worse.example"] {
+        batch.add(&Entry { name: &wire(name), scope: Scope::ExactAndBelow, line: 1, detail: Detail::Plain });
+    }
+    let lists = four_lists().with_batch(&mut batch).unwrap();
+    let addresses = |name: &str| {
+        let name = LookupName::new(&wire(name)).unwrap();
+        lists.search_hint(&name).map(|hint| {
+            [0, 1, 2].map(|stage| {
+                let mut count = 0;
+                (hint.visit_addresses(stage, &mut |_| count += 1), count)
+            })
+        })
+    };
+    // Names have two or three labels. A record is two addresses.
+    assert_eq!(addresses("bad.example"), Some([(true, 1), (true, 1), (true, 2)]));
+    assert_eq!(addresses("a.b.c.bad.example"), Some([(true, 1), (true, 2), (true, 2)]));
+    assert_eq!(addresses("y.x.worse.example"), Some([(true, 1), (true, 2), (true, 2)]));
+    assert_eq!(
+        addresses("www.innocent.example").map(|[_, (is_listed, count), _]| (is_listed, count)),
+        Some((false, 0))
+    );
+    assert_eq!((addresses("example"), addresses(".")), (None, None));
+    assert!(four_lists().search_hint(&LookupName::new(&wire("bad.example")).unwrap()).is_none());
+}
+
+#[test]
 fn a_visitor_ends_the_search() {
     let mut batch = Batch::new(0, Extent::ALL, 2);
     for name in ["example", "bad.example", "."] {
