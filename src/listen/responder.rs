@@ -12,6 +12,7 @@ use crate::{
     clock::{random_seed, seconds},
     query_log::SMALL_RING_OCTETS,
     transfer::Part,
+    wire::query::LookupName,
 };
 use std::{
     cell::RefCell,
