@@ -200,7 +200,7 @@ mod tests {
         let all = (0..).map(|number| TargetId::Check(format!("hc-{number}")));
         let [a, b]: [TargetId; 2] = all.filter(|id| part_of(id) == 3).take(2).collect::<Vec<_>>().try_into().unwrap();
         let unhealthy_for = |fleet: &Fleet, id: &TargetId| fleet.judge(id, None, 0.18).0;
-        let touched = |ids: &[&TargetId]| Touched::Some(ids.iter().map(|id| TargetId::clone(id)).collect());
+        let touched = |ids: &[&TargetId]| Touched::Some(ids.iter().copied().cloned().collect());
         let node = |az_id: &str| FleetMessage::Node("n1".into(), Some(az_id.into()));
         let part = |node: &str, verdicts: &[(&TargetId, bool)]| {
             FleetMessage::Part(node.into(), 3, verdicts.iter().map(|(id, is)| (TargetId::clone(id), *is)).collect())
