@@ -12,6 +12,7 @@ mod clock;
 mod commands;
 mod dashboards;
 mod deploy;
+mod detectors;
 mod dhcp;
 mod dnstap;
 mod docs;

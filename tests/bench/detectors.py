@@ -18,6 +18,7 @@ import collections
 import csv
 import math
 import pathlib
+import random
 import re
 import struct
 import subprocess
@@ -108,6 +109,16 @@ def dga(path):
         share = sum(found) / len(found)
         until = " / ".join(f"{count / share:.0f}" for count in NAMES.values()) if share else "never"
         print(f"| {family} | {len(found)} | {100 * share:.1f} % | {until} |")
+    dice = random.Random(1)
+    print("\n| names that a client asks for in an hour | found: share of the families | wrong: share of the legit clients |")
+    print("| --- | --- | --- |")
+    for asked in (50, 100, 200, 500, 1000):
+        shares = {family: [sum(dice.choices(found, k=asked)) for _ in range(200)] for family, found in families.items()}
+        of = lambda wanted, least: [sum(n >= least for n in hits) / 200 for family, hits in shares.items() if wanted(family)]
+        right = [of(lambda family: family != "legit", least) for least in NAMES.values()]
+        wrong = [of(lambda family: family == "legit", least) for least in NAMES.values()]
+        texts = [" / ".join(f"{sum(level) / len(level):.2f}" for level in both) for both in (right, wrong)]
+        print(f"| {asked} | {texts[0]} | {texts[1]} |")
     legit = families.pop("legit")
     true, false = sum(map(sum, families.values())), sum(legit)
     count = sum(map(len, families.values()))
