@@ -1,7 +1,14 @@
 //! EC2: tags of resources. The tag `Name` is the name of the resource. Tags that begin with `zonal:` set members that AWS's
 //! resources do not have.
 
-use super::{dhcp_options::has_options, done, error, list, subnets::find_subnet, vpcs::has_vpc};
+use super::{
+    dhcp_options::has_options,
+    done, error, list,
+    security_groups::{existing_group, is_here},
+    services::{is_own, own_service, service_id},
+    subnets::find_subnet,
+    vpcs::{has_vpc, vpc},
+};
 use crate::{
     aws::{
         codec::server::ServiceError,
