@@ -213,7 +213,7 @@ fn delete_security_group(context: &Context, parameters: Parameters) -> WriteResu
     };
     let manifest = context.manifest();
     let is_used = manifest.vpc_endpoints.values().any(|endpoint| has_group(&endpoint.aws, "groups"))
-        || manifest.resolver_endpoints.values().any(|endpoint| has_group(&endpoint.aws, "security_group_ids"));
+        || manifest.resolver_endpoints.values().any(|endpoint| has_group(&endpoint.aws, "SecurityGroupIds"));
     if is_used {
         return Err(error("DependencyViolation", format!("resource {id} has a dependent object")));
     }
