@@ -4,6 +4,7 @@
 mod answers;
 mod by_vpc;
 mod explained;
+mod far;
 mod forwarded;
 mod large;
 mod negative_trust_anchors;

@@ -1,9 +1,10 @@
 //! Addresses of name servers that a referral leaves out.
 //!
 //! hickory's recursor asks only the servers whose addresses come with a referral. It looks up other
-//! addresses only if the referral has none, and finds the zone of one server after the other. So
-//! [`Addresses::find`] looks up several servers of such a referral at the same time: servers that are
-//! far away would take too long otherwise.
+//! addresses only if the referral has none. Then it finds the zone of one server after the other,
+//! which takes long if servers are far away, and many queries if those zones lack addresses too. So
+//! [`Addresses::find`] looks up a few servers of such a referral at the same time, and fewer on each
+//! level below.
 //!
 //! If the servers fail, zonal starts a second recursor, and [`Addresses::complete`] completes each
 //! referral for it with all addresses that zonal can find. Some come from other referrals, which may
@@ -11,6 +12,7 @@
 
 use super::{
     errand::{Errand, Said},
+    filter,
     resolver::Resolver,
 };
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -18,12 +20,12 @@ use hickory_server::proto::{
     op::Message,
     rr::{
         Name, RData, Record, RecordType,
-        rdata::{A, NS},
+        rdata::{A, AAAA, NS},
     },
 };
 use moka::sync::Cache;
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -36,6 +38,9 @@ const MAX_NAMES: u64 = 8_192;
 const MAX_ADDRESSES: usize = 4;
 /// Maximum number of names that are looked up for one referral (NXNSAttack).
 const MAX_SOUGHT: usize = 3;
+/// Maximum number of names that are looked up for a referral without addresses: for the question of a
+/// client, for the address of a name server, and so on.
+const MAX_SOUGHT_BY_LEVEL: [usize; 3] = [MAX_SOUGHT, 2, 1];
 /// Longest time for the lookups of a referral without addresses. A lookup may wait for the referral
 /// itself, if the zones of two name servers depend on each other.
 const MAX_SEEK: Duration = Duration::from_secs(3);
@@ -75,22 +80,28 @@ impl Addresses {
         }
     }
 
-    /// Adds addresses to the referral to a zone if it has none that the recursor accepts. Looks up a
-    /// few servers at the same time. Does not wait for servers that take much longer than the first.
+    /// Adds addresses to the NS records of a zone if they come with none that the recursor accepts.
+    /// Returns whether the recursor can go on.
     ///
-    /// If not all of these servers have addresses, the referral lasts for `shortest` seconds.
-    pub async fn find(&self, referral: &mut Message, zone: &Name, errand: &Errand, shortest: u32) {
+    /// Looks up a few servers at the same time, and does not wait for those that take much longer than
+    /// the first. If not all of them have addresses, the NS records last for `shortest` seconds.
+    pub async fn find(&self, message: &mut Message, zone: &Name, errand: &Errand, shortest: u32) -> bool {
         let above = zone.base_name();
         let is_accepted = |record: &Record| record.data.ip_addr().is_some() && above.zone_of(&record.name);
-        if referral.additionals.iter().any(is_accepted) {
-            return;
+        let all = name_servers(message);
+        if all.is_empty() || message.additionals.iter().any(is_accepted) {
+            return true;
         }
-        // Only the servers of the zone itself know the addresses of names in the zone.
-        let names: Vec<_> = name_servers(referral).into_iter().filter(|(name, _)| !zone.zone_of(name)).collect();
-        let mut seeking: FuturesUnordered<_> = (names.iter().enumerate().take(MAX_SOUGHT))
-            .map(|(at, (name, _))| async move { (at, self.seek(name, errand).await) })
+        // The recursor asks the servers above for the addresses of names in the zone.
+        let is_within = |name: &Name| zone.zone_of(name);
+        // These names depend on themselves.
+        let is_circular = |name: &Name| errand.waiting.iter().any(|zone| zone.zone_of(name));
+        let max = MAX_SOUGHT_BY_LEVEL.get(errand.waiting.len()).copied().unwrap_or_default();
+        let names: Vec<_> = all.iter().filter(|(name, _)| !is_within(name) && !is_circular(name)).take(max).collect();
+        let mut seeking: FuturesUnordered<_> = (names.iter().enumerate())
+            .map(|(at, (name, _))| async move { (at, self.seek(name, zone, errand).await) })
             .collect();
-        let (sought, started) = (seeking.len(), Instant::now());
+        let started = Instant::now();
         let (mut end, mut found) = (started + MAX_SEEK, Vec::new());
         while let Ok(Some((at, addresses))) = timeout_at(end, seeking.next()).await {
             if addresses.is_empty() {
@@ -102,12 +113,22 @@ impl Addresses {
             found.push((at, addresses));
         }
         drop(seeking);
-        let is_complete = found.len() == sought;
-        for (at, addresses) in found {
-            let (name, ttl) = &names[at];
-            let ttl = if is_complete { *ttl } else { shortest };
-            add(referral, zone, at, name, ttl, addresses);
+        if found.is_empty() {
+            // The recursor does not look up the others.
+            let is_left = |record: &Record| match &record.data {
+                RData::NS(ns) => is_within(&ns.0),
+                _ => true,
+            };
+            message.answers.retain(is_left);
+            message.authorities.retain(is_left);
+            return all.iter().any(|(name, _)| is_within(name));
         }
+        let is_complete = found.len() == names.len();
+        for (at, addresses) in found {
+            let (name, ttl) = names[at];
+            add(message, zone, at, name, if is_complete { *ttl } else { shortest }, addresses);
+        }
+        true
     }
 
     /// Adds all IPv4 addresses to the referral to a zone that are remembered or can be looked up.
@@ -118,42 +139,48 @@ impl Addresses {
             let mut found = Vec::new();
             if !has_any && sought < MAX_SOUGHT {
                 sought += 1;
-                found = self.seek(&name, errand).await;
+                found = self.seek(&name, zone, errand).await;
             }
             // The search may have met a referral with another address.
-            found.extend(self.seen.get(&name.to_lowercase()).unwrap_or_default());
+            found.extend(self.seen.get(&name.to_lowercase()).unwrap_or_default().into_iter().map(IpAddr::V4));
             add(referral, zone, at, &name, ttl, found);
         }
     }
 
-    async fn seek(&self, name: &Name, errand: &Errand) -> Vec<Ipv4Addr> {
+    /// Looks up the addresses of a name server, for the servers of `zone`.
+    async fn seek(&self, name: &Name, zone: &Name, errand: &Errand) -> Vec<IpAddr> {
         let Some(resolver) = self.resolver.get().and_then(Weak::upgrade) else { return Vec::new() };
-        // `ask_aside` may call this function again. A boxed future makes the recursion possible.
-        let asking: std::pin::Pin<Box<dyn Future<Output = _> + Send + '_>> =
-            Box::pin(async move { resolver.ask_aside(name, RecordType::A, &errand.budget).await });
-        let Ok(Said { message, .. }) = asking.await else { return Vec::new() };
-        let address = |record: &Record| match record.data {
-            RData::A(A(address)) if record.name == *name => Some(address),
-            _ => None,
-        };
-        message.answers.iter().filter_map(address).take(MAX_ADDRESSES).collect()
+        let rtypes = if filter::has_ipv6() { &[RecordType::A, RecordType::AAAA][..] } else { &[RecordType::A] };
+        for rtype in rtypes {
+            let waiting = errand.waiting.iter().chain([zone]).cloned().collect();
+            // `ask_aside` may call this function again. A boxed future makes the recursion possible.
+            let asking: std::pin::Pin<Box<dyn Future<Output = _> + Send + '_>> =
+                Box::pin(resolver.ask_aside(name, *rtype, waiting, &errand.budget));
+            let Ok(Said { message, .. }) = asking.await else { continue };
+            let address = |record: &Record| record.data.ip_addr().filter(|_| record.name == *name);
+            let addresses: Vec<_> = message.answers.iter().filter_map(address).take(MAX_ADDRESSES).collect();
+            if !addresses.is_empty() {
+                return addresses;
+            }
+        }
+        Vec::new()
     }
 }
 
-/// The name servers of a referral, and the TTL of each.
-fn name_servers(referral: &Message) -> Vec<(Name, u32)> {
+/// The name servers in a response, and the TTL of each.
+fn name_servers(message: &Message) -> Vec<(Name, u32)> {
     let name_server = |record: &Record| match &record.data {
         RData::NS(ns) => Some((ns.0.clone(), record.ttl)),
         _ => None,
     };
-    referral.authorities.iter().filter_map(name_server).collect()
+    message.answers.iter().chain(&message.authorities).filter_map(name_server).collect()
 }
 
-/// Adds addresses of a name server to the referral to a zone.
+/// Adds addresses of a name server to the NS records of a zone.
 ///
 /// The recursor ignores addresses of names outside the zone above the cut. So a server outside the
 /// zone gets a second name in the zone, with the number `at`.
-fn add(referral: &mut Message, zone: &Name, at: usize, name: &Name, ttl: u32, addresses: Vec<Ipv4Addr>) {
+fn add(message: &mut Message, zone: &Name, at: usize, name: &Name, ttl: u32, addresses: Vec<IpAddr>) {
     if addresses.is_empty() {
         return;
     }
@@ -161,14 +188,18 @@ fn add(referral: &mut Message, zone: &Name, at: usize, name: &Name, ttl: u32, ad
         true => name.clone(),
         false => {
             let Ok(alias) = zone.prepend_label(format!("server-{at}")) else { return };
-            referral.add_authority(Record::from_rdata(zone.clone(), ttl, RData::NS(NS(alias.clone()))));
+            message.add_authority(Record::from_rdata(zone.clone(), ttl, RData::NS(NS(alias.clone()))));
             alias
         }
     };
     for address in addresses {
-        let record = Record::from_rdata(name.clone(), ttl, RData::A(A(address)));
-        if !referral.additionals.iter().any(|other| other.name == name && other.data == record.data) {
-            referral.add_additional(record);
+        let data = match address {
+            IpAddr::V4(address) => RData::A(A(address)),
+            IpAddr::V6(address) => RData::AAAA(AAAA(address)),
+        };
+        let record = Record::from_rdata(name.clone(), ttl, data);
+        if !message.additionals.iter().any(|other| other.name == name && other.data == record.data) {
+            message.add_additional(record);
         }
     }
 }

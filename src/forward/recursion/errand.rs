@@ -154,8 +154,9 @@ pub struct Errand {
     pub avoided: Vec<IpAddr>,
     /// Whether this is the second attempt. It also asks servers that seem down.
     pub is_second: bool,
-    /// Whether the question is for the address of a name server that another errand needs.
-    pub is_aside: bool,
+    /// Zones whose servers have no known address until this errand finds one. Empty for the question
+    /// of a client. Each zone depends on the next.
+    pub waiting: Vec<Name>,
     /// Known zone cuts at or above the name: bit n stands for the ancestor with n labels.
     pub cuts: u128,
     said: Mutex<Option<Said>>,
@@ -167,6 +168,7 @@ pub struct Errand {
     denial: Mutex<Option<Said>>,
     is_denied: AtomicBool,
     has_begun: AtomicBool,
+    is_hopeless: AtomicBool,
 }
 
 /// Number of labels up to which each step adds one label (RFC 9156, section 2.3: MINIMISE_ONE_LAB).
@@ -183,7 +185,7 @@ impl Errand {
             rtype,
             avoided: Vec::new(),
             is_second: false,
-            is_aside: false,
+            waiting: Vec::new(),
             cuts: 0,
             said: Mutex::default(),
             doubtful: Mutex::default(),
@@ -191,6 +193,7 @@ impl Errand {
             denial: Mutex::default(),
             is_denied: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
+            is_hopeless: AtomicBool::new(false),
         }
     }
 
@@ -200,10 +203,16 @@ impl Errand {
         self
     }
 
+    /// Whether the question is for the address of a name server that another errand needs.
+    pub fn is_aside(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Returns the same question, without a response, for another attempt.
     pub fn again(&self) -> Errand {
         let mut again = Errand::new(&self.name, self.rtype, &self.budget).avoiding(&self.avoided);
-        (again.is_second, again.is_aside, again.cuts) = (self.is_second, self.is_aside, self.cuts);
+        (again.is_second, again.cuts) = (self.is_second, self.cuts);
+        again.waiting.clone_from(&self.waiting);
         again.doubtful = Mutex::new(lock(&self.doubtful).clone());
         again.denial = Mutex::new(lock(&self.denial).clone());
         again
@@ -246,6 +255,16 @@ impl Errand {
     /// errand with the same query.
     pub fn has_begun(&self) -> bool {
         self.has_begun.load(Relaxed)
+    }
+
+    /// Records that the name cannot be reached: no server of a zone at or above it has an address.
+    pub fn give_up(&self) {
+        self.is_hopeless.store(true, Relaxed);
+    }
+
+    /// Whether the name cannot be reached.
+    pub fn is_hopeless(&self) -> bool {
+        self.is_hopeless.load(Relaxed)
     }
 
     /// Stores the response to the question.

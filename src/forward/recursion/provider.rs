@@ -161,6 +161,9 @@ impl Connection {
         if !is_asked && query.query_type == RecordType::AAAA && !filter::has_ipv6() {
             return refused(&query);
         }
+        if errand.is_hopeless() {
+            return Err(NetError::from("no server of the zone has an address"));
+        }
         if is_asked && errand.avoided.contains(&self.ip) {
             return Err(next("another server is asked for a better answer"));
         }
@@ -236,15 +239,15 @@ impl Connection {
         if query.query_type == RecordType::NS {
             filter::keep_referral(&mut message, &query.name, &self.provider.lifetimes);
             self.provider.addresses.remember(&message, &query.name);
-            if is_referral && !errand.is_aside {
-                let addresses = &self.provider.addresses;
-                match self.provider.completes {
-                    true => addresses.complete(&mut message, &query.name, errand).await,
-                    false => {
-                        let shortest = *self.provider.lifetimes.start();
-                        addresses.find(&mut message, &query.name, errand, shortest).await;
-                    }
+            let Provider { addresses, lifetimes, completes, .. } = &self.provider;
+            if !addresses.find(&mut message, &query.name, errand, *lifetimes.start()).await {
+                if is_on_the_way {
+                    errand.give_up();
                 }
+                return Err(NetError::from("no server of the zone has an address"));
+            }
+            if is_referral && *completes && !errand.is_aside() {
+                addresses.complete(&mut message, &query.name, errand).await;
             }
         } else {
             filter::keep_answer(&mut message, &query);

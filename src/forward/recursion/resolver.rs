@@ -170,14 +170,21 @@ impl Resolver {
         self.moved.contains_key(&name.to_lowercase()) || self.moved.contains_key(&name.base_name().to_lowercase())
     }
 
-    /// Resolves the address of a name server for another errand.
-    pub async fn ask_aside(&self, name: &Name, rtype: RecordType, budget: &Arc<Budget>) -> Result<Said, Failure> {
+    /// Resolves the address of a name server for another errand. `waiting` has the zones that depend on
+    /// the address.
+    pub async fn ask_aside(
+        &self,
+        name: &Name,
+        rtype: RecordType,
+        waiting: Vec<Name>,
+        budget: &Arc<Budget>,
+    ) -> Result<Said, Failure> {
         let key = (name.to_lowercase(), rtype);
         if let Some(said) = self.known(&key, &[]) {
             return Ok(said);
         }
         let mut errand = Errand::new(name, rtype, budget);
-        errand.is_aside = true;
+        errand.waiting = waiting;
         let said = self.ask_recursor(errand).await?;
         self.keep(key, &said);
         Ok(said)
@@ -189,7 +196,7 @@ impl Resolver {
         let query = Query::query(name.clone(), rtype);
         // The fresh recursor may be waiting for this address to complete a referral. So the address
         // must not wait for the fresh recursor.
-        let mut is_fresh = !first.is_aside && self.has_moved(&name);
+        let mut is_fresh = !first.is_aside() && self.has_moved(&name);
         let mut errand = Arc::new(first);
         for _ in 0..MAX_ROUNDS {
             let recursor = if is_fresh { &recursors.fresh } else { &recursors.lasting };
@@ -239,7 +246,7 @@ impl Resolver {
                     &"the name takes too many queries to authoritative servers",
                 ));
             }
-            if errand.is_second || errand.is_aside {
+            if errand.is_second || errand.is_aside() || errand.is_hopeless() {
                 return Err(error);
             }
             // The servers may have changed, or may have been down for a moment.
