@@ -63,6 +63,14 @@ tcp.example 60 CNAME rpz-tcp-only.
 data.example 30 A 192.0.2.55
 data.example 30 TXT \"text\"
 24.0.113.0.203.rpz-ip 60 CNAME .
+loop-a.example 60 CNAME loop-b.example.
+loop-b.example 60 CNAME loop-a.example.
+own.example 60 CNAME x.own.example.
+*.own.example 60 CNAME x.own.example.
+*.long.example 60 CNAME *.garden.example.
+\\000\\255\\.odd.example 60 CNAME .
+ns.bad.rpz-nsdname 60 CNAME .
+24.0.113.0.203.rpz-nsip 60 CNAME .
 ";
 
 /// Other servers: each name has an address, and some have a CNAME record.
@@ -198,6 +206,38 @@ fn entries_of_a_response_policy_zone_have_actions_of_their_own() {
     assert_eq!(dig(&server, A, "tcp.example", &["+tcp"]).records.len(), 1);
     assert_eq!(dig(&server, A, "drop.example", &["+tries=1", "+time=2"]).status, "");
     server.wait_for_metric(&["zonal_firewall_matches_total", "list=\"rpz\"", "outcome=\"allow\""], 2.0);
+}
+
+#[test]
+fn odd_entries_of_a_response_policy_zone_harm_nothing() {
+    if !can_run(&["dig"]) {
+        return;
+    }
+    let fake = upstream();
+    let (server, _files) = start(RULES, &fake);
+    // Targets are not inspected, so entries that lead to each other end.
+    for (name, target) in [
+        ("loop-a.example", "loop-b.example"),
+        ("loop-b.example", "loop-a.example"),
+        ("own.example", "x.own.example"),
+        ("y.own.example", "x.own.example"),
+    ] {
+        let expected = [format!("{name}. 60 IN CNAME {target}."), format!("{target}. 60 IN A 192.0.2.7")];
+        assert_eq!(dig(&server, A, name, &[]).records, expected);
+    }
+    // The queried name in front of the target is a name, and then it is longer than a name can be.
+    let label = |len: usize| "l".repeat(len);
+    let prefix = [label(63), label(63), label(63)].join(".");
+    for (last, status, count) in [(20, "NOERROR", 2), (40, "NXDOMAIN", 0)] {
+        let answer = dig(&server, A, &format!("{}.{prefix}.long.example", label(last)), &[]);
+        assert_eq!((&*answer.status, answer.records.len()), (status, count), "{last}: {:?}", answer.records);
+    }
+    assert_eq!(dig(&server, A, "\\000\\255\\.odd.example", &[]).status, "NXDOMAIN");
+    // Entries for name servers are counted.
+    let (_, text) = http_get(server.admin, "/v1/firewall/lists").unwrap();
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let list = report["lists"].as_array().unwrap().iter().find(|list| list["id"] == "rpz").unwrap();
+    assert_eq!((&list["not_applied"], &list["skipped_lines"]), (&json!(2), &json!(0)), "{list}");
 }
 
 #[test]

@@ -88,9 +88,12 @@ impl FirewallOutcome {
 pub struct FirewallMatches([u32; MAX_MATCHES]);
 
 impl FirewallMatches {
-    /// Adds a rule. False if it is there already, or if there is no room.
+    /// Adds a rule. False if it is there already, or if there is no room. A shadow never takes the last place.
     pub fn add(&mut self, slot: u32, outcome: FirewallOutcome) -> bool {
         let packed = (slot + 1) << 3 | outcome as u32;
+        if outcome == FirewallOutcome::Shadow && self.0[MAX_MATCHES - 2] != 0 {
+            return false;
+        }
         for place in &mut self.0 {
             if *place == packed {
                 return false;

@@ -18,12 +18,12 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -373,6 +373,7 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn client() -> Client {
         Client::new(vec!["Lists.example".into(), "192.0.2.1:8080".into(), "[2001:db8::1]".into()], None)
@@ -397,6 +398,39 @@ mod tests {
         ] {
             assert_eq!(client().check(url).is_ok(), is_allowed, "{url}: {:?}", client().check(url));
         }
+    }
+
+    /// Downloads from a server that sends this head, and then one octet in each period. Returns the error and its time.
+    async fn slowly(head: &'static [u8], period: Duration) -> (String, Duration) {
+        let (client, mut server) = tokio::io::duplex(4096);
+        tokio::spawn(async move {
+            let mut request = [0; 4096];
+            let _ = server.read(&mut request).await;
+            let mut next = server.write_all(head).await;
+            while next.is_ok() {
+                tokio::time::sleep(period).await;
+                next = server.write_all(b"a").await;
+            }
+        });
+        let started = Instant::now();
+        let place = Place { is_https: false, host: "lists.example".into(), port: 80, path: "/".into() };
+        let file = std::env::temp_dir().join(format!("zonal-slow-{}", std::process::id()));
+        let result = get(client, &place, &Validators::default(), &file).await;
+        let _ = std::fs::remove_file(file);
+        (result.err().unwrap_or_default(), started.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gives_up_slow_and_silent_servers() {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n";
+        let (error, time) = slowly(head, Duration::from_secs(1)).await;
+        assert!(error.contains("too slow"), "{error}");
+        assert!(time > GRACE && time < GRACE + Duration::from_secs(5), "{time:?}");
+        let (error, time) = slowly(head, Duration::from_secs(3600)).await;
+        assert!(error.contains("not complete: the server is silent"), "{error}");
+        assert!(time >= SILENCE_TIMEOUT && time < SILENCE_TIMEOUT + Duration::from_secs(5), "{time:?}");
+        let (error, time) = slowly(b"", Duration::from_secs(3600)).await;
+        assert!(error.contains("silent") && time >= SILENCE_TIMEOUT, "{error} after {time:?}");
     }
 
     #[test]

@@ -234,6 +234,23 @@ fn a_trusting_rule_exempts_the_rest_of_the_chain() {
 }
 
 #[test]
+fn the_last_of_a_thousand_rules_decides() {
+    let rule = |number: usize| {
+        let list = if number == 999 { "all" } else { "bad" };
+        json!({"name": format!("r{number}"), "priority": number, "action": "BLOCK", "firewall_domain_list_id": list,
+               "block_response": "NXDOMAIN", "shadow": number < 999})
+    };
+    let snapshot = snapshot((0..1000).map(rule).collect());
+    let mut server = Server::default();
+    server.address("bad.example", "203.0.113.1").address("fine.example", "203.0.113.1");
+    for name in ["bad.example", "fine.example", "www.corp.example"] {
+        let reply = ask(&snapshot, &server, name, rtype::A);
+        assert_eq!(reply.message.ede, Some((15, "rule r999 of g, list all".into())), "{name}");
+        assert_eq!(reply.outcomes().last(), Some(&"block"), "{name}");
+    }
+}
+
+#[test]
 fn a_rule_is_for_its_query_types() {
     let snapshot = snapshot(json!([block(json!({"qtypes": ["AAAA", "HTTPS"]}))]));
     let mut server = Server::default();
