@@ -1,6 +1,7 @@
 //! Health checks of Route 53 by boto3, with the verdicts that answers follow, and `TestDNSAnswer`.
 
 use super::tools::{boto3, can_run_here, codes, network, pushed};
+use crate::harness::free_port;
 use serde_json::json;
 
 #[test]
@@ -10,7 +11,10 @@ fn dig_sees_the_verdicts_of_health_checks_that_boto3_makes() {
     }
     let mut manifest = network();
     manifest["health_checks"] = json!({
-        "hc-manifest": {"type": "HTTP", "ip_address": "127.0.0.1", "port": 1, "request_interval": 1, "failure_threshold": 1},
+        "hc-manifest": {
+            "type": "HTTP", "ip_address": "127.0.0.1", "port": free_port(), "request_interval": 1, "failure_threshold": 1,
+            "success_threshold": 1,
+        },
     });
     manifest["resolver_endpoints"]["rslvr-out-1"] = json!({
         "vpc_id": "vpc-app", "direction": "OUTBOUND", "ip_addresses": [{"ip": "127.0.0.20"}, {"ip": "127.0.1.20"}],
@@ -19,7 +23,7 @@ fn dig_sees_the_verdicts_of_health_checks_that_boto3_makes() {
     let found = boto3(
         &server,
         "
-import time, urllib.request
+import http.server, threading, time, urllib.request
 route53 = client('route53')
 def report(id, status):
     body = json.dumps({'status': status}).encode()
@@ -55,12 +59,28 @@ report(external, 'unhealthy')
 steps.append(('disabled', dig('db.one.example'), status(parent['Id'])['Status']))
 reset = route53.update_health_check(HealthCheckId=checked['Id'], ResetElements=['Regions', 'ResourcePath'], FailureThreshold=3)['HealthCheck']
 route53.change_tags_for_resource(ResourceType='healthcheck', ResourceId=checked['Id'], AddTags=[{'Key': 'Name', 'Value': 'api'}])
-end = time.time() + 20
-while not (failure := status('hc-manifest')['Status']).startswith('Failure') and time.time() < end:
-    time.sleep(0.1)
+class Target(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+def wait_for(text):
+    end = time.time() + 30
+    while text not in (found := status('hc-manifest')['Status']) and time.time() < end:
+        time.sleep(0.1)
+    return found
+never = wait_for('never healthy')
+port = route53.get_health_check(HealthCheckId='hc-manifest')['HealthCheck']['HealthCheckConfig']['Port']
+with http.server.ThreadingHTTPServer(('127.0.0.1', port), Target) as target:
+    threading.Thread(target=target.serve_forever).start()
+    success = wait_for('200')
+    time.sleep(3)
+    target.shutdown()
+failure = wait_for('Failure')
 show({
     'made': plain(made), 'same': same['HealthCheck'] == made['HealthCheck'], 'parent': parent, 'checked': checked['HealthCheckConfig'], 'steps': steps,
-    'updated': updated, 'reset': reset, 'failure': failure,
+    'updated': updated, 'reset': reset, 'never': never, 'success': success, 'failure': failure,
     'reason': route53.get_health_check_last_failure_reason(HealthCheckId='hc-manifest')['HealthCheckObservations'][0]['StatusReport']['Status'],
     'no reason': route53.get_health_check_last_failure_reason(HealthCheckId=checked['Id'])['HealthCheckObservations'][1:],
     'listed': [len(route53.list_health_checks()['HealthChecks']), route53.get_health_check_count()['HealthCheckCount'],
@@ -120,9 +140,10 @@ show({
         (&reset["ResourcePath"], &reset["Regions"], &reset["FailureThreshold"]),
         (&json!(null), &json!(null), &json!(3))
     );
-    for member in ["failure", "reason"] {
+    for (member, word) in [("never", "Success"), ("success", "Success"), ("failure", "Failure"), ("reason", "Failure")]
+    {
         let text = found[member].as_str().unwrap();
-        assert!(text.starts_with("Failure") && text.contains("refused"), "{member}: {text}");
+        assert!(text.starts_with(word) && text.contains("refused") != (member == "success"), "{member}: {text}");
     }
     assert_eq!((&found["no reason"], &found["got"]), (&json!([]), &json!(true)));
     assert_eq!((&found["listed"], &found["tags"]), (&json!([4, 4, true]), &json!([{"Key": "Name", "Value": "api"}])));

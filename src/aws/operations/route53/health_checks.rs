@@ -182,7 +182,12 @@ fn status(context: &Context, parameters: Parameters) -> ReadResult {
     let mut reasons = Vec::new();
     match (attempts.first(), check.disabled) {
         (_, true) => reasons.push("the check is disabled, and counts as healthy".to_string()),
-        (Some(Attempt { result, .. }), false) => reasons.push(result.to_string()),
+        (Some(Attempt { result, is_success, .. }), false) => {
+            reasons.push(result.to_string());
+            if state == State::Unknown && !is_success {
+                reasons.push("the target was never healthy, and counts as healthy until it was".into());
+            }
+        }
         (None, false) if state == State::Unknown && check.check_type.probe().is_some() => {
             reasons.push("no attempt has ended yet, and until then the check counts as healthy".into());
         }
