@@ -241,6 +241,25 @@ pub(super) fn change_resource_record_sets(context: &Context, parameters: Paramet
     Ok(Written { edits, result: json!({"ChangeInfo": info}) })
 }
 
+/// Checks that a record set has values or is an alias.
+fn check_parts(action: &str, set: Parameters) -> Result<(), ServiceError> {
+    let parts = ["AliasTarget", "ResourceRecords"].map(|member| set.get(member).is_some());
+    let found = match parts {
+        [true, true] => "more than one",
+        [false, false] => "none",
+        _ => return Ok(()),
+    };
+    // The words of Route 53.
+    let message = format!(
+        "Invalid request: Expected exactly one of [AliasTarget, all of [TTL, and ResourceRecords], or TrafficPolicyInstanceId], but \
+         found {found} in Change with [Action={action}, Name={}, Type={}, SetIdentifier={}]",
+        set.text("Name"),
+        set.text("Type"),
+        set.given_text("SetIdentifier").unwrap_or("null")
+    );
+    Err(error("InvalidInput", message))
+}
+
 impl Batch<'_> {
     /// Makes a change, or adds the reason why it cannot be made.
     fn change(&mut self, action: &str, given: Parameters) {
