@@ -25,6 +25,7 @@ impl Default for Sketch {
 impl Sketch {
     /// Adds a name by its hash. The number of names that it stands for, or `None` if it changes nothing.
     pub(super) fn add(&mut self, hash: u64) -> Option<f64> {
+        let hash = mixed(hash);
         let register = &mut self.registers[hash as usize % REGISTERS];
         let rank = ((hash / REGISTERS as u64).trailing_zeros() + 1).min(57) as u8;
         if rank <= *register {
@@ -36,6 +37,14 @@ impl Sketch {
         *register = rank;
         Some(stands_for)
     }
+}
+
+/// Spreads a hash over all bits, as the last step of MurmurHash3 does: the low bits of a name's hash depend on few of its octets.
+fn mixed(mut hash: u64) -> u64 {
+    for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+        hash = (hash ^ hash >> 33).wrapping_mul(factor);
+    }
+    hash ^ hash >> 33
 }
 
 #[cfg(test)]
