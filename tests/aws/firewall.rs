@@ -25,6 +25,12 @@ steps.append(('not associated', www()))
 association = resolver.associate_firewall_rule_group(FirewallRuleGroupId=group['Id'], VpcId='vpc-app', Priority=101, Name='app',
                                                      CreatorRequestId='4')['FirewallRuleGroupAssociation']
 steps.append(('associated', www()))
+repeated = [
+    resolver.create_firewall_rule(FirewallRuleGroupId=group['Id'], FirewallDomainListId=bad['Id'], Priority=20, Name='bad names',
+                                  Action='BLOCK', BlockResponse='NXDOMAIN', CreatorRequestId='3')['FirewallRule'] == rule,
+    resolver.associate_firewall_rule_group(FirewallRuleGroupId=group['Id'], VpcId='vpc-app', Priority=101, Name='app',
+                                           CreatorRequestId='4')['FirewallRuleGroupAssociation'] == association,
+]
 key = {'FirewallRuleGroupId': group['Id'], 'FirewallDomainListId': bad['Id']}
 updated = resolver.update_firewall_rule(**key, BlockResponse='OVERRIDE', BlockOverrideDomain='walled.one.example', BlockOverrideDnsType='CNAME',
                                         BlockOverrideTtl=7, Name='bad')['FirewallRule']
@@ -57,7 +63,7 @@ moved = resolver.update_firewall_rule_group_association(FirewallRuleGroupAssocia
 show({
     'steps': steps, 'bad': bad, 'again': again['Id'] == bad['Id'], 'group': group, 'rule': rule, 'updated': updated, 'rules': [rule['Name'] for rule in rules],
     'blocks': [rule['Name'] for rule in alerts], 'batch': plain(batch), 'association': association, 'moved': moved,
-    'same': [
+    'same': repeated + [
         resolver.get_firewall_rule_group_association(FirewallRuleGroupAssociationId=association['Id'])['FirewallRuleGroupAssociation'] == moved,
         resolver.list_firewall_rule_group_associations(VpcId='vpc-app')['FirewallRuleGroupAssociations'] == [moved],
         resolver.list_firewall_rule_group_associations(Priority=9)['FirewallRuleGroupAssociations'] == [],
@@ -107,7 +113,7 @@ show({
     assert!(id(&found["bad"]).starts_with("rslvr-fdl-") && id(&found["group"]).starts_with("rslvr-frg-"), "{found}");
     assert_eq!(id(&found["bad"]).len(), "rslvr-fdl-".len() + 17);
     assert_eq!((&found["bad"]["Status"], &found["bad"]["DomainCount"]), (&json!("COMPLETE"), &json!(0)));
-    assert_eq!((&found["again"], &found["same"]), (&json!(true), &json!([true, true, true])));
+    assert_eq!((&found["again"], &found["same"]), (&json!(true), &json!([true, true, true, true, true])));
     assert_eq!(found["rule"]["BlockResponse"], "NXDOMAIN");
     let updated = &found["updated"];
     assert_eq!(

@@ -153,8 +153,13 @@ pub(super) fn associate(context: &Context, parameters: Parameters) -> WriteResul
     let found = group(context, id)?;
     let vpc = context.manifest().vpcs.get(vpc_id).filter(|vpc| context.has_vpc(vpc));
     vpc.ok_or_else(|| not_found("VPC", vpc_id))?;
-    if found.vpc_associations.iter().any(|association| association.vpc_id == vpc_id) {
-        return Err(conflict(format!("The rule group {id} is already associated with {vpc_id}")));
+    if let Some(existing) = found.vpc_associations.iter().find(|association| association.vpc_id == vpc_id) {
+        let request = part(&found.aws, DATA, vpc_id).given_text("creator_request_id");
+        if request.is_none_or(|request| request != parameters.text("CreatorRequestId")) {
+            return Err(conflict(format!("The rule group {id} is already associated with {vpc_id}")));
+        }
+        let result = json!({"FirewallRuleGroupAssociation": value(context, id, found, existing)});
+        return Ok(Written { edits: vec![edits::put(id, Resource::FirewallRuleGroup(found.clone()))], result });
     }
     let priority = priority(parameters)?.unwrap_or_default();
     check_priority(context, id, vpc_id, priority)?;

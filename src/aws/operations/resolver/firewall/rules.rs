@@ -124,6 +124,14 @@ impl<'c, 'a> Changes<'c, 'a> {
         }
         let time = self.context.time();
         let group = self.group(id)?;
+        let is_repeated = |rule: &&FirewallRule| {
+            let data = part(&group.aws, DATA, &rule.name);
+            rule.name == given.text("Name")
+                && data.given_text("creator_request_id") == given.given_text("CreatorRequestId")
+        };
+        if let Some(existing) = group.rules.iter().find(is_repeated) {
+            return Ok(value(id, group, existing));
+        }
         let rule = apply(given, rule)?;
         check(group, &rule, None)?;
         let data = object(json!({
