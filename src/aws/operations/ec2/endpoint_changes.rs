@@ -2,7 +2,7 @@
 
 use super::{
     ClientToken, done,
-    endpoints::{endpoint_value, existing_endpoint, subnet_of},
+    endpoints::{GROUPS, endpoint_value, existing_endpoint, group_ids, subnet_of},
     error, is_true, missing, security_groups,
     services::{Found, change_list, failure, find_named, find_service, needs_acceptance},
     subnets::{existing_subnet, used_addresses},
@@ -352,10 +352,10 @@ fn create_vpc_endpoint(context: &Context, parameters: Parameters) -> WriteResult
     if kind == VpcEndpointType::Interface {
         let default_group = security_groups::default_id(vpc_id);
         let groups = if groups.is_empty() { vec![default_group.as_str()] } else { groups };
-        endpoint.aws.set("groups", json!(groups));
+        endpoint.aws.set(GROUPS, json!(groups));
     }
-    for (parameter, member) in [("RouteTableIds", "route_table_ids"), ("PolicyDocument", "policy_document")] {
-        if let Some(value) = parameters.get(parameter) {
+    for member in ["RouteTableIds", "PolicyDocument"] {
+        if let Some(value) = parameters.get(member) {
             endpoint.aws.set(member, value.clone());
         }
     }
@@ -402,14 +402,18 @@ fn modify_vpc_endpoint(context: &Context, parameters: Parameters) -> WriteResult
         endpoint.private_dns_enabled = on;
     }
     check_groups(context, &parameters.texts("AddSecurityGroupIds"))?;
+    let groups = group_ids(&endpoint);
     let aws = &mut endpoint.aws;
-    change_list(aws, "groups", parameters, "RemoveSecurityGroupIds", "AddSecurityGroupIds");
-    change_list(aws, "route_table_ids", parameters, "RemoveRouteTableIds", "AddRouteTableIds");
+    if aws.remove("Groups").is_some() {
+        aws.set(GROUPS, groups);
+    }
+    change_list(aws, GROUPS, parameters, "RemoveSecurityGroupIds", "AddSecurityGroupIds");
+    change_list(aws, "RouteTableIds", parameters, "RemoveRouteTableIds", "AddRouteTableIds");
     if is_true(parameters, "ResetPolicy") {
-        aws.remove("policy_document");
+        aws.remove("PolicyDocument");
     }
     if let Some(policy) = parameters.get("PolicyDocument") {
-        aws.set("policy_document", policy.clone());
+        aws.set("PolicyDocument", policy.clone());
     }
     done(vec![endpoint_edit(id, endpoint)])
 }

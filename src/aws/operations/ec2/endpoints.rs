@@ -48,6 +48,9 @@ const ENDPOINT_FILTERS: Known = &[
     ("vpc-id", "VpcId"),
 ];
 
+/// The member of `aws` with the security groups of an endpoint.
+pub(super) const GROUPS: &str = "SecurityGroupIds";
+
 /// The policy of an endpoint without one: everything is allowed.
 const FULL_ACCESS: &str = r#"{"Statement":[{"Action":"*","Effect":"Allow","Principal":"*","Resource":"*"}]}"#;
 /// The policy of a Gateway endpoint without one.
@@ -125,23 +128,21 @@ pub(super) fn ip_address_type(endpoint: &VpcEndpoint) -> &'static str {
     }
 }
 
+/// The security groups of an endpoint. Imported endpoints have them as AWS describes them.
+pub(super) fn group_ids(endpoint: &VpcEndpoint) -> Vec<String> {
+    let groups = endpoint.aws.get(GROUPS).or_else(|| endpoint.aws.get("Groups")).and_then(Value::as_array);
+    let id = |group: &Value| group.as_str().or_else(|| group.get("GroupId")?.as_str()).map(str::to_string);
+    groups.into_iter().flatten().filter_map(id).collect()
+}
+
 /// An endpoint in the form of EC2.
 pub(super) fn endpoint_value(context: &Context, id: &str, endpoint: &VpcEndpoint, vpc: &Vpc) -> Value {
     let interfaces = endpoint.network_interfaces.iter().map(|interface| interface_id(id, interface));
     let subnets: BTreeSet<&str> =
         endpoint.network_interfaces.iter().filter_map(|interface| subnet_of(interface, vpc)).collect();
     let echoed = |member: &str| endpoint.aws.get(member).cloned().unwrap_or_else(|| json!([]));
-    let groups: Vec<Value> = endpoint
-        .aws
-        .get("groups")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .map(|group| match group.as_str() {
-            Some(id) => json!({"GroupId": id, "GroupName": group_name(context, id)}),
-            None => group.clone(),
-        })
-        .collect();
+    let groups: Vec<Value> =
+        group_ids(endpoint).iter().map(|id| json!({"GroupId": id, "GroupName": group_name(context, id)})).collect();
     let service = find_service(context, endpoint, vpc);
     let policy = match endpoint.vpc_endpoint_type {
         VpcEndpointType::Gateway => FULL_ACCESS_BY_GATEWAY,
@@ -154,8 +155,8 @@ pub(super) fn endpoint_value(context: &Context, id: &str, endpoint: &VpcEndpoint
         "ServiceName": service.as_ref().map_or(&endpoint.service_name, |found| &found.name),
         "ServiceRegion": service.map(|found| found.service.region.clone()),
         "State": small(endpoint.state.word()),
-        "PolicyDocument": endpoint.aws.text("policy_document").unwrap_or(policy),
-        "RouteTableIds": echoed("route_table_ids"),
+        "PolicyDocument": endpoint.aws.text("PolicyDocument").unwrap_or(policy),
+        "RouteTableIds": echoed("RouteTableIds"),
         "SubnetIds": subnets,
         "Groups": groups,
         "IpAddressType": ip_address_type(endpoint),

@@ -1,6 +1,7 @@
 //! EC2: security groups. zonal keeps their rules, and enforces none.
 
 use super::{
+    endpoints::group_ids,
     error, list, missing, tags,
     vpcs::{existing_vpc, has_vpc},
     wanted,
@@ -207,13 +208,13 @@ fn delete_security_group(context: &Context, parameters: Parameters) -> WriteResu
             format!("the specified group: \"{id}\" name: \"default\" cannot be deleted"),
         ));
     }
-    let has_group = |aws: &AwsData, member: &str| {
-        let mut groups = aws.get(member).and_then(Value::as_array).into_iter().flatten();
-        groups.any(|of| of.as_str().or_else(|| of["GroupId"].as_str()) == Some(&*id))
-    };
     let manifest = context.manifest();
-    let is_used = manifest.vpc_endpoints.values().any(|endpoint| has_group(&endpoint.aws, "groups"))
-        || manifest.resolver_endpoints.values().any(|endpoint| has_group(&endpoint.aws, "SecurityGroupIds"));
+    let resolver_groups = |aws: &AwsData| {
+        let mut groups = aws.get("SecurityGroupIds").and_then(Value::as_array).into_iter().flatten();
+        groups.any(|of| of.as_str() == Some(&*id))
+    };
+    let is_used = manifest.vpc_endpoints.values().any(|endpoint| group_ids(endpoint).contains(&id))
+        || manifest.resolver_endpoints.values().any(|endpoint| resolver_groups(&endpoint.aws));
     if is_used {
         return Err(error("DependencyViolation", format!("resource {id} has a dependent object")));
     }

@@ -92,12 +92,12 @@ const SERVICE_FILTERS: Known = &[
 /// The services of AWS with Gateway endpoints.
 const GATEWAYS: [&str; 2] = ["dynamodb", "s3"];
 /// The members of `aws` of a service.
-const PRINCIPALS: &str = "allowed_principals";
-const ACCEPTANCE: &str = "acceptance_required";
-const NETWORK_BALANCERS: &str = "network_load_balancer_arns";
-const GATEWAY_BALANCERS: &str = "gateway_load_balancer_arns";
-const ADDRESS_TYPES: &str = "supported_ip_address_types";
-const REGIONS: &str = "supported_regions";
+const PRINCIPALS: &str = "AllowedPrincipals";
+const ACCEPTANCE: &str = "AcceptanceRequired";
+const NETWORK_BALANCERS: &str = "NetworkLoadBalancerArns";
+const GATEWAY_BALANCERS: &str = "GatewayLoadBalancerArns";
+const ADDRESS_TYPES: &str = "SupportedIpAddressTypes";
+const REGIONS: &str = "SupportedRegions";
 
 /// A service, and its name.
 pub(super) struct Found<'a> {

@@ -52,6 +52,18 @@ pub(super) const TABLE: &[Entry] = &[
 /// The prefix of the identifiers of associations of a subnet and a block.
 const ASSOCIATION: &str = "subnet-cidr-assoc";
 
+/// The member of `aws` with the options of instances' names.
+const NAME_OPTIONS: &str = "PrivateDnsNameOptionsOnLaunch";
+
+/// The options of the names of instances in a subnet.
+fn name_options(subnet: &Subnet) -> Value {
+    subnet.aws.get(NAME_OPTIONS).cloned().unwrap_or_else(|| {
+        json!({
+            "HostnameType": "ip-name", "EnableResourceNameDnsARecord": false, "EnableResourceNameDnsAAAARecord": false,
+        })
+    })
+}
+
 const SUBNET_FILTERS: Known = &[
     ("subnet-id", "SubnetId"),
     ("vpc-id", "VpcId"),
@@ -94,22 +106,18 @@ fn subnet_value(context: &Context, (vpc_id, vpc): (&str, &Vpc), id: &str, subnet
         "AvailabilityZone": az_name(context, vpc, &subnet.availability_zone_id),
         "AvailabilityZoneId": subnet.availability_zone_id,
         "DefaultForAz": false,
-        "MapPublicIpOnLaunch": is_on("map_public_ip_on_launch"),
-        "MapCustomerOwnedIpOnLaunch": is_on("map_customer_owned_ip_on_launch"),
-        "CustomerOwnedIpv4Pool": subnet.aws.text("customer_owned_ipv4_pool"),
-        "EnableLniAtDeviceIndex": subnet.aws.get("enable_lni_at_device_index"),
-        "AssignIpv6AddressOnCreation": is_on("assign_ipv6_address_on_creation"),
+        "MapPublicIpOnLaunch": is_on("MapPublicIpOnLaunch"),
+        "MapCustomerOwnedIpOnLaunch": is_on("MapCustomerOwnedIpOnLaunch"),
+        "CustomerOwnedIpv4Pool": subnet.aws.text("CustomerOwnedIpv4Pool"),
+        "EnableLniAtDeviceIndex": subnet.aws.get("EnableLniAtDeviceIndex"),
+        "AssignIpv6AddressOnCreation": is_on("AssignIpv6AddressOnCreation"),
         "OwnerId": owner,
         "Ipv6CidrBlockAssociationSet": associations(ASSOCIATION, id, &subnet.cidr_blocks, true),
         "Tags": tag_list(&subnet.tags, subnet.name.as_deref()),
         "SubnetArn": arn("ec2", &vpc.region, owner, &format!("subnet/{id}")),
         "EnableDns64": subnet.enable_dns64,
         "Ipv6Native": ipv4.is_none(),
-        "PrivateDnsNameOptionsOnLaunch": {
-            "HostnameType": subnet.aws.text("private_dns_hostname_type_on_launch").unwrap_or("ip-name"),
-            "EnableResourceNameDnsARecord": is_on("enable_resource_name_dns_a_record_on_launch"),
-            "EnableResourceNameDnsAAAARecord": is_on("enable_resource_name_dns_aaaa_record_on_launch"),
-        },
+        "PrivateDnsNameOptionsOnLaunch": name_options(subnet),
     }))
 }
 
@@ -272,7 +280,7 @@ fn create_subnet(context: &Context, parameters: Parameters) -> WriteResult {
         aws: AwsData::default(),
     };
     if is_native {
-        subnet.aws.set("assign_ipv6_address_on_creation", true);
+        subnet.aws.set("AssignIpv6AddressOnCreation", true);
     }
     tags::set_specified(&mut subnet, parameters, "subnet")?;
     let id = random("subnet");
@@ -307,28 +315,33 @@ fn modify_subnet_attribute(context: &Context, parameters: Parameters) -> WriteRe
         if let Some(on) = flag(parameters, "EnableDns64") {
             subnet.enable_dns64 = on;
         }
+        for name in ["AssignIpv6AddressOnCreation", "MapPublicIpOnLaunch", "MapCustomerOwnedIpOnLaunch"] {
+            if let Some(on) = flag(parameters, name) {
+                subnet.aws.set(name, on);
+            }
+        }
+        for name in ["CustomerOwnedIpv4Pool", "EnableLniAtDeviceIndex"] {
+            if let Some(value) = parameters.get(name) {
+                subnet.aws.set(name, value.clone());
+            }
+        }
+        let mut options = name_options(subnet);
+        if let Some(kind) = parameters.get("PrivateDnsHostnameTypeOnLaunch") {
+            options["HostnameType"] = kind.clone();
+        }
         for (parameter, member) in [
-            ("AssignIpv6AddressOnCreation", "assign_ipv6_address_on_creation"),
-            ("MapPublicIpOnLaunch", "map_public_ip_on_launch"),
-            ("MapCustomerOwnedIpOnLaunch", "map_customer_owned_ip_on_launch"),
-            ("EnableResourceNameDnsARecordOnLaunch", "enable_resource_name_dns_a_record_on_launch"),
-            ("EnableResourceNameDnsAAAARecordOnLaunch", "enable_resource_name_dns_aaaa_record_on_launch"),
+            ("EnableResourceNameDnsARecordOnLaunch", "EnableResourceNameDnsARecord"),
+            ("EnableResourceNameDnsAAAARecordOnLaunch", "EnableResourceNameDnsAAAARecord"),
         ] {
             if let Some(on) = flag(parameters, parameter) {
-                subnet.aws.set(member, on);
+                options[member] = on.into();
             }
         }
-        for (parameter, member) in [
-            ("CustomerOwnedIpv4Pool", "customer_owned_ipv4_pool"),
-            ("PrivateDnsHostnameTypeOnLaunch", "private_dns_hostname_type_on_launch"),
-            ("EnableLniAtDeviceIndex", "enable_lni_at_device_index"),
-        ] {
-            if let Some(value) = parameters.get(parameter) {
-                subnet.aws.set(member, value.clone());
-            }
+        if options != name_options(subnet) {
+            subnet.aws.set(NAME_OPTIONS, options);
         }
         if flag(parameters, "DisableLniAtDeviceIndex") == Some(true) {
-            subnet.aws.remove("enable_lni_at_device_index");
+            subnet.aws.remove("EnableLniAtDeviceIndex");
         }
     }
     done(vec![vpc_edit(vpc_id, vpc)])

@@ -55,7 +55,7 @@ pub(super) const TABLE: &[Entry] = &[
 /// The prefix of the identifiers of associations of a VPC and a block.
 const ASSOCIATION: &str = "vpc-cidr-assoc";
 /// The member of `aws` with the setting that no answer depends on.
-const USAGE_METRICS: &str = "enable_network_address_usage_metrics";
+const USAGE_METRICS: &str = "EnableNetworkAddressUsageMetrics";
 
 const VPC_FILTERS: Known = &[
     ("vpc-id", "VpcId"),
@@ -120,7 +120,7 @@ pub(super) fn associations(prefix: &str, id: &str, blocks: &[IpNet], is_ipv6: bo
 fn ipv6_associations(id: &str, vpc: &Vpc) -> Vec<Value> {
     let mut associations = associations(ASSOCIATION, id, &vpc.cidr_blocks, true);
     for association in &mut associations {
-        association["Ipv6Pool"] = vpc.aws.text("ipv6_pool").unwrap_or("Amazon").into();
+        association["Ipv6Pool"] = vpc.aws.text("Ipv6Pool").unwrap_or("Amazon").into();
         association["NetworkBorderGroup"] = vpc.region.clone().into();
     }
     associations
@@ -132,7 +132,7 @@ fn vpc_value(context: &Context, id: &str, vpc: &Vpc) -> Value {
         "State": "available",
         "CidrBlock": first_ipv4(&vpc.cidr_blocks),
         "DhcpOptionsId": vpc.dhcp_options_id.as_deref().unwrap_or("default"),
-        "InstanceTenancy": vpc.aws.text("instance_tenancy").unwrap_or("default"),
+        "InstanceTenancy": vpc.aws.text("InstanceTenancy").unwrap_or("default"),
         "IsDefault": false,
         "OwnerId": context.owner(&vpc.owner_id),
         "CidrBlockAssociationSet": associations(ASSOCIATION, id, &vpc.cidr_blocks, false),
@@ -237,7 +237,7 @@ fn create_vpc(context: &Context, parameters: Parameters) -> WriteResult {
     };
     vpc.cidr_blocks.extend(ipv6_block(parameters)?);
     if let Some(tenancy) = parameters.given_text("InstanceTenancy") {
-        vpc.aws.set("instance_tenancy", tenancy);
+        vpc.aws.set("InstanceTenancy", tenancy);
     }
     keep_pool(&mut vpc, parameters);
     tags::set_specified(&mut vpc, parameters, "vpc")?;
@@ -248,7 +248,7 @@ fn create_vpc(context: &Context, parameters: Parameters) -> WriteResult {
 
 fn keep_pool(vpc: &mut Vpc, parameters: Parameters) {
     if let Some(pool) = parameters.given_text("Ipv6Pool") {
-        vpc.aws.set("ipv6_pool", pool);
+        vpc.aws.set("Ipv6Pool", pool);
     }
 }
 
