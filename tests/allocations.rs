@@ -23,9 +23,17 @@ use zonal::{
         transferred::{Content, ZoneCopy},
     },
     query_log::{EntrySender, LoggedAnswer, QueryLog, SMALL_RING_OCTETS},
-    snapshot::{Snapshot, compile, routes::RouteId},
+    snapshot::{
+        Snapshot, compile,
+        firewall::detections::{Numbers, client_key},
+        routes::RouteId,
+    },
     transfer::{message::Request, update::rules::edits},
-    wire::{Name, query::LookupName, rdata::parse_text},
+    wire::{
+        Name,
+        query::{LookupName, name_hash},
+        rdata::parse_text,
+    },
 };
 
 thread_local! {
@@ -354,10 +362,18 @@ firewall_rule_groups:
       - {name: garden, priority: 3, action: BLOCK, firewall_domain_list_id: garden, block_response: OVERRIDE,
          block_override_domain: "*.corp.example"}
       - {name: addresses, priority: 4, action: BLOCK, answer_addresses: [192.0.2.0/24]}
+      - {name: tunnels, priority: 5, action: BLOCK, dns_threat_protection: DNS_TUNNELING, confidence_threshold: LOW}
+      - {name: bots, priority: 6, action: BLOCK, dns_threat_protection: DGA, confidence_threshold: LOW}
     vpc_associations: [{vpc_id: vpc-a, priority: 1}]
 "#;
     scratch.write("manifest.yaml", [MANIFEST, more].concat());
     let snapshot = harness::snapshot(scratch.path());
+    for detections in snapshot.views.iter().filter_map(|view| snapshot.firewall.detections(view)) {
+        let numbers = Numbers { amount: 1_000_000, names: 1_000 };
+        let tunnel = name_hash(b"\x06tunnel\x07example\0");
+        detections.tunnels().put(tunnel, numbers, 0);
+        detections.clients().put(client_key([10, 1, 0, 5].into()), numbers, 0);
+    }
     let log = QueryLog::new(Default::default());
     let mut tap = EntrySender::new(&log, SMALL_RING_OCTETS, 1);
     assert!(tap.prepare(&snapshot));
@@ -371,6 +387,8 @@ firewall_rule_groups:
         ("www.forward.example", 1, &[3, 2]),
         ("sqs.example", 1, &[3, 2]),
         ("no.corp.example", 28, &[3]),
+        ("x.tunnel.example", 1, &[3, 2]),
+        ("qwzxkvjpqhgf.com", 1, &[3, 2]),
     ] {
         let packet = query(name, rtype, true);
         let received = std::time::SystemTime::now();

@@ -448,3 +448,50 @@ fn a_forwarder_keeps_the_answer_for_the_network_of_its_client() {
         }
     }
 }
+
+#[test]
+fn a_finding_of_a_detector_counts_at_the_place_of_its_rule_until_it_ends() {
+    use crate::snapshot::firewall::detections::{LIFETIME, Numbers, client_key};
+    let detector = |priority: u32, action: &str, protection: &str, confidence: &str| {
+        json!({"name": format!("r{priority}"), "priority": priority, "action": action, "dns_threat_protection": protection,
+               "confidence_threshold": confidence})
+    };
+    let mut server = Server::default();
+    for name in ["x.bad.example", "x.tunnel.example", "qwzxkvjpqhgf.com", "wikipedia.com", "x.worse.example"] {
+        server.address(name, "203.0.113.1");
+    }
+    server.cname("cdn.example", "x.tunnel.example");
+    let snapshot = snapshot(json!([
+        {"name": "allow", "priority": 1, "action": "ALLOW", "firewall_domain_list_id": "bad"},
+        detector(2, "ALERT", "DNS_TUNNELING", "HIGH"),
+        detector(3, "BLOCK", "DNS_TUNNELING", "LOW"),
+        detector(4, "BLOCK", "DGA", "MEDIUM"),
+    ]));
+    let outcomes = |name: &str| ask(&snapshot, &server, name, rtype::A).outcomes();
+    let view = snapshot.views.iter().next().unwrap();
+    let detections = snapshot.firewall.detections(view).unwrap();
+    let put_tunnel = |domain: &str, amount: u32, now: i64| {
+        let key = LookupName::new(&wire(domain)).unwrap().hash(0);
+        detections.tunnels().put(key, Numbers { amount, names: 1 }, now);
+    };
+    let client = |amount: u32| {
+        detections.clients().put(client_key([10, 1, 0, 7].into()), Numbers { amount, names: amount }, 0);
+    };
+    assert_eq!((outcomes("x.tunnel.example"), outcomes("qwzxkvjpqhgf.com")), (vec![], vec![]));
+    put_tunnel("tunnel.example", 9_999, 0);
+    assert_eq!(outcomes("x.tunnel.example"), [] as [&str; 0], "below the threshold");
+    put_tunnel("tunnel.example", 10_000, 0);
+    assert_eq!((outcomes("x.tunnel.example"), outcomes("cdn.example")), (vec!["block"], vec!["block"]));
+    put_tunnel("tunnel.example", 500_000, 0);
+    assert_eq!(outcomes("x.tunnel.example"), ["alert"], "the first rule that matches");
+    put_tunnel("worse.example", 500_000, 0);
+    assert_eq!(outcomes("x.worse.example"), ["allow"], "a list in front");
+    put_tunnel("bad.example", 500_000, -LIFETIME);
+    assert_eq!(outcomes("x.bad.example"), [] as [&str; 0], "the finding has ended");
+    client(19);
+    assert_eq!(outcomes("qwzxkvjpqhgf.com"), [] as [&str; 0], "below the threshold");
+    client(20);
+    assert_eq!((outcomes("qwzxkvjpqhgf.com"), outcomes("wikipedia.com")), (vec!["block"], vec![]));
+    let reply = ask(&snapshot, &server, "qwzxkvjpqhgf.com", rtype::A);
+    assert_eq!(reply.message.ede, Some((15, "rule r4 of g, DGA at MEDIUM".into())));
+}
