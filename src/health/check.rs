@@ -1,42 +1,52 @@
 //! One check of a target: finds its address, and makes an attempt.
 
-use super::probe::{LazyTls, Outcome, attempt};
+use super::{
+    probe::{Outcome, attempt},
+    schedule::Context,
+};
 use crate::{
     answer::{Client, Transport},
     forward::{Forwarding, lookup},
     manifest::{Direction, Manifest},
-    snapshot::{Snapshot, health::Probe},
+    snapshot::{
+        Snapshot,
+        health::{Probe, ProbeQuestion},
+    },
     wire::Name,
 };
 use std::{net::IpAddr, sync::Arc, time::Duration};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::time::timeout;
 
 /// Time-out for resolving the name of a target.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Makes one attempt. Resolves the name of the target first if the target has no address.
-pub(super) async fn check(
-    snapshot: &Arc<Snapshot>,
-    probe: &Probe,
-    forwarding: &Arc<Forwarding>,
-    resolving: &Handle,
-    tls: &LazyTls,
-) -> (Option<IpAddr>, Outcome) {
-    let question = &probe.question;
-    let address = match (question.address, &question.name) {
-        (Some(address), _) => address,
-        (None, Some(name)) => match resolve(snapshot, question.vpc.as_deref(), name, forwarding, resolving).await {
+pub(super) async fn check(context: &Context, probe: &Probe) -> (Option<IpAddr>, Outcome) {
+    let address = match probe.question.address {
+        Some(address) => address,
+        // Most targets have an address: their tasks need no memory for the search of one.
+        None => match Box::pin(find_address(context, &probe.question)).await {
             Ok(address) => address,
-            Err(error) => return (None, Outcome::failure(format!("resolve {name}: {error}"))),
+            Err(error) => return (None, Outcome::failure(error)),
         },
-        (None, None) => return (None, Outcome::failure("the check has no address")),
     };
-    if !snapshot.may_check(address) {
-        let refused = format!("{address} is in no network of the manifest, nor in `health.allow`");
-        return (Some(address), Outcome::failure(refused));
-    }
-    let sources = question.vpc.as_deref().map_or(Vec::new(), |vpc| outbound_addresses(&snapshot.manifest, vpc));
-    (Some(address), attempt(probe, address, &sources, tls).await)
+    let sources = {
+        let snapshot = context.snapshot.load();
+        if !snapshot.may_check(address) {
+            let refused = format!("{address} is in no network of the manifest, nor in `health.allow`");
+            return (Some(address), Outcome::failure(refused));
+        }
+        let vpc = probe.question.vpc.as_deref();
+        vpc.map_or(Vec::new(), |vpc| outbound_addresses(&snapshot.manifest, vpc))
+    };
+    (Some(address), attempt(probe, address, &sources, &context.tls).await)
+}
+
+async fn find_address(context: &Context, question: &ProbeQuestion) -> Result<IpAddr, String> {
+    let name = question.name.as_ref().ok_or("the check has no address")?;
+    let snapshot = context.snapshot.load_full();
+    let found = resolve(&snapshot, question.vpc.as_deref(), name, &context.forwarding, &context.resolving).await;
+    found.map_err(|error| format!("resolve {name}: {error}"))
 }
 
 /// Returns the addresses of the outbound Resolver endpoints of a VPC.
@@ -52,7 +62,7 @@ async fn resolve(
     vpc: Option<&str>,
     name: &Name,
     forwarding: &Arc<Forwarding>,
-    resolving: &Handle,
+    resolving: &tokio::runtime::Handle,
 ) -> Result<IpAddr, String> {
     let vpc =
         vpc.and_then(|vpc| snapshot.manifest.vpcs.get(vpc)).ok_or("the check has no `vpc_id` to resolve it in")?;

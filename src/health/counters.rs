@@ -15,6 +15,8 @@ pub struct Counters {
     /// Number of attempts started.
     pub attempts: IntCounter,
     results: IntCounterVec,
+    /// The members of `results`: of failures, and of successes.
+    failures_and_successes: [IntCounter; 2],
     targets: IntGauge,
     /// Whether the node is isolated.
     pub isolated: IntGauge,
@@ -24,17 +26,19 @@ pub struct Counters {
 
 impl Default for Counters {
     fn default() -> Counters {
+        let results = instruments::counters(
+            "zonal_health_results_total",
+            "Attempts of health checks that have ended. result: success, failure",
+            &["result"],
+            &[&["success", "failure"]],
+        );
         Counters {
             attempts: instruments::valid(IntCounter::new(
                 "zonal_health_attempts_total",
                 "Attempts of health checks that have begun",
             )),
-            results: instruments::counters(
-                "zonal_health_results_total",
-                "Attempts of health checks that have ended. result: success, failure",
-                &["result"],
-                &[&["success", "failure"]],
-            ),
+            failures_and_successes: ["failure", "success"].map(|result| results.with_label_values(&[result])),
+            results,
             targets: instruments::gauge("zonal_health_targets", "Targets of health checks"),
             isolated: instruments::gauge(
                 "zonal_health_isolated",
@@ -51,7 +55,7 @@ impl Default for Counters {
 impl Counters {
     /// Counts the result of an attempt.
     pub fn ended(&self, is_success: bool) {
-        self.results.with_label_values(&[if is_success { "success" } else { "failure" }]).inc();
+        self.failures_and_successes[usize::from(is_success)].inc();
     }
 
     /// Sets the number of targets.

@@ -12,6 +12,7 @@
 //! ```
 //!
 //! - `schedule` decides when to check each target, and how many at once.
+//! - `timers` has the actions that are due later.
 //! - `check` finds the address of a target for an attempt.
 //! - `probe` makes one attempt: TCP, HTTP or HTTPS.
 //! - `history` derives a state from the attempts at one target: thresholds, flapping.
@@ -28,6 +29,7 @@ mod isolation;
 pub mod probe;
 mod schedule;
 mod store;
+mod timers;
 
 use crate::{forward::Forwarding, snapshot::health::TargetId};
 use anyhow::Context;

@@ -24,6 +24,7 @@ use rustls::{
 };
 use socket2::SockRef;
 use std::{
+    borrow::Cow,
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
@@ -32,7 +33,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpSocket, TcpStream},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::TlsConnector;
 
@@ -50,7 +51,7 @@ pub struct Outcome {
     /// Whether the target passed the check.
     pub is_success: bool,
     /// Answer of the target, or the reason for the failure.
-    pub result: Box<str>,
+    pub result: Cow<'static, str>,
     /// Whether the attempt ended with a time-out.
     pub is_slow: bool,
     /// Time at which the target's certificate expires, in seconds since 1970. `None` without a verified certificate.
@@ -58,12 +59,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn success(result: impl Into<Box<str>>) -> Outcome {
+    fn success(result: impl Into<Cow<'static, str>>) -> Outcome {
         Outcome { is_success: true, result: result.into(), is_slow: false, certificate_expiry: None }
     }
 
     /// Creates the outcome of a failed attempt that did not time out.
-    pub fn failure(result: impl Into<Box<str>>) -> Outcome {
+    pub fn failure(result: impl Into<Cow<'static, str>>) -> Outcome {
         Outcome { is_success: false, result: result.into(), is_slow: false, certificate_expiry: None }
     }
 
@@ -164,48 +165,49 @@ impl ServerCertVerifier for AnyCertificate {
 /// The connection leaves from the first address in `sources` that this node has, or else from any
 /// address. The attempt takes no longer than the interval between two attempts.
 pub async fn attempt(probe: &Probe, address: IpAddr, sources: &[IpAddr], tls: &LazyTls) -> Outcome {
-    match timeout(probe.interval, ask(probe, address, sources, tls)).await {
+    let (begin, limit) = (Instant::now(), probe.timeout.min(probe.interval));
+    let stream = match timeout(limit, connect(SocketAddr::new(address, probe.question.port), sources)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Outcome::failure(format!("connect: {}", reason(&error))),
+        Err(_) => return Outcome::timed_out("connect", limit),
+    };
+    // Closes with RST: neither side keeps a closed connection, and thousands of checks need no thousands of ports.
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    if probe.question.probe_type == ProbeType::Tcp {
+        return Outcome::success("connected");
+    }
+    // An attempt by TCP needs no memory for the rest.
+    match timeout_at(begin + probe.interval, Box::pin(ask(probe, address, stream, tls))).await {
         Ok(outcome) => outcome,
         Err(_) => Outcome::timed_out("the attempt", probe.interval),
     }
 }
 
-async fn ask(probe: &Probe, address: IpAddr, sources: &[IpAddr], tls: &LazyTls) -> Outcome {
+/// Sends a request over a connection, and judges the response.
+async fn ask(probe: &Probe, address: IpAddr, stream: TcpStream, tls: &LazyTls) -> Outcome {
     let question = &probe.question;
-    let stream = match timeout(probe.timeout, connect(SocketAddr::new(address, question.port), sources)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Outcome::failure(format!("connect: {}", reason(&error))),
-        Err(_) => return Outcome::timed_out("connect", probe.timeout),
+    if question.probe_type != ProbeType::Https {
+        return request(question, address, stream).await;
+    }
+    let tls = match tls.get() {
+        Ok(tls) => tls,
+        Err(error) => return Outcome::failure(format!("TLS: {error}")),
     };
-    match question.probe_type {
-        ProbeType::Tcp => {
-            // Closes with RST: neither side keeps a closed connection, and thousands of checks need no thousands of ports.
-            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-            Outcome::success("connected")
+    let config = if question.verify_certificate { &tls.verifying } else { &tls.accepting };
+    let name = question
+        .name
+        .as_ref()
+        .and_then(|name| ServerName::try_from(name.to_string().trim_end_matches('.').to_string()).ok());
+    let name = name.unwrap_or_else(|| ServerName::from(address));
+    let connector = TlsConnector::from(config.clone());
+    match timeout(probe.timeout, connector.connect(name, stream)).await {
+        Ok(Ok(stream)) => {
+            let chain = stream.get_ref().1.peer_certificates().filter(|_| question.verify_certificate);
+            let certificate_expiry = chain.and_then(|chain| not_after(chain.first()?));
+            Outcome { certificate_expiry, ..request(question, address, stream).await }
         }
-        ProbeType::Http => request(question, address, stream).await,
-        ProbeType::Https => {
-            let tls = match tls.get() {
-                Ok(tls) => tls,
-                Err(error) => return Outcome::failure(format!("TLS: {error}")),
-            };
-            let config = if question.verify_certificate { &tls.verifying } else { &tls.accepting };
-            let name = question
-                .name
-                .as_ref()
-                .and_then(|name| ServerName::try_from(name.to_string().trim_end_matches('.').to_string()).ok());
-            let name = name.unwrap_or_else(|| ServerName::from(address));
-            let connector = TlsConnector::from(config.clone());
-            match timeout(probe.timeout, connector.connect(name, stream)).await {
-                Ok(Ok(stream)) => {
-                    let chain = stream.get_ref().1.peer_certificates().filter(|_| question.verify_certificate);
-                    let certificate_expiry = chain.and_then(|chain| not_after(chain.first()?));
-                    Outcome { certificate_expiry, ..request(question, address, stream).await }
-                }
-                Ok(Err(error)) => Outcome::failure(format!("TLS: {error}")),
-                Err(_) => Outcome::timed_out("TLS", probe.timeout),
-            }
-        }
+        Ok(Err(error)) => Outcome::failure(format!("TLS: {error}")),
+        Err(_) => Outcome::timed_out("TLS", probe.timeout),
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     isolation::Isolation,
     probe::{LazyTls, Outcome},
     store::{Kept, Store},
+    timers::Timers,
 };
 use crate::{
     clock::now,
@@ -32,8 +33,7 @@ use crate::{
     },
 };
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     net::IpAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
@@ -75,8 +75,22 @@ struct Tracked {
     reported: Option<Reported>,
     /// Address of the last attempt.
     address: Option<IpAddr>,
-    is_running: bool,
+    next: NextAttempt,
+    /// Whether the last attempt timed out.
     is_slow: bool,
+}
+
+/// The next attempt at a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NextAttempt {
+    /// None is planned.
+    Never,
+    /// It is due at the tick with this time. An action of another tick is out of date.
+    DueAt(Instant),
+    /// It waits for a free slot.
+    Waiting,
+    /// It is in progress.
+    Running,
 }
 
 /// A report for an EXTERNAL check.
@@ -90,7 +104,7 @@ struct Reported {
 }
 
 /// An action that is due at a time.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 enum Due {
     /// Make an attempt at the target.
     Attempt(TargetId),
@@ -103,18 +117,20 @@ enum Due {
 /// The result of a finished attempt.
 struct Done {
     target: Arc<Target>,
+    /// The class in which the attempt began.
+    class: usize,
     address: Option<IpAddr>,
     outcome: Outcome,
 }
 
 pub(super) struct Schedule {
-    context: Context,
+    context: Arc<Context>,
     store: Option<Store>,
     targets: Targets,
     tracked: HashMap<TargetId, Tracked>,
     /// CALCULATED checks, by the check that they count.
     parents: HashMap<TargetId, Vec<TargetId>>,
-    timers: BinaryHeap<Reverse<(Instant, Due)>>,
+    timers: Timers<Due>,
     /// Targets whose attempt is due and waits for a free slot. The first queue has targets that
     /// answer in time, the second has targets whose last attempt timed out.
     waiting: [VecDeque<TargetId>; 2],
@@ -136,12 +152,12 @@ pub(super) struct Schedule {
 impl Schedule {
     pub(super) fn new(context: Context, store: Option<Store>) -> Schedule {
         Schedule {
-            context,
+            context: Arc::new(context),
             store,
             targets: Targets::default(),
             tracked: HashMap::new(),
             parents: HashMap::new(),
-            timers: BinaryHeap::new(),
+            timers: Timers::new(Instant::now()),
             waiting: Default::default(),
             in_flight: [0; 2],
             isolation: Isolation::default(),
@@ -163,7 +179,7 @@ impl Schedule {
     ) {
         self.follow();
         loop {
-            let next = self.timers.peek().map_or_else(|| Instant::now() + NEVER, |Reverse((at, _))| *at);
+            let next = self.timers.next().unwrap_or_else(|| Instant::now() + NEVER);
             tokio::select! {
                 biased;
                 command = commands.recv() => match command {
@@ -181,7 +197,13 @@ impl Schedule {
                     // The control plane has ended. Its own thread logs this.
                     Err(_) => return,
                 },
-                Some(done) = self.ended.1.recv() => self.take(done),
+                Some(done) = self.ended.1.recv() => {
+                    self.take(done);
+                    while let Ok(done) = self.ended.1.try_recv() {
+                        self.take(done);
+                    }
+                    self.start_waiting();
+                }
                 () = sleep_until(next.into()) => self.work(Instant::now()),
             }
         }
@@ -208,9 +230,7 @@ impl Schedule {
                 }
                 None => self.begin(target, instant, time),
             }
-            if !self.tracked[&target.id].is_running {
-                self.start_timer(target, instant);
-            }
+            self.start_timer(target, instant);
         }
         self.parents.clear();
         for target in targets.iter() {
@@ -221,7 +241,7 @@ impl Schedule {
         }
         if self.stored.is_none() {
             self.stored = Some(instant);
-            self.timers.push(Reverse((instant + MIN_STORE_PAUSE, Due::Store)));
+            self.timers.push(instant + MIN_STORE_PAUSE, Due::Store);
         }
         self.targets = targets;
         let all: Vec<TargetId> = self.tracked.keys().cloned().collect();
@@ -248,7 +268,7 @@ impl Schedule {
                 is_leased: false,
             })),
             address: None,
-            is_running: false,
+            next: NextAttempt::Never,
             is_slow: false,
         };
         if state == State::Healthy {
@@ -260,13 +280,13 @@ impl Schedule {
             report.held_until = changes.held_until;
             report.forced = kept.forced_at(time);
             if let Some(forced) = report.forced {
-                self.timers.push(Reverse((after(instant, forced.until - time), Due::Review(target.id.clone()))));
+                self.timers.push(after(instant, forced.until - time), Due::Review(target.id.clone()));
             }
         }
         if let (Work::External { stale_after: Some(age), .. }, Some(at)) =
             (&target.work, tracked.reported.and_then(|reported| reported.at))
         {
-            self.timers.push(Reverse((at + *age, Due::Review(target.id.clone()))));
+            self.timers.push(at + *age, Due::Review(target.id.clone()));
         }
         self.tracked.insert(target.id.clone(), tracked);
     }
@@ -275,11 +295,12 @@ impl Schedule {
     /// many targets are evenly distributed.
     fn start_timer(&mut self, target: &Target, instant: Instant) {
         let Work::Probe(probe) = &target.work else { return };
-        if target.disabled {
-            return;
-        }
         let first = probe.interval.mul_f64(self.chance());
-        self.timers.push(Reverse((instant + first, Due::Attempt(target.id.clone()))));
+        let Some(tracked) = self.tracked.get_mut(&target.id) else { return };
+        // An attempt that waits or is in progress plans the next one.
+        if !target.disabled && !matches!(tracked.next, NextAttempt::Waiting | NextAttempt::Running) {
+            tracked.next = NextAttempt::DueAt(self.timers.push(instant + first, Due::Attempt(target.id.clone())));
+        }
     }
 
     /// Returns a pseudo-random number from 0 to 1.
@@ -300,32 +321,31 @@ impl Schedule {
 
     /// Runs all due actions.
     fn work(&mut self, instant: Instant) {
-        while let Some(Reverse((at, _))) = self.timers.peek()
-            && *at <= instant
-        {
-            let Some(Reverse((at, due))) = self.timers.pop() else { return };
-            match due {
-                Due::Attempt(id) => {
-                    let Some(tracked) = self.tracked.get(&id) else { continue };
-                    let Work::Probe(probe) = &tracked.target.work else { continue };
-                    if tracked.is_running || tracked.target.disabled {
-                        continue;
-                    }
-                    let class = usize::from(tracked.is_slow);
-                    if instant - at > probe.interval.max(MIN_LATENESS) && self.isolation.is_late(instant) {
-                        self.freeze("timers are late");
-                    }
-                    if !self.waiting[class].contains(&id) {
-                        self.waiting[class].push_back(id);
-                    }
+        while let Some((at, actions)) = self.timers.take_due(instant) {
+            for due in actions {
+                match due {
+                    Due::Attempt(id) => self.wait_for_slot(id, at, instant),
+                    Due::Review(id) => self.review(vec![id]),
+                    Due::Store => self.store(),
                 }
-                Due::Review(id) => {
-                    self.review(vec![id]);
-                }
-                Due::Store => self.store(),
             }
         }
         self.start_waiting();
+    }
+
+    /// Queues a target whose attempt is due.
+    fn wait_for_slot(&mut self, id: TargetId, at: Instant, instant: Instant) {
+        let Some(tracked) = self.tracked.get_mut(&id) else { return };
+        let Work::Probe(probe) = &tracked.target.work else { return };
+        if tracked.next != NextAttempt::DueAt(at) || tracked.target.disabled {
+            return;
+        }
+        tracked.next = NextAttempt::Waiting;
+        let is_late = instant - at > probe.interval.max(MIN_LATENESS);
+        self.waiting[usize::from(tracked.is_slow)].push_back(id);
+        if is_late && self.isolation.is_late(instant) {
+            self.freeze("timers are late");
+        }
     }
 
     /// Starts waiting attempts up to the limits.
@@ -341,47 +361,39 @@ impl Schedule {
     }
 
     fn start(&mut self, id: &TargetId, class: usize) {
-        let Some(tracked) = self.tracked.get_mut(id).filter(|tracked| !tracked.is_running) else { return };
-        tracked.is_running = true;
+        let waits = |tracked: &&mut Tracked| tracked.next == NextAttempt::Waiting;
+        let Some(tracked) = self.tracked.get_mut(id).filter(waits) else { return };
+        tracked.next = NextAttempt::Running;
         self.in_flight[class] += 1;
         self.context.health.counters.attempts.inc();
-        let target = tracked.target.clone();
-        let (snapshot, tls) = (self.context.snapshot.load_full(), self.context.tls.clone());
-        let (forwarding, resolving) = (self.context.forwarding.clone(), self.context.resolving.clone());
-        let ended = self.ended.0.clone();
+        let (target, context, ended) = (tracked.target.clone(), self.context.clone(), self.ended.0.clone());
         tokio::spawn(async move {
             let Work::Probe(probe) = &target.work else { return };
-            let (address, outcome) = check(&snapshot, probe, &forwarding, &resolving, &tls).await;
+            let (address, outcome) = check(&context, probe).await;
             // Sending fails if the schedule has ended.
-            let _ = ended.send(Done { target, address, outcome });
+            let _ = ended.send(Done { target, class, address, outcome });
         });
     }
 
-    /// Applies the outcome of an attempt.
+    /// Applies the outcome of an attempt, and frees its slot.
     fn take(&mut self, done: Done) {
+        self.in_flight[done.class] -= 1;
         let (instant, time) = (Instant::now(), now());
-        let id = done.target.id.clone();
-        let Some(tracked) = self.tracked.get_mut(&id) else {
-            return self.ended_one(done.outcome.is_slow);
-        };
-        let (was_slow, is_slow) = (tracked.is_slow, done.outcome.is_slow);
-        tracked.is_running = false;
-        tracked.is_slow = is_slow;
-        self.ended_one(was_slow);
-        let Some(tracked) = self.tracked.get_mut(&id) else { return };
-        let Work::Probe(probe) = &tracked.target.work.clone() else { return };
-        if tracked.target.verdict != done.target.verdict {
-            // The target has changed, so the outcome belongs to the old question.
-            return self.next_attempt(&id, probe, instant);
-        }
-        let is_success = done.outcome.is_success != tracked.target.inverted;
+        let id = &done.target.id;
+        // The outcome at a target that has changed belongs to the old question.
+        let is_same = |tracked: &&mut Tracked| tracked.target.verdict == done.target.verdict;
+        let Some(tracked) = self.tracked.get_mut(id).filter(is_same) else { return };
+        let target = tracked.target.clone();
+        let Work::Probe(probe) = &target.work else { return };
+        tracked.is_slow = done.outcome.is_slow;
+        let is_success = done.outcome.is_success != target.inverted;
         let before = tracked.history.state();
         let change = tracked.history.observe(is_success, probe, instant);
         let state = tracked.history.state();
         tracked.address = done.address.or(tracked.address);
         let (address, held) = (tracked.address, tracked.history.held_until());
         {
-            let mut report = tracked.target.verdict.report();
+            let mut report = target.verdict.report();
             report.attempts.insert(0, Attempt { at: time, is_success, result: done.outcome.result });
             report.attempts.truncate(REMEMBERED_ATTEMPTS);
             report.state = state;
@@ -414,28 +426,23 @@ impl Schedule {
             self.is_changed = true;
             self.store_soon(instant);
             self.announce();
+            self.review(vec![id.clone()]);
         }
         if self.isolation.thaw() {
             self.thaw();
         }
-        self.review(vec![id.clone()]);
-        self.next_attempt(&id, probe, instant);
+        self.plan_attempt(id, probe, instant);
     }
 
-    /// Frees the slot of a finished attempt. `was_slow` is the class in which the attempt began.
-    fn ended_one(&mut self, was_slow: bool) {
-        let class = usize::from(was_slow);
-        // If the target was removed or replaced, the attempt may have begun in the other class.
-        let class = if self.in_flight[class] > 0 { class } else { 1 - class };
-        self.in_flight[class] = self.in_flight[class].saturating_sub(1);
-        self.start_waiting();
-    }
-
-    fn next_attempt(&mut self, id: &TargetId, probe: &Probe, instant: Instant) {
-        let Some(tracked) = self.tracked.get(id) else { return };
-        let delay = tracked.history.delay(probe);
+    /// Plans the attempt after one that has ended at `instant`.
+    fn plan_attempt(&mut self, id: &TargetId, probe: &Probe, instant: Instant) {
         let jitter = 1.0 + f64::from(JITTER_PERCENT) / 100.0 * (2.0 * self.chance() - 1.0);
-        self.timers.push(Reverse((instant + delay.mul_f64(jitter), Due::Attempt(id.clone()))));
+        let Some(tracked) = self.tracked.get_mut(id) else { return };
+        let at = instant + tracked.history.delay(probe).mul_f64(jitter);
+        tracked.next = match tracked.target.disabled {
+            true => NextAttempt::Never,
+            false => NextAttempt::DueAt(self.timers.push(at, Due::Attempt(id.clone()))),
+        };
     }
 
     fn freeze(&mut self, reason: &'static str) {
@@ -455,7 +462,7 @@ impl Schedule {
             if has_turned && report.forced.is_none() {
                 tracked.target.verdict.set(true);
             }
-            self.timers.push(Reverse((ends, Due::Review(id.clone()))));
+            self.timers.push(ends, Due::Review(id.clone()));
         }
         self.settle(self.tracked.keys().cloned().collect());
     }
@@ -505,7 +512,7 @@ impl Schedule {
         }
         if let Some(forced) = forced {
             let ends = after(Instant::now(), forced.until - now());
-            self.timers.push(Reverse((ends, Due::Review(id.clone()))));
+            self.timers.push(ends, Due::Review(id.clone()));
         }
         let word = forced.map_or("none", |forced| state_of(forced.is_healthy).word());
         tracing::info!(check = %id, forced = word, "verdict forced");
@@ -527,7 +534,7 @@ impl Schedule {
             return;
         }
         let last = self.stored.unwrap_or(instant);
-        self.timers.push(Reverse(((last + MIN_STORE_PAUSE).max(instant), Due::Store)));
+        self.timers.push((last + MIN_STORE_PAUSE).max(instant), Due::Store);
     }
 
     fn store(&mut self) {
@@ -539,7 +546,7 @@ impl Schedule {
         if let Err(error) = self.write() {
             tracing::error!(%error, "health states not written");
         }
-        self.timers.push(Reverse((instant + MAX_STORE_PAUSE, Due::Store)));
+        self.timers.push(instant + MAX_STORE_PAUSE, Due::Store);
     }
 
     /// Writes the file now.

@@ -24,6 +24,7 @@ use crate::{
 use imbl::OrdMap;
 use ipnet::IpNet;
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     fmt,
     net::IpAddr,
@@ -300,7 +301,7 @@ pub struct Attempt {
     /// Whether the attempt counts as a success.
     pub is_success: bool,
     /// Answer of the target, or the reason for the failure.
-    pub result: Box<str>,
+    pub result: Cow<'static, str>,
 }
 
 /// Verdict that an operator has forced.

@@ -129,7 +129,7 @@ impl Schedule {
             report.attempts.truncate(REMEMBERED_ATTEMPTS);
         }
         if let (Some(age), Some(at)) = (stale_after, reported.at) {
-            self.timers.push(Reverse((at + *age, Due::Review(id.clone()))));
+            self.timers.push(at + *age, Due::Review(id.clone()));
         }
         self.review(vec![id.clone()]);
         self.is_changed = true;
