@@ -70,6 +70,18 @@ const MEMBERS: [(&str, &str); 11] = [
 const ECHOED: [&str; 6] =
     ["MeasureLatency", "EnableSNI", "Regions", "AlarmIdentifier", "RoutingControlArn", "EndpointType"];
 
+/// The Regions that AWS's checkers can be in.
+const CHECKER_REGIONS: [&str; 8] = [
+    "us-east-1",
+    "us-west-1",
+    "us-west-2",
+    "eu-west-1",
+    "ap-southeast-1",
+    "ap-southeast-2",
+    "ap-northeast-1",
+    "sa-east-1",
+];
+
 /// The words for the verdict of an EXTERNAL check without a fresh report.
 const STALE: [(&str, WhenStale); 3] =
     [("Healthy", WhenStale::Healthy), ("Unhealthy", WhenStale::Unhealthy), ("LastKnownStatus", WhenStale::LastKnown)];
@@ -164,9 +176,15 @@ fn count(context: &Context, _: Parameters) -> ReadResult {
 
 // Verdicts.
 
-fn observation(status: String, at: i64) -> Value {
+/// What this node has observed. The Region is that of the check's VPC, else that of the request, if AWS has checkers there:
+/// clients expect one.
+fn observation(context: &Context, check: &HealthCheck, status: String, at: i64) -> Value {
     let time = Timestamp::from_second(at).unwrap_or_default().to_string();
-    json!({"StatusReport": {"Status": status, "CheckedTime": time}})
+    let region = check.vpc_id.as_deref().map_or(context.caller.region.as_str(), |vpc| context.vpc_region(vpc));
+    object(json!({
+        "Region": CHECKER_REGIONS.contains(&region).then_some(region),
+        "StatusReport": {"Status": status, "CheckedTime": time},
+    }))
 }
 
 /// The verdict of this node, by which it answers, with its reason.
@@ -175,7 +193,7 @@ fn status(context: &Context, parameters: Parameters) -> ReadResult {
     let target = context.snapshot.health_targets.get(&TargetId::Check(id.clone()));
     let Some(target) = target else {
         let text = "Success: the node has not begun to check; until then, the check counts as healthy";
-        return Ok(json!({"HealthCheckObservations": [observation(text.into(), context.now)]}));
+        return Ok(json!({"HealthCheckObservations": [observation(context, check, text.into(), context.now)]}));
     };
     let is_healthy = target.verdict.is_healthy();
     let Report { state, since, attempts, forced, held_until, is_frozen, fleet, .. } = target.verdict.report().clone();
@@ -211,16 +229,16 @@ fn status(context: &Context, parameters: Parameters) -> ReadResult {
     reasons.insert(0, word.into());
     let at = attempts.first().map_or(since, |attempt| attempt.at);
     let at = if at > 0 { at } else { context.now };
-    Ok(json!({"HealthCheckObservations": [observation(reasons.join(". "), at)]}))
+    Ok(json!({"HealthCheckObservations": [observation(context, check, reasons.join(". "), at)]}))
 }
 
 /// The last failure among the attempts that the node remembers.
 fn last_failure(context: &Context, parameters: Parameters) -> ReadResult {
-    let (id, _) = find(context, parameters)?;
+    let (id, check) = find(context, parameters)?;
     let target = context.snapshot.health_targets.get(&TargetId::Check(id.clone()));
     let attempts = target.map(|target| target.verdict.report().attempts.clone()).unwrap_or_default();
     let failure = attempts.iter().find(|attempt| !attempt.is_success);
-    let shown = failure.map(|attempt| observation(format!("Failure: {}", attempt.result), attempt.at));
+    let shown = failure.map(|attempt| observation(context, check, format!("Failure: {}", attempt.result), attempt.at));
     Ok(json!({"HealthCheckObservations": shown.into_iter().collect::<Vec<_>>()}))
 }
 
