@@ -67,7 +67,7 @@ show({
     let id = vpc["VpcId"].as_str().unwrap().to_string();
     let call = |script: &str| boto3(&server, &format!("ec2, vpc = client('ec2'), '{id}'\n{script}"));
 
-    assert_eq!(status("ip-127-0-0-9.ec2.internal", "A"), "NXDOMAIN", "AWS's default: no DNS host names");
+    assert_eq!(status("ip-127-0-0-9.ec2.internal", "A"), "REFUSED", "AWS's default: no DNS host names");
     call("show(plain(ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={'Value': True})))");
     assert_eq!(dig(&server, "ip-127-0-0-9.ec2.internal", "A").answer, ["ip-127-0-0-9.ec2.internal. 60 A 127.0.0.9"]);
     call("show(plain(ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsSupport={'Value': False})))");

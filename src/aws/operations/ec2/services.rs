@@ -131,7 +131,7 @@ pub(super) fn find_named<'a>(
 ) -> Option<Found<'a>> {
     if let Some(service) = context.manifest().vpc_endpoint_services.get(name) {
         let is_usable = may_use(context, service);
-        return is_usable.then(|| Found { name: name.into(), service: Cow::Borrowed(&**service), preset: None });
+        return is_usable.then_some(Found { name: name.into(), service: Cow::Borrowed(&**service), preset: None });
     }
     presets::names().into_iter().find_map(|preset| {
         let (found, service) = presets::service(preset, region, endpoint_type)?;
