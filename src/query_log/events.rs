@@ -1,9 +1,13 @@
 //! DNS Firewall events: the entries of queries that a rule blocked or reported, for an HTTP server.
 //!
-//! An event is sent once in a while for each rule, view and registered domain. All queries in between count as repeated. Memory
-//! is bounded: with too many domains, the oldest ones are forgotten before their time.
+//! An event is sent once in a while for each rule, view and registered domain; for the detector DGA, for each client. All queries
+//! in between count as repeated. Memory is bounded: with too many domains, the oldest ones are forgotten before their time.
 
-use super::{entry::Entry, firewall, json::Formatter};
+use super::{
+    entry::Entry,
+    firewall::{self, Reported},
+    json::Formatter,
+};
 use crate::{
     instruments::counters, manifest::ClientAddress, snapshot::firewall::registered::registered, wire::query::LookupName,
 };
@@ -67,10 +71,14 @@ impl Events {
 
     /// Makes an event of an entry, if a rule blocked or reported the query, and it is time.
     pub fn take(&mut self, entry: &Entry, formatter: &mut Formatter, now: Instant) {
-        let Some((group, rule, name)) = firewall::reported(entry.firewall) else { return };
+        let Some(Reported { group, rule, name, is_about_client }) = firewall::reported(entry.firewall) else { return };
         let name = LookupName::new(name).unwrap_or_else(LookupName::root);
-        let domain = name.suffix(registered(&name).map_or(0, |registered| registered.below));
-        let key = self.hasher.hash_one((entry.back, group, rule, domain));
+        // A client that asks for generated names has a new domain each time: one event tells of it.
+        let (client, domain) = match is_about_client {
+            true => (Some(entry.client.0), &[][..]),
+            false => (None, name.suffix(registered(&name).map_or(0, |registered| registered.below))),
+        };
+        let key = self.hasher.hash_one((entry.back, group, rule, client, domain));
         while let Some((time, old)) = self.order.front()
             && now.saturating_duration_since(*time) >= self.deduplicate
         {

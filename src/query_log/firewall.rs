@@ -106,11 +106,26 @@ pub fn members(firewall: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The group and the name of the rule that blocked or reported the query, and the name that matched, in wire format.
-pub fn reported(firewall: &[u8]) -> Option<(&str, &str, &[u8])> {
+/// The rule that blocked or reported a query.
+pub struct Reported<'a> {
+    /// Its group.
+    pub group: &'a str,
+    /// Its name.
+    pub rule: &'a str,
+    /// The name that matched, in wire format.
+    pub name: &'a [u8],
+    /// The rule matched because of what the client did before, and not because of the name's domain.
+    pub is_about_client: bool,
+}
+
+/// The rule that blocked or reported the query.
+pub fn reported(firewall: &[u8]) -> Option<Reported<'_>> {
     let record = read(firewall).min_by_key(FirewallRecord::rank)?;
     let is_reported = matches!(record.found.outcome, FirewallOutcome::Block | FirewallOutcome::Alert);
-    is_reported.then_some((record.group, record.rule, record.found.name))
+    let is_generated = |found: &Finding| found.protection == DnsThreatProtection::Dga;
+    let is_about_client = matches!(&record.found.entry, LoggedEntry::Found(found) if is_generated(found));
+    let FirewallRecord { group, rule, .. } = record;
+    is_reported.then_some(Reported { group, rule, name: record.found.name, is_about_client })
 }
 
 /// Writes the member `firewall` of `zonal`: all matches.
