@@ -10,6 +10,7 @@ mod profiles;
 mod resolver;
 mod sigv4;
 mod sync;
+mod terraform;
 mod tools;
 mod writes;
 mod zonal_shifts;

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use std::process::Command;
 
 /// The address of the name server that rules forward to.
-const TARGET: &str = "127.0.9.53";
+const TARGET: &str = "127.0.0.1";
 
 /// The network, with a security group.
-fn with_security_group() -> Value {
+pub fn with_security_group() -> Value {
     let mut manifest = network();
     manifest["security_groups"] = json!({"sg-1": {"vpc_id": "vpc-app", "owner_id": "111122223333"}});
     manifest["resolver_rules"] = json!({});
@@ -56,7 +56,8 @@ fn dig_sees_each_change_of_rules_and_endpoints_that_boto3_makes() {
         &server,
         &format!(
             "
-import time, dns.message, dns.query
+import socket, time
+query = bytes.fromhex('00070100000100000000000003777777') + b'\\x04corp\\x07example\\x00' + bytes.fromhex('00010001')
 resolver, port, target = client('route53resolver'), {port}, '{TARGET}'
 corp = lambda: dig('www.corp.example')
 steps = [('before', corp())]
@@ -102,9 +103,13 @@ for _ in range(9):
     for call, expected in [(resolver.disassociate_resolver_rule, False), (resolver.associate_resolver_rule, True)]:
         call(ResolverRuleId=rule['Id'], VPCId='vpc-app')
         begin = time.monotonic()
-        reply = dns.query.udp(dns.message.make_query('www.corp.example', 'A'), '127.0.0.1', port=int(sys.argv[2]), timeout=5)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client_socket:
+            client_socket.settimeout(5)
+            client_socket.sendto(query, ('127.0.0.1', int(sys.argv[2])))
+            reply = client_socket.recv(512)
         times.append(time.monotonic() - begin)
-        assert bool(reply.answer) == expected, reply
+        # The number of answers.
+        assert (reply[7] > 0) == expected, reply
 in_use = [
     refused(resolver.delete_resolver_rule, ResolverRuleId=rule['Id']),
     refused(resolver.delete_resolver_endpoint, ResolverEndpointId=out['Id']),
@@ -257,7 +262,7 @@ show({
     'delegate': delegate, 'doh': doh['TargetIps'],
     'refused': [
         endpoint(CreatorRequestId='1'),
-        endpoint(IpAddresses=[a, {'SubnetId': 'subnet-no'}]),
+        endpoint(IpAddresses=[{'SubnetId': 'subnet-no'}, b]),
         endpoint(IpAddresses=[{'SubnetId': 'subnet-a', 'Ip': '127.0.0.3'}, b]),
         endpoint(IpAddresses=[{'SubnetId': 'subnet-a', 'Ip': '127.0.1.9'}, b]),
         endpoint(),

@@ -499,7 +499,7 @@ show({
     assert_eq!(found["zones"], json!(["one.example.", "two.example.", "pub.example."]));
     assert_eq!(found["refused"][0], "AccessDenied");
     let message = found["refused"][1].as_str().unwrap();
-    assert!(message.contains("comes from a directory or from etcd"), "{message}");
+    assert!(message.contains("comes from a directory"), "{message}");
 }
 
 #[test]

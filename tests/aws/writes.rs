@@ -198,7 +198,7 @@ fn the_aws_cli_manages_a_zone() {
     assert_eq!(aws_json(&server, &words)["ChangeInfo"]["Status"], "INSYNC");
     assert_eq!(answer(&server, "cli.two.example", "A"), ["cli.two.example. 9 A 192.0.2.5"]);
     let rules = aws_json(&server, &["route53resolver", "list-resolver-rules", "--query", "ResolverRules[].Name"]);
-    assert_eq!(rules, json!(["corp"]));
+    assert_eq!(rules, json!(["Internet Resolver", "corp"]));
     let (works, text) = aws(&server, &["route53", "get-hosted-zone", "--id", "Z9"]);
     assert!(!works && text.contains("(NoSuchHostedZone)"), "{text}");
 }

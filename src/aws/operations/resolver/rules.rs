@@ -50,7 +50,7 @@ pub(in crate::aws::operations) const TABLE: &[Entry] = &[
 
 const KIND: &str = "resolver_rules";
 /// The number of items on a page, if the request does not say it.
-const PAGE: usize = 30;
+const PAGE: usize = 10;
 /// The rule of the internet resolver, which every Region has. Its identifier comes before those of other rules in lists.
 const INTERNET_RULE: &str = "rslvr-autodefined-rr-internet-resolver";
 

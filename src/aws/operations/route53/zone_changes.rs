@@ -241,8 +241,12 @@ pub(super) fn change_resource_record_sets(context: &Context, parameters: Paramet
     Ok(Written { edits, result: json!({"ChangeInfo": info}) })
 }
 
-/// Checks that a record set has values or is an alias.
+/// Checks that a record set has a name, and that it has values or is an alias.
 fn check_parts(action: &str, set: Parameters) -> Result<(), ServiceError> {
+    let name = set.text("Name");
+    if record_sets::read_name(name).is_none() {
+        return Err(error("InvalidChangeBatch", record_sets::invalid_name("Name", name)));
+    }
     let parts = ["AliasTarget", "ResourceRecords"].map(|member| set.get(member).is_some());
     let found = match parts {
         [true, true] => "more than one",
@@ -252,8 +256,7 @@ fn check_parts(action: &str, set: Parameters) -> Result<(), ServiceError> {
     // The words of Route 53.
     let message = format!(
         "Invalid request: Expected exactly one of [AliasTarget, all of [TTL, and ResourceRecords], or TrafficPolicyInstanceId], but \
-         found {found} in Change with [Action={action}, Name={}, Type={}, SetIdentifier={}]",
-        set.text("Name"),
+         found {found} in Change with [Action={action}, Name={name}, Type={}, SetIdentifier={}]",
         set.text("Type"),
         set.given_text("SetIdentifier").unwrap_or("null")
     );
