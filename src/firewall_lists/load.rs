@@ -23,8 +23,10 @@ use std::{
 const NAMES_AT_ONCE: u64 = 50_000;
 /// The maximum number of parts: each one reads the whole list.
 const MAX_PARTS: u32 = 16;
-/// The maximum number of parts of a list that is not there yet: no old part is in memory beside a new one.
-const MAX_FIRST_PARTS: u32 = 4;
+/// The maximum number of parts of a list that is not there yet, unless a part would have more entries than the other number:
+/// no old part is in memory beside a new one.
+const MIN_FIRST_PARTS: u32 = 4;
+const ENTRIES_OF_FIRST_PART: u64 = 1_000_000;
 /// The size of the buffer that a text is read with, in octets.
 const BUFFER_OCTETS: usize = 256 << 10;
 
@@ -124,7 +126,7 @@ fn parts(names: u64, max: u32) -> u32 {
 }
 
 /// Replaces the entries of a list by those that `read` passes on each time that it is called. `content` is the result of a
-/// former call. `is_current` says whether the list still has this source.
+/// former call. `lists` are the newest lists. `is_current` says whether the list still has this source.
 ///
 /// # Errors
 ///
@@ -134,7 +136,7 @@ pub fn compile(
     read: &Read,
     id: &str,
     content: &Content,
-    lists: &Lists,
+    lists: Arc<Lists>,
     is_current: &dyn Fn() -> bool,
     publish: &mut Publish,
 ) -> Result<(), String> {
@@ -145,10 +147,15 @@ pub fn compile(
     let is_first = lists.state(number) == ListState::Missing;
     let is_compatible =
         is_first || lists.data(number).is_some_and(|old| old.local == data.local && old.conditions == data.conditions);
-    let max = if is_first { MAX_FIRST_PARTS } else { MAX_PARTS };
+    let max = match is_first {
+        true => (content.entries.div_ceil(ENTRIES_OF_FIRST_PART) as u32).clamp(MIN_FIRST_PARTS, MAX_PARTS),
+        false => MAX_PARTS,
+    };
     // A list shares memory with the names of all other lists.
     let names = content.entries.max(lists.rebuilt_names(number, content.entries));
     let parts = if is_compatible { parts(names, max) } else { 1 };
+    // Otherwise the old parts would be in memory until the last new one is there.
+    drop(lists);
     let data = Arc::new(data);
     for part in 0..parts {
         let mut batch = Batch::new(number, Extent::Part { number: part, count: parts }, content.entries);
@@ -192,9 +199,10 @@ pub fn data_of(content: &Content) -> ListData {
 /// # Errors
 ///
 /// Those of `publish`.
-pub fn purge(lists: &Lists, publish: &mut Publish) -> Result<(), String> {
-    let parts = parts(lists.len(), MAX_PARTS);
-    for number in lists.removed() {
+pub fn purge(lists: Arc<Lists>, publish: &mut Publish) -> Result<(), String> {
+    let (parts, removed) = (parts(lists.len(), MAX_PARTS), lists.removed());
+    drop(lists);
+    for number in removed {
         for part in 0..parts {
             publish(&mut |lists| {
                 let mut batch = Batch::new(number, Extent::Part { number: part, count: parts }, 0);
@@ -253,7 +261,7 @@ mod tests {
             all.push(next);
             Ok(())
         };
-        compile(&|visit| text.read(visit), "a", &content, lists, &|| true, publish).unwrap();
+        compile(&|visit| text.read(visit), "a", &content, Arc::new(lists.clone()), &|| true, publish).unwrap();
         all.remove(0);
         all
     }
@@ -292,7 +300,7 @@ mod tests {
             lists = change(&lists)?;
             Ok(())
         };
-        purge(&replaced.last().unwrap().with_ids([].into_iter()), publish).unwrap();
+        purge(Arc::new(replaced.last().unwrap().with_ids([].into_iter())), publish).unwrap();
         assert!(lists.is_empty() && lists.removed().is_empty());
     }
 

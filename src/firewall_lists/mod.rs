@@ -323,7 +323,7 @@ impl FirewallLists {
             let newest = snapshot.manifest.firewall_domain_lists.get(&list.id);
             newest.and_then(|newest| self.sourced(&list.id, newest)).as_ref() == Some(list)
         };
-        load::compile(&|visit| text.read(visit), &list.id, &content, &lists, &is_current, publish)?;
+        load::compile(&|visit| text.read(visit), &list.id, &content, lists, &is_current, publish)?;
         Ok(content)
     }
 

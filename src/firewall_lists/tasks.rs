@@ -80,7 +80,7 @@ impl FirewallLists {
             if has_removed {
                 let purge = |lists: &FirewallLists, publish: &mut Publish| {
                     let newest = lists.snapshot.load().firewall_lists.clone();
-                    load::purge(&newest, publish)
+                    load::purge(newest, publish)
                 };
                 self.on_worker(&messages, purge).await;
             }

@@ -164,7 +164,7 @@ impl FirewallLists {
         let (reader, content) = read_zone(zone, &mut |_| {});
         let read = |visit: &mut dyn FnMut(&Entry)| Ok(read_zone(zone, visit).1);
         let lists = self.snapshot.load().firewall_lists.clone();
-        load::compile(&read, id, &content, &lists, &|| self.is_transferred(id, &zone.zone), publish)?;
+        load::compile(&read, id, &content, lists, &|| self.is_transferred(id, &zone.zone), publish)?;
         Ok((reader, content))
     }
 

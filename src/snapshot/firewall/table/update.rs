@@ -76,7 +76,7 @@ impl Batch {
         };
         // Hashes are random: parts differ little in size.
         let items = (items + items / 32).min(MAX_RESERVED) as usize;
-        Batch { list, extent, expected, octets: Vec::with_capacity(items * 24), items: Vec::with_capacity(items) }
+        Batch { list, extent, expected, octets: Vec::with_capacity(items * 32), items: Vec::with_capacity(items) }
     }
 
     /// Adds an entry, if its name is within the extent.
@@ -124,6 +124,8 @@ const MAX_RESERVED: u64 = 1 << 20;
 const MAX_POSTINGS: usize = 4096;
 /// A shard with more names is divided.
 const MAX_NAMES: usize = 3072;
+/// More names are built in several steps.
+const NAMES_OF_STEP: usize = 16 * MAX_NAMES;
 /// A shard with larger records is divided.
 const DIVIDED_OCTETS: usize = MAX_RECORDS / 2;
 /// The largest number of first bits that the hashes of a shard share.
@@ -243,16 +245,42 @@ impl Extent {
     }
 }
 
-/// Builds the shards of the hashes of an old shard, from `first` on.
+/// A record of an old shard: the hashes of its name, the name, and its postings.
+type OldRecord<'s> = (Hashes, &'s [u8], Postings<'s>);
+
+/// Builds the shards of the hashes of an old shard, from `first` on. Many names are built in several steps, so that there is
+/// memory for those of one step only.
 fn rebuild(
     first: u64,
     old: &Shard,
     batch: &Batch,
+    mut items: &[Item],
+    shards: &mut Vec<(u64, Shard)>,
+) -> Result<(), TooManyNames> {
+    let olds: Vec<OldRecord> =
+        old.records().filter_map(|(name, postings)| Some((Hashes::new(name)?, name, postings))).collect();
+    let bits = ((olds.len() + items.len()) / NAMES_OF_STEP).checked_ilog2().map_or(0, |bits| bits as u8 + 1);
+    let depth = (old.depth + bits).min(MAX_DEPTH.max(old.depth));
+    let mut olds = &olds[..];
+    for step in 0..1u64 << (depth - old.depth) {
+        let first = first | step.checked_shl(64 - u32::from(depth)).unwrap_or_default();
+        let last = first | u64::MAX.checked_shr(depth.into()).unwrap_or_default();
+        let (our_olds, later_olds) = olds.split_at(olds.partition_point(|(hashes, ..)| hashes.name <= last));
+        let (our_items, later_items) = items.split_at(items.partition_point(|item| item.hash <= last));
+        (olds, items) = (later_olds, later_items);
+        rebuild_step(first, depth, our_olds, batch, our_items, shards)?;
+    }
+    Ok(())
+}
+
+fn rebuild_step(
+    first: u64,
+    depth: u8,
+    olds: &[OldRecord],
+    batch: &Batch,
     items: &[Item],
     shards: &mut Vec<(u64, Shard)>,
 ) -> Result<(), TooManyNames> {
-    let olds: Vec<_> =
-        old.records().filter_map(|(name, postings)| Some((Hashes::new(name)?, name, postings))).collect();
     let from_old = olds.iter().map(|(hashes, name, postings)| Source {
         hash: hashes.name,
         name,
@@ -284,7 +312,7 @@ fn rebuild(
         postings.iter().for_each(|posting| lists.add(posting.list));
         records.push(Record { hash: source.hash, labels: source.labels, lists, from, to: octets.len() });
     }
-    divide(first, old.depth, &records, &octets, shards)
+    divide(first, depth, &records, &octets, shards)
 }
 
 /// The postings of a name: those of the old shard that stay, then those of the batch, each once.
