@@ -408,11 +408,14 @@ fn nothing_is_synthesised_for_a_blocked_name() {
 fn a_query_counts_once_for_each_rule() {
     let mut matches = FirewallMatches::default();
     for slot in 0..20 {
-        assert_eq!(matches.add(slot, FirewallOutcome::Shadow), (slot as usize) < MAX_MATCHES);
+        assert_eq!(matches.add(slot, FirewallOutcome::Shadow), (slot as usize) < MAX_MATCHES - 1);
         assert!(!matches.add(slot, FirewallOutcome::Shadow));
     }
     let counted: Vec<u32> = matches.iter().map(|(slot, _)| slot).collect();
-    assert_eq!(counted, (0..MAX_MATCHES as u32).collect::<Vec<_>>());
+    assert_eq!(counted, (0..MAX_MATCHES as u32 - 1).collect::<Vec<_>>());
+    // The rule that decides has room behind them.
+    assert!(matches.add(30, FirewallOutcome::Block) && !matches.add(31, FirewallOutcome::Allow));
+    assert_eq!(matches.blocked_by(), Some(30));
     let snapshot = snapshot(json!([block(json!({"firewall_domain_list_id": "corp", "action": "ALLOW"}))]));
     let mut server = Server::default();
     server.address("bad.example", "203.0.113.1");
