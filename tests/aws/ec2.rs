@@ -1,11 +1,67 @@
 //! Networks by boto3, which DNS clients see at once.
 
 use super::tools::{boto3, can_run_here, dig, pushed};
+use crate::harness::{Server, reply::Reply};
 use serde_json::{Value, json};
+use std::process::Command;
 
 /// The codes of errors.
 pub fn codes(errors: &Value) -> Vec<&str> {
     errors.as_array().into_iter().flatten().filter_map(|error| error[0].as_str()).collect()
+}
+
+/// The answer to a query from another address of this machine.
+fn dig_from(server: &Server, source: &str, name: &str, rtype: &str) -> Reply {
+    let port = server.port.to_string();
+    let words = ["-b", source, "@127.0.0.1", "-p", &port, "+tries=1", "+time=10", name, rtype];
+    let output = Command::new("dig").args(words).output().unwrap();
+    Reply::of_dig(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// Functions of scripts: `network` makes a VPC with two subnets, `tags` the tags of a request, and `ask` sends a DNS query and
+/// returns the addresses of the answer, and the milliseconds until it came.
+fn script(server: &Server, text: &str) -> String {
+    let port = server.port;
+    format!(
+        "
+import socket, struct, time
+
+def tags(kind, **tags):
+    return [{{'ResourceType': kind, 'Tags': [{{'Key': key, 'Value': value}} for key, value in tags.items()]}}]
+
+def network(ec2, prefix, hostnames=True):
+    vpc = ec2.create_vpc(CidrBlock=prefix + '.0.0/16')['Vpc']['VpcId']
+    if hostnames:
+        ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={{'Value': True}})
+    make = lambda number, zone: ec2.create_subnet(VpcId=vpc, CidrBlock=f'{{prefix}}.{{number}}.0/24', AvailabilityZone=zone)
+    zones = [ec2.meta.region_name + letter for letter in 'ab']
+    return vpc, [make(number, zone)['Subnet']['SubnetId'] for number, zone in enumerate(zones)]
+
+def ask(name, source='127.0.0.1'):
+    labels = b''.join(bytes([len(label)]) + label.encode() for label in name.split('.'))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind((source, 0))
+        client.settimeout(10)
+        begin = time.monotonic()
+        client.sendto(struct.pack('>6H', 7, 256, 1, 0, 0, 0) + labels + bytes([0, 0, 1, 0, 1]), ('127.0.0.1', {port}))
+        reply = client.recv(4096)
+        elapsed = 1000 * (time.monotonic() - begin)
+    at, found = 17 + len(labels), []
+    for _ in range(struct.unpack('>H', reply[6:8])[0]):
+        while reply[at] not in (0,) and reply[at] < 192:
+            at += reply[at] + 1
+        at += 2 if reply[at] >= 192 else 1
+        kind, _, _, length = struct.unpack('>HHIH', reply[at:at + 10])
+        if kind == 1:
+            found.append('.'.join(str(octet) for octet in reply[at + 10:at + 14]))
+        at += 10 + length
+    assert elapsed < 50, elapsed
+    return sorted(found)
+
+ec2 = client('ec2')
+{text}
+"
+    )
 }
 
 #[test]
@@ -189,4 +245,269 @@ ec2.delete_subnet(SubnetId=subnet)
     );
     call("show(plain(ec2.delete_vpc(VpcId=vpc)))");
     assert_eq!(status("ip-127-0-0-9.ec2.internal", "A"), "REFUSED");
+}
+
+#[test]
+fn boto3_makes_an_endpoint_that_answers_in_its_vpc() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(json!({"generation": 1}));
+    let made = boto3(
+        &server,
+        &script(
+            &server,
+            "
+vpc, (first, second) = network(ec2, '127.0')
+network(ec2, '127.1')
+bare, (bare_subnet, _) = network(ec2, '127.2', hostnames=False)
+group = ec2.create_security_group(GroupName='web', Description='any', VpcId=vpc)['GroupId']
+sqs = 'com.amazonaws.us-east-1.sqs'
+wish = {'VpcEndpointType': 'Interface', 'VpcId': vpc, 'ServiceName': sqs, 'SubnetIds': [first, second],
+        'SecurityGroupIds': [group], 'ClientToken': 'once', 'TagSpecifications': tags('vpc-endpoint', Name='queue', team='a')}
+endpoint = ec2.create_vpc_endpoint(**wish)['VpcEndpoint']
+names = ['sqs.us-east-1.amazonaws.com', endpoint['DnsEntries'][0]['DnsName'], endpoint['DnsEntries'][1]['DnsName'],
+         endpoint['DnsEntries'][2]['DnsName']]
+here = [ask(name) for name in names] + [ask(names[0], '127.0.1.9')]
+elsewhere = ask(names[0], '127.1.0.1')
+again = ec2.create_vpc_endpoint(**wish)['VpcEndpoint']['VpcEndpointId'] == endpoint['VpcEndpointId']
+described = ec2.describe_vpc_endpoints(Filters=[{'Name': 'tag:team', 'Values': ['a']}])['VpcEndpoints']
+subnet = ec2.describe_subnets(SubnetIds=[first])['Subnets'][0]['AvailableIpAddressCount']
+make = lambda **more: refused(ec2.create_vpc_endpoint, **{'VpcEndpointType': 'Interface', 'VpcId': vpc, 'ServiceName': sqs, **more})
+show({
+    'endpoint': endpoint, 'described': described, 'here': here, 'elsewhere': elsewhere, 'again': again, 'free': subnet,
+    'refused': [
+        make(ClientToken='once'), make(VpcId='vpc-no'), make(ServiceName='com.amazonaws.us-east-1.nothing'),
+        make(SubnetIds=['subnet-no']), make(SubnetIds=[bare_subnet]), make(SecurityGroupIds=['sg-no']),
+        make(VpcEndpointType='Resource'), make(VpcId=bare), make(ServiceName='com.amazonaws.us-east-1.dynamodb', PrivateDnsEnabled=True),
+        make(PrivateDnsEnabled=False, SubnetConfigurations=[{'SubnetId': first, 'Ipv4': '127.0.0.4'}]),
+        make(PrivateDnsEnabled=False, SubnetConfigurations=[{'SubnetId': first, 'Ipv4': '127.0.0.3'}]),
+        make(PrivateDnsEnabled=False, SubnetIds=[first], IpAddressType='ipv6'),
+        refused(ec2.delete_security_group, GroupId=group), refused(ec2.delete_subnet, SubnetId=first),
+        refused(ec2.delete_vpc, VpcId=vpc),
+    ],
+})
+",
+        ),
+    );
+    let endpoint = &made["endpoint"];
+    assert_eq!(made["described"], json!([endpoint]));
+    assert_eq!((&endpoint["State"], &endpoint["PrivateDnsEnabled"]), (&json!("available"), &json!(true)));
+    assert_eq!(endpoint["Groups"][0]["GroupName"], "web");
+    let (near, far) = (json!(["127.0.0.4"]), json!(["127.0.1.4"]));
+    assert_eq!(made["here"], json!([near, near, near, far, far]), "clients get the address in their AZ");
+    assert_eq!((&made["elsewhere"], &made["again"], &made["free"]), (&json!([]), &json!(true), &json!(250)));
+    assert_eq!(
+        codes(&made["refused"]),
+        [
+            "IdempotentParameterMismatch",
+            "InvalidVpcID.NotFound",
+            "InvalidServiceName",
+            "InvalidSubnetID.NotFound",
+            "InvalidParameter",
+            "InvalidGroup.NotFound",
+            "InvalidParameterValue",
+            "InvalidParameter",
+            "InvalidParameter",
+            "InvalidIPAddress.InUse",
+            "InvalidParameterValue",
+            "InvalidParameter",
+            "DependencyViolation",
+            "DependencyViolation",
+            "DependencyViolation",
+        ]
+    );
+    let id = endpoint["VpcEndpointId"].as_str().unwrap();
+    assert_eq!(dig_from(&server, "127.1.0.1", "sqs.us-east-1.amazonaws.com", "A").status, "REFUSED");
+
+    let changed = boto3(
+        &server,
+        &script(
+            &server,
+            &format!(
+                "
+id, name = '{id}', 'sqs.us-east-1.amazonaws.com'
+endpoint = ec2.describe_vpc_endpoints(VpcEndpointIds=[id])['VpcEndpoints'][0]
+by_az = {{subnet['AvailabilityZone']: subnet['SubnetId'] for subnet in ec2.describe_subnets()['Subnets'] if subnet['VpcId'] == endpoint['VpcId']}}
+a, b = by_az['us-east-1a'], by_az['us-east-1b']
+seen = []
+ec2.modify_vpc_endpoint(VpcEndpointId=id, RemoveSubnetIds=[a])
+seen.append(ask(name))
+ec2.modify_vpc_endpoint(VpcEndpointId=id, AddSubnetIds=[a], SubnetConfigurations=[{{'SubnetId': a, 'Ipv4': '127.0.0.77'}}])
+seen.append(ask(name))
+ec2.create_tags(Resources=[id], Tags=[{{'Key': 'zonal:client-routing-policy', 'Value': 'any_availability_zone'}}])
+seen.append(ask(name))
+ec2.delete_tags(Resources=[id], Tags=[{{'Key': 'zonal:client-routing-policy'}}])
+seen.append(ask(name))
+ec2.modify_vpc_endpoint(VpcEndpointId=id, PrivateDnsEnabled=False, PolicyDocument='{{}}')
+seen.append(ask(name))
+ec2.modify_vpc_endpoint(VpcEndpointId=id, PrivateDnsEnabled=True)
+seen.append(ask(name))
+health = [ec2.create_tags(Resources=[id], Tags=[{{'Key': 'zonal:health-check', 'Value': 'TCP:443'}}]) and None,
+          refused(ec2.create_tags, Resources=[id], Tags=[{{'Key': 'zonal:health-check', 'Value': 'BGP'}}]),
+          refused(ec2.create_tags, Resources=[id], Tags=[{{'Key': 'zonal:private-dns-scope', 'Value': 'vpc-no'}}]),
+          refused(ec2.modify_vpc_endpoint, VpcEndpointId='vpce-no')]
+ec2.delete_tags(Resources=[id])
+other = client('ec2', account='444455556666')
+not_theirs = other.delete_vpc_endpoints(VpcEndpointIds=[id])['Unsuccessful'][0]['Error']['Code']
+gone = ec2.delete_vpc_endpoints(VpcEndpointIds=[id])['Unsuccessful']
+seen.append(ask(name))
+show({{'seen': seen, 'refused': health[1:], 'policy': endpoint['PolicyDocument'], 'gone': gone, 'not_theirs': not_theirs,
+      'after': refused(ec2.describe_vpc_endpoints, VpcEndpointIds=[id])}})
+"
+            ),
+        ),
+    );
+    let both = ["127.0.0.77", "127.0.1.4"];
+    let local = ["127.0.0.77"];
+    assert_eq!(changed["seen"], json!([["127.0.1.4"], local, both, local, [], local, []]));
+    assert_eq!(
+        codes(&changed["refused"]),
+        ["InvalidParameterValue", "InvalidParameterValue", "InvalidVpcEndpointId.NotFound"]
+    );
+    assert_eq!((&changed["gone"], &changed["not_theirs"]), (&json!([]), &json!("InvalidVpcEndpointId.NotFound")));
+    assert_eq!(changed["after"][0], "InvalidVpcEndpointId.NotFound");
+}
+
+#[test]
+fn an_endpoint_of_another_account_answers_when_the_owner_of_the_service_accepts_it() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(json!({"generation": 1}));
+    let found = boto3(
+        &server,
+        &script(
+            &server,
+            "
+owner = client('ec2', account='444455556666')
+vpc, (first, _) = network(ec2, '127.0')
+balancer = ['arn:aws:elasticloadbalancing:us-east-1:444455556666:loadbalancer/net/a/1']
+service = owner.create_vpc_endpoint_service_configuration(NetworkLoadBalancerArns=balancer, PrivateDnsName='api.example.com',
+                                                         TagSpecifications=tags('vpc-endpoint-service', a='b'))['ServiceConfiguration']
+id, name = service['ServiceId'], service['ServiceName']
+wish = {'VpcEndpointType': 'Interface', 'VpcId': vpc, 'ServiceName': name, 'SubnetIds': [first]}
+hidden = refused(ec2.create_vpc_endpoint, **wish)
+added = owner.modify_vpc_endpoint_service_permissions(ServiceId=id, AddAllowedPrincipals=['arn:aws:iam::111122223333:root'])
+permissions = owner.describe_vpc_endpoint_service_permissions(ServiceId=id)['AllowedPrincipals']
+visible = ec2.describe_vpc_endpoint_services(ServiceNames=[name])['ServiceDetails'][0]
+unverified = refused(ec2.create_vpc_endpoint, PrivateDnsEnabled=True, **wish)
+owner.start_vpc_endpoint_service_private_dns_verification(ServiceId=id)
+configuration = owner.describe_vpc_endpoint_service_configurations(ServiceIds=[id])['ServiceConfigurations'][0]
+endpoint = ec2.create_vpc_endpoint(PrivateDnsEnabled=True, **wish)['VpcEndpoint']
+seen = [ask('api.example.com')]
+connections = owner.describe_vpc_endpoint_connections(Filters=[{'Name': 'service-id', 'Values': [id]}])['VpcEndpointConnections']
+one = [endpoint['VpcEndpointId']]
+foreign = refused(ec2.accept_vpc_endpoint_connections, ServiceId=id, VpcEndpointIds=one)
+accepted = owner.accept_vpc_endpoint_connections(ServiceId=id, VpcEndpointIds=one + ['vpce-no'])['Unsuccessful']
+seen.append(ask('api.example.com'))
+state = ec2.describe_vpc_endpoints(VpcEndpointIds=one)['VpcEndpoints'][0]['State']
+needed = owner.delete_vpc_endpoint_service_configurations(ServiceIds=[id, 'vpce-svc-no'])['Unsuccessful']
+owner.modify_vpc_endpoint_service_configuration(ServiceId=id, RemovePrivateDnsName=True, AcceptanceRequired=False)
+seen.append(ask('api.example.com'))
+owner.reject_vpc_endpoint_connections(ServiceId=id, VpcEndpointIds=one)
+rejected = ec2.describe_vpc_endpoints(VpcEndpointIds=one)['VpcEndpoints'][0]['State']
+deleted = owner.delete_vpc_endpoint_service_configurations(ServiceIds=[id])['Unsuccessful']
+show({
+    'service': service, 'added': added['AddedPrincipals'], 'permissions': permissions, 'visible': visible,
+    'configuration': configuration, 'state': [endpoint['State'], state, rejected], 'seen': seen, 'connections': connections,
+    'accepted': [failure['ResourceId'] for failure in accepted], 'needed': [failure['Error']['Code'] for failure in needed],
+    'deleted': deleted, 'names': [entry['DnsName'] for entry in endpoint['DnsEntries']],
+    'refused': [hidden, unverified, foreign, refused(owner.create_vpc_endpoint_service_configuration),
+                refused(owner.describe_vpc_endpoint_service_configurations, ServiceIds=[id])],
+})
+",
+        ),
+    );
+    let service = &found["service"];
+    let id = service["ServiceId"].as_str().unwrap();
+    assert_eq!(service["ServiceName"], format!("com.amazonaws.vpce.us-east-1.{id}"));
+    assert_eq!(service["BaseEndpointDnsNames"], json!([format!("{id}.us-east-1.vpce.amazonaws.com")]));
+    assert_eq!((&service["AcceptanceRequired"], &service["ServiceState"]), (&json!(true), &json!("Available")));
+    assert_eq!(service["PrivateDnsNameConfiguration"]["State"], "pendingVerification");
+    assert_eq!(found["configuration"]["PrivateDnsNameConfiguration"]["State"], "verified");
+    assert_eq!(found["visible"]["PrivateDnsName"], "api.example.com");
+    assert_eq!(found["permissions"][0]["Principal"], "arn:aws:iam::111122223333:root");
+    assert_eq!(found["added"][0]["PrincipalType"], "Account");
+    assert_eq!(found["state"], json!(["pendingAcceptance", "available", "rejected"]));
+    assert_eq!(found["seen"], json!([[], ["127.0.0.4"], []]), "it answers from acceptance to the loss of the name");
+    assert_eq!(found["connections"][0]["VpcEndpointOwner"], "111122223333");
+    assert_eq!((&found["accepted"], &found["deleted"]), (&json!(["vpce-no"]), &json!([])));
+    assert_eq!(found["needed"], json!(["ExistingVpcEndpointConnections", "InvalidVpcEndpointService.NotFound"]));
+    assert_eq!(
+        codes(&found["refused"]),
+        [
+            "InvalidServiceName",
+            "InvalidParameter",
+            "InvalidVpcEndpointServiceId.NotFound",
+            "InvalidParameter",
+            "InvalidVpcEndpointServiceId.NotFound",
+        ]
+    );
+}
+
+#[test]
+fn security_groups_are_kept_and_given_back() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(json!({"generation": 1}));
+    let found = boto3(
+        &server,
+        &script(
+            &server,
+            "
+vpc, _ = network(ec2, '127.0')
+default = ec2.describe_security_groups()['SecurityGroups']
+group = ec2.create_security_group(GroupName='web', Description='the web', VpcId=vpc, TagSpecifications=tags('security-group', Name='n'))['GroupId']
+permission = lambda port, *blocks: {'IpProtocol': 'tcp', 'FromPort': port, 'ToPort': port, 'IpRanges': [{'CidrIp': block} for block in blocks]}
+rules = ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[permission(53, '10.0.0.0/8', '10.9.0.0/16'), permission(443, '0.0.0.0/0')])
+ec2.authorize_security_group_ingress(GroupId=group, IpProtocol='udp', FromPort=53, ToPort=53, CidrIp='10.0.0.0/8')
+again = refused(ec2.authorize_security_group_ingress, GroupId=group, IpPermissions=[permission(53, '10.0.0.0/8')])
+ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=[permission(53, '10.9.0.0/16')])
+ec2.revoke_security_group_ingress(GroupId=group, SecurityGroupRuleIds=[rules['SecurityGroupRules'][2]['SecurityGroupRuleId']])
+ec2.revoke_security_group_egress(GroupId=group, IpPermissions=[{'IpProtocol': '-1', 'IpRanges': [{'CidrIp': '0.0.0.0/0'}]}])
+ec2.authorize_security_group_egress(GroupId=group, IpPermissions=[{'IpProtocol': '-1', 'UserIdGroupPairs': [{'GroupId': group}]}])
+described = ec2.describe_security_groups(GroupIds=[group])['SecurityGroups'][0]
+ec2.authorize_security_group_ingress(GroupId=default[0]['GroupId'], IpPermissions=[permission(22, '10.0.0.0/8')])
+changed = ec2.describe_security_groups(GroupNames=['default'])['SecurityGroups'][0]
+refusals = [
+    again, refused(ec2.create_security_group, GroupName='web', Description='x', VpcId=vpc),
+    refused(ec2.create_security_group, GroupName='web', Description='x'),
+    refused(ec2.revoke_security_group_ingress, GroupId=group, IpPermissions=[permission(1, '10.0.0.0/8')]),
+    refused(ec2.delete_security_group, GroupId=default[0]['GroupId']), refused(ec2.delete_vpc, VpcId=vpc),
+]
+ec2.delete_security_group(GroupId=group)
+for subnet in ec2.describe_subnets()['Subnets']:
+    ec2.delete_subnet(SubnetId=subnet['SubnetId'])
+ec2.delete_vpc(VpcId=vpc)
+show({'default': default, 'rules': len(rules['SecurityGroupRules']), 'described': described, 'changed': len(changed['IpPermissions']),
+      'refused': refusals, 'left': ec2.describe_security_groups()['SecurityGroups']})
+",
+        ),
+    );
+    assert_eq!(found["default"][0]["GroupName"], "default");
+    assert_eq!((&found["rules"], &found["changed"], &found["left"]), (&json!(3), &json!(2), &json!([])));
+    let group = &found["described"];
+    assert_eq!((&group["GroupName"], &group["Tags"]), (&json!("web"), &json!([{"Key": "Name", "Value": "n"}])));
+    let shown: Vec<(&Value, &Value, &Value)> = group["IpPermissions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|permission| (&permission["IpProtocol"], &permission["FromPort"], &permission["IpRanges"][0]["CidrIp"]))
+        .collect();
+    let (tcp, udp, port, block) = (json!("tcp"), json!("udp"), json!(53), json!("10.0.0.0/8"));
+    assert_eq!(shown, [(&tcp, &port, &block), (&udp, &port, &block)]);
+    assert_eq!(group["IpPermissionsEgress"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        codes(&found["refused"]),
+        [
+            "InvalidPermission.Duplicate",
+            "InvalidGroup.Duplicate",
+            "VPCIdNotSpecified",
+            "InvalidPermission.NotFound",
+            "CannotDelete",
+            "DependencyViolation",
+        ]
+    );
 }
