@@ -1,4 +1,4 @@
-# The calls of Terraform's AWS provider for the resources of Route 53 Resolver and Route 53, in its order: create, wait, read twice,
+# The calls of Terraform's AWS provider for the resources of Route 53 Resolver, Route 53 and Profiles, in its order: create, wait, read twice,
 # change, read, import by identifier, delete, and read until it is gone. The provider fails if a status is neither pending nor the
 # target, if a member is missing, or if a second read differs.
 
@@ -298,5 +298,186 @@ sequence(
     ["HostedZoneId", "OwningAccount"],
     lambda _: route53.disassociate_vpc_from_hosted_zone(HostedZoneId=home, VPC=far),
     ["NotFound"],
+)
+
+# DNS Firewall: the provider finds rules and the fail mode in lists.
+
+
+def domain_list(name):
+    id = resolver.create_firewall_domain_list(CreatorRequestId=f"tf-{name}", Name=name)["FirewallDomainList"]["Id"]
+    resolver.update_firewall_domains(FirewallDomainListId=id, Operation="ADD", Domains=["bad.example"])
+    return id
+
+
+def read_domain_list(id):
+    found = resolver.get_firewall_domain_list(FirewallDomainListId=id)["FirewallDomainList"]
+    return {**found, "Domains": resolver.list_firewall_domains(FirewallDomainListId=id)["Domains"]}
+
+
+def rule_group(name):
+    return resolver.create_firewall_rule_group(CreatorRequestId=f"tf-{name}", Name=name)["FirewallRuleGroup"]["Id"]
+
+
+def not_found():
+    raise ClientError({"Error": {"Code": "NotFound"}}, "List")
+
+
+sequence(
+    "aws_route53_resolver_firewall_domain_list",
+    lambda: domain_list("tf-1"),
+    read_domain_list,
+    ["Arn", "Name", "Domains"],
+    lambda id: resolver.delete_firewall_domain_list(FirewallDomainListId=id),
+    GONE,
+    status=[("Status", ["UPDATING", "IMPORTING"], "COMPLETE")],
+    updates=[
+        (
+            lambda id: resolver.update_firewall_domains(FirewallDomainListId=id, Operation="REPLACE", Domains=["*.worse.example"]),
+            {"Domains": ["*.worse.example."]},
+        ),
+        (
+            lambda id: resolver.update_firewall_domains(FirewallDomainListId=id, Operation="REMOVE", Domains=["*.worse.example"]),
+            {"Domains": []},
+        ),
+    ],
+    tags=True,
+)
+sequence(
+    "aws_route53_resolver_firewall_rule_group",
+    lambda: rule_group("tf-1"),
+    lambda id: resolver.get_firewall_rule_group(FirewallRuleGroupId=id)["FirewallRuleGroup"],
+    ["Arn", "Name", "OwnerId", "ShareStatus"],
+    lambda id: resolver.delete_firewall_rule_group(FirewallRuleGroupId=id),
+    GONE,
+    tags=True,
+)
+
+names, group = domain_list("tf-2"), rule_group("tf-2")
+key = {"FirewallRuleGroupId": group, "FirewallDomainListId": names}
+
+
+def read_firewall_rule(_):
+    rules = resolver.list_firewall_rules(FirewallRuleGroupId=group)["FirewallRules"]
+    return next((rule for rule in rules if rule["FirewallDomainListId"] == names), None) or not_found()
+
+
+sequence(
+    "aws_route53_resolver_firewall_rule",
+    lambda: resolver.create_firewall_rule(
+        **key, CreatorRequestId="tf-rule", Name="tf", Action="BLOCK", BlockResponse="OVERRIDE", BlockOverrideDnsType="CNAME",
+        BlockOverrideDomain="walled.example", BlockOverrideTtl=1, Priority=100, FirewallDomainRedirectionAction="INSPECT_REDIRECTION_DOMAIN",
+    ),
+    read_firewall_rule,
+    ["FirewallRuleGroupId", "FirewallDomainListId", "Name", "Action", "BlockResponse", "BlockOverrideDomain", "BlockOverrideTtl", "Priority"],
+    lambda _: resolver.delete_firewall_rule(**key),
+    ["NotFound"],
+    updates=[
+        (lambda _: resolver.update_firewall_rule(**key, Name="tf", Action="ALLOW", Priority=200), {"Action": "ALLOW", "Priority": 200}),
+    ],
+)
+sequence(
+    "aws_route53_resolver_firewall_rule_group_association",
+    lambda: resolver.associate_firewall_rule_group(
+        CreatorRequestId="tf-association", FirewallRuleGroupId=group, VpcId="vpc-app", Priority=101, Name="tf", MutationProtection="DISABLED"
+    )["FirewallRuleGroupAssociation"]["Id"],
+    lambda id: resolver.get_firewall_rule_group_association(FirewallRuleGroupAssociationId=id)["FirewallRuleGroupAssociation"],
+    ["Arn", "FirewallRuleGroupId", "MutationProtection", "Name", "Priority", "VpcId"],
+    lambda id: resolver.disassociate_firewall_rule_group(FirewallRuleGroupAssociationId=id),
+    GONE,
+    status=[("Status", ["UPDATING"], "COMPLETE")],
+    updates=[
+        (
+            lambda id: resolver.update_firewall_rule_group_association(FirewallRuleGroupAssociationId=id, Name="tf-2", Priority=102),
+            {"Name": "tf-2", "Priority": 102},
+        )
+    ],
+    tags=True,
+)
+
+config = resolver.update_firewall_config(ResourceId="vpc-app", FirewallFailOpen="ENABLED")["FirewallConfig"]
+assert [found for found in resolver.list_firewall_configs()["FirewallConfigs"] if found["Id"] == config["Id"]] == [config]
+assert config["FirewallFailOpen"] == "ENABLED" and {"OwnerId", "ResourceId"} <= set(config), config
+resolver.update_firewall_config(ResourceId="vpc-app", FirewallFailOpen="DISABLED")
+done.append("aws_route53_resolver_firewall_config")
+
+
+# Health checks.
+def read_health_check(id):
+    found = route53.get_health_check(HealthCheckId=id)["HealthCheck"]
+    route53.list_tags_for_resource(ResourceType="healthcheck", ResourceId=id)
+    return {**found, **found["HealthCheckConfig"]}
+
+
+def health_check():
+    config = {
+        "Type": "HTTPS", "IPAddress": "127.0.0.1", "Port": 443, "ResourcePath": "/", "RequestInterval": 30, "FailureThreshold": 3,
+        "MeasureLatency": False, "Inverted": False, "Disabled": True, "EnableSNI": True, "FullyQualifiedDomainName": "tf.example",
+    }
+    id = route53.create_health_check(CallerReference="tf-check", HealthCheckConfig=config)["HealthCheck"]["Id"]
+    assert read_health_check(id)["HealthCheckConfig"] == config
+    return id
+
+
+sequence(
+    "aws_route53_health_check",
+    health_check,
+    read_health_check,
+    ["Id", "CallerReference", "HealthCheckVersion", "Type", "Port", "EnableSNI"],
+    lambda id: route53.delete_health_check(HealthCheckId=id),
+    ["NoSuchHealthCheck"],
+    updates=[(lambda id: route53.update_health_check(HealthCheckId=id, FailureThreshold=5, EnableSNI=False), {"FailureThreshold": 5, "EnableSNI": False})],
+)
+
+# Profiles.
+profiles = client("route53profiles")
+PROFILE_STATUS = [("Status", ["CREATING", "UPDATING"], "COMPLETE")]
+
+
+def profile(name):
+    return profiles.create_profile(Name=name, ClientToken=f"tf-{name}")["Profile"]["Id"]
+
+
+def read_profile(id):
+    found = profiles.get_profile(ProfileId=id)["Profile"]
+    assert profiles.list_tags_for_resource(ResourceArn=found["Arn"])["Tags"] == {}
+    return found
+
+
+sequence(
+    "aws_route53profiles_profile",
+    lambda: profile("tf-1"),
+    read_profile,
+    ["Arn", "OwnerId", "ShareStatus", "Status"],
+    lambda id: profiles.delete_profile(ProfileId=id),
+    GONE,
+    status=PROFILE_STATUS,
+)
+base = profile("tf-2")
+sequence(
+    "aws_route53profiles_association",
+    lambda: profiles.associate_profile(ProfileId=base, ResourceId="vpc-app", Name="tf")["ProfileAssociation"]["Id"],
+    lambda id: profiles.get_profile_association(ProfileAssociationId=id)["ProfileAssociation"],
+    ["Name", "OwnerId", "ProfileId", "ResourceId", "Status"],
+    lambda id: profiles.disassociate_profile(ProfileId=base, ResourceId="vpc-app"),
+    GONE,
+    status=PROFILE_STATUS,
+)
+group_arn = resolver.get_firewall_rule_group(FirewallRuleGroupId=group)["FirewallRuleGroup"]["Arn"]
+sequence(
+    "aws_route53profiles_resource_association",
+    lambda: profiles.associate_resource_to_profile(ProfileId=base, ResourceArn=group_arn, Name="tf", ResourceProperties='{"priority":102}')[
+        "ProfileResourceAssociation"
+    ]["Id"],
+    lambda id: profiles.get_profile_resource_association(ProfileResourceAssociationId=id)["ProfileResourceAssociation"],
+    ["Name", "OwnerId", "ProfileId", "ResourceArn", "ResourceProperties", "ResourceType", "Status"],
+    lambda id: profiles.disassociate_resource_from_profile(ProfileId=base, ResourceArn=group_arn),
+    GONE,
+    status=PROFILE_STATUS,
+    updates=[
+        (
+            lambda id: profiles.update_profile_resource_association(ProfileResourceAssociationId=id, ResourceProperties='{"priority":103}'),
+            {"ResourceProperties": '{"priority":103}', "ResourceArn": group_arn},
+        )
+    ],
 )
 show(done)

@@ -8,7 +8,7 @@ use crate::harness::tree;
 use serde_json::json;
 
 #[test]
-fn serves_the_calls_of_terraform_for_resolver_and_zones() {
+fn serves_the_calls_of_terraform_for_resolver_zones_and_profiles() {
     if !can_run_here() {
         return;
     }
@@ -29,6 +29,15 @@ fn serves_the_calls_of_terraform_for_resolver_and_zones() {
             "aws_route53_record",
             "aws_route53_vpc_association_authorization",
             "aws_route53_zone_association",
+            "aws_route53_resolver_firewall_domain_list",
+            "aws_route53_resolver_firewall_rule_group",
+            "aws_route53_resolver_firewall_rule",
+            "aws_route53_resolver_firewall_rule_group_association",
+            "aws_route53_resolver_firewall_config",
+            "aws_route53_health_check",
+            "aws_route53profiles_profile",
+            "aws_route53profiles_association",
+            "aws_route53profiles_resource_association",
         ])
     );
 }
