@@ -187,9 +187,10 @@ impl RuleSet {
         })
     }
 
-    /// The thresholds of the rules with a detector, in the order of the rules.
-    pub fn thresholds(&self, protection: DnsThreatProtection) -> impl Iterator<Item = u32> {
-        let rules = self.of_detectors.iter().filter_map(|index| self.rule(*index));
+    /// The thresholds of the rules with a detector that come before the rule with index `end`, in the order of the rules.
+    pub fn thresholds(&self, protection: DnsThreatProtection, end: u32) -> impl Iterator<Item = u32> {
+        let before = self.of_detectors.iter().take_while(move |index| **index < end);
+        let rules = before.filter_map(|index| self.rule(*index));
         rules.filter_map(move |rule| match rule.condition {
             Condition::Detector { protection: own, threshold } => (own == protection).then_some(threshold),
             _ => None,
