@@ -54,10 +54,13 @@ pub struct Miss<'a> {
     pub detections: &'a Detections,
     /// Its rules.
     pub rules: &'a RuleSet,
+    /// The index of the rule on a list that ends the evaluation for the name; `u32::MAX` if none does. The detectors of the rules
+    /// behind it do not see the name.
+    pub end: u32,
     /// The address of the client.
     pub client: IpAddr,
     /// The query name.
-    pub name: &'a [u8],
+    pub name: &'a LookupName,
     /// Whether the name does not exist.
     pub is_nxdomain: bool,
     /// Seconds since 1970.
@@ -91,11 +94,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Detectors {
     /// Takes a cache miss into account. Call this once for the query's own name.
     pub fn observe(&self, miss: &Miss) {
-        let Some(name) = LookupName::new(miss.name) else { return };
-        let Some(found) = registered(&name) else { return };
-        let octets = tunnels::information(&name, found.below);
-        let label = name.label(found.below);
-        let is_generated = miss.is_nxdomain && found.is_public && looks_generated(label);
+        let name = miss.name;
+        let Some(found) = registered(name) else { return };
+        let has_rule = |protection| miss.rules.thresholds(protection, miss.end).next().is_some();
+        let octets = if has_rule(DnsTunneling) { tunnels::information(name, found.below) } else { 0 };
+        let is_generated =
+            miss.is_nxdomain && found.is_public && has_rule(Dga) && looks_generated(name.label(found.below));
         if octets == 0 && !is_generated {
             return;
         }
@@ -187,7 +191,7 @@ impl Tables {
         }
         let before = findings.put(key, numbers, miss.now);
         let reached = |threshold: &u32| before.amount < *threshold && numbers.amount >= *threshold;
-        let Some(threshold) = miss.rules.thresholds(protection).filter(reached).max() else { return };
+        let Some(threshold) = miss.rules.thresholds(protection, miss.end).filter(reached).max() else { return };
         let (vpc, client, domain) = (miss.vpc, miss.client, domain());
         let Numbers { amount, names } = numbers;
         match protection {

@@ -36,11 +36,13 @@ struct World {
     snapshot: Snapshot,
     detectors: Detectors,
     now: i64,
+    /// The index of the rule that ends the evaluation for all names.
+    end: u32,
 }
 
 impl World {
     fn new() -> World {
-        World { snapshot: snapshot(None, true), detectors: Detectors::default(), now: 1_000_000 }
+        World { snapshot: snapshot(None, true), detectors: Detectors::default(), now: 1_000_000, end: u32::MAX }
     }
 
     /// The findings of the VPC of a client.
@@ -57,8 +59,8 @@ impl World {
         let (detections, rules) = self.detections(client);
         let vpc = if client[1] == 1 { "a" } else { "b" };
         let name = Name::absolute(name).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let client = client.into();
-        let miss = Miss { vpc, detections, rules, client, name: name.as_wire(), is_nxdomain, now: self.now };
+        let (client, name) = (client.into(), &LookupName::new(name.as_wire()).unwrap());
+        let miss = Miss { vpc, detections, rules, end: self.end, client, name, is_nxdomain, now: self.now };
         self.detectors.observe(&miss);
     }
 
@@ -120,13 +122,21 @@ fn a_heavy_domain_stays_among_many_light_ones() {
         }
     }
     assert!(world.tunnel(A, "x.tunnel.example").is_some());
-    let (entries, _) = lock(&world.detectors.of_vpc(&miss(&world)).tables).tunnels.counts();
+    let entries: usize =
+        lock(&world.detectors.vpcs).values().map(|of_vpc| lock(&of_vpc.tables).tunnels.counts().0).sum();
     assert_eq!(entries, 1024, "the table is full, and does not grow");
 }
 
-fn miss(world: &World) -> Miss<'_> {
-    let (detections, rules) = world.detections(A);
-    Miss { vpc: "a", detections, rules, client: A.into(), name: b"\0", is_nxdomain: false, now: world.now }
+#[test]
+fn a_rule_on_a_list_in_front_exempts_its_names() {
+    for (end, has_tunnel, has_bot) in [(0, false, false), (1, true, false), (2, true, true)] {
+        let world = World { end, ..World::new() };
+        for number in 0..300 {
+            world.ask(A, &format!("{}.tunnel.example", hex(number, 60)), false);
+            world.ask(A, &format!("{}.com", generated(number)), true);
+        }
+        assert_eq!((world.tunnel(A, "x.tunnel.example").is_some(), world.is_bot(A)), (has_tunnel, has_bot), "{end}");
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     answer::{
         CacheState, Client, Moment, Outcome, QueryLogTrace, Trace, Transport, answer_traced,
+        firewall::{Filter, Subject},
         identify::QueryTemplate,
         known::{Entry, Key, OwnedRoutedQuestion, Question},
     },
@@ -319,9 +320,17 @@ impl ClientRequest {
         let (Network::Vpc(vpc), Some(client)) = (&networks.info(view.vpc).network, self.query_template.client) else {
             return;
         };
-        let Some(name) = self.sent_name(query, question) else { return };
+        let (name, now) = (question.name, now());
+        if self.sent_name(query, question).is_none() {
+            return;
+        }
+        // A rule on a list in front of a detector's rule exempts its names.
+        let filter = Filter { rules, lists: &self.snapshot.firewall_lists, detections: None };
+        let subject = Subject { name, hop: 0, qtype: question.qtype, source: client, now };
+        let decided = filter.judge(&subject).and_then(|judged| judged.decided);
+        let end = decided.map_or(u32::MAX, |(index, _)| index);
         let is_nxdomain = answers.first().is_some_and(|(_, entry)| entry.rcode == rcode::NXDOMAIN);
-        let miss = Miss { vpc, detections, rules, client, name, is_nxdomain, now: now() };
+        let miss = Miss { vpc, detections, rules, end, client, name, is_nxdomain, now };
         self.forwarding.detectors.observe(&miss);
     }
 

@@ -8,7 +8,7 @@ use zonal::{
     detect::{Detectors, Miss},
     manifest::Loaded,
     snapshot::{Snapshot, compile},
-    wire::{Name, rdata::rtype},
+    wire::{Name, query::LookupName, rdata::rtype},
 };
 
 #[global_allocator]
@@ -16,6 +16,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The number of calls that are measured.
 const CALLS: usize = 1_000_000;
+/// The number of names that the calls are about.
+const NAMES: usize = 100_000;
 
 /// A snapshot with one VPC, a zone, and rules with detectors if `has_detectors`.
 fn snapshot(has_detectors: bool) -> Snapshot {
@@ -61,47 +63,39 @@ fn misses(snapshot: &Snapshot) {
     let (Some(detections), Some(rules)) = (snapshot.firewall.detections(view), snapshot.firewall.of(view)) else {
         return;
     };
-    let wire = |name: String| Name::absolute(&name).expect("a name").as_wire().to_vec();
+    let lookup = |name: String| LookupName::new(Name::absolute(&name).expect("a name").as_wire()).expect("a name");
     let scattered = |n: usize| (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let client: IpAddr = [10, 1, 0, 7].into();
-    type Names<'a> = (&'a str, bool, Vec<Vec<u8>>);
+    type Names<'a> = (&'a str, bool, Vec<LookupName>);
     let cases: [Names; 4] = [
         (
             "a cache miss: one of 20,000 sites",
             false,
-            (0..CALLS).map(|n| wire(format!("www.site{}.com", scattered(n) % 20_000))).collect(),
+            (0..NAMES).map(|n| lookup(format!("www.site{}.com", scattered(n) % 20_000))).collect(),
         ),
         (
             "a cache miss: a query of a tunnel",
             false,
             (0..CALLS)
-                .map(|n| wire(format!("{:016x}{:016x}.t.tunnel.example", scattered(n), scattered(n + 7))))
+                .map(|n| lookup(format!("{:016x}{:016x}.t.tunnel.example", scattered(n), scattered(n + 7))))
                 .collect(),
         ),
         (
             "a cache miss: the domain itself",
             false,
-            (0..CALLS).map(|n| wire(format!("site{}.com", scattered(n) % 20_000))).collect(),
+            (0..NAMES).map(|n| lookup(format!("site{}.com", scattered(n) % 20_000))).collect(),
         ),
         (
             "a cache miss: a generated name that does not exist",
             true,
-            (0..CALLS).map(|n| wire(format!("q{:x}zxj.com", scattered(n)))).collect(),
+            (0..NAMES).map(|n| lookup(format!("q{:x}zxj.com", scattered(n)))).collect(),
         ),
     ];
     for (what, is_nxdomain, names) in cases {
         let detectors = Detectors::default();
         measure(what, |n| {
-            let name = &names[n];
-            detectors.observe(black_box(&Miss {
-                vpc: "a",
-                detections,
-                rules,
-                client,
-                name,
-                is_nxdomain,
-                now: 1_000_000,
-            }));
+            let (name, now, end) = (&names[n % NAMES], 1_000_000, u32::MAX);
+            detectors.observe(black_box(&Miss { vpc: "a", detections, rules, end, client, name, is_nxdomain, now }));
         });
     }
 }
