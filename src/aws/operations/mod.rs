@@ -313,6 +313,17 @@ fn tag_list(tags: &Tags, name: Option<&str>) -> Value {
     own_name.into_iter().chain(others).collect()
 }
 
+/// Data of AWS's API about a part of a resource, such as an association: a member of the map `map`.
+fn part<'d>(aws: &'d AwsData, map: &str, key: &str) -> Parameters<'d> {
+    const NOTHING: &Value = &Value::Null;
+    Parameters(aws.get(map).and_then(|all| all.get(key)).unwrap_or(NOTHING))
+}
+
+/// Data about a part of a resource, to change it.
+fn changed_part(aws: &AwsData, map: &str, key: &str) -> Map<String, Value> {
+    part(aws, map, key).0.as_object().cloned().unwrap_or_default()
+}
+
 /// An object without its `null` members.
 fn object(value: Value) -> Value {
     match value {

@@ -1,11 +1,11 @@
 //! Associations of Profiles with VPCs.
 
-use super::{after, changed_part, error, find, invalid, list, not_found, part};
+use super::{after, changed_data, error, find, invalid, list, not_found};
 use crate::{
     aws::{
         codec::server::ServiceError,
         operations::{
-            Context, Parameters, ReadResult, WriteResult, Written, edits, identifiers::derived, object, tags,
+            Context, Parameters, ReadResult, WriteResult, Written, edits, identifiers::derived, object, part, tags,
         },
     },
     manifest::{ProfileAssociation, Resource, Vpc},
@@ -122,12 +122,12 @@ pub(super) fn associate(context: &Context, parameters: Parameters) -> WriteResul
     associations.push(ProfileAssociation { profile_id: profile.into(), priority });
     let mut changed = (**vpc).clone();
     set(&mut changed, associations);
-    let mut data = changed_part(context, part(&changed.aws, DATA, profile), parameters.given_text("Name"));
+    let mut data = changed_data(context, &vpc.aws, DATA, profile, parameters.given_text("Name"));
     let tags = tags::read(parameters, "Tags");
     if !tags.is_empty() {
-        data["tags"] = json!(tags);
+        data.insert("tags".into(), json!(tags));
     }
-    changed.aws.set_in(DATA, profile, Some(data));
+    changed.aws.set_in(DATA, profile, Some(data.into()));
     written(context, profile, id, changed, priority)
 }
 
@@ -153,8 +153,8 @@ pub(super) fn update(context: &Context, parameters: Parameters) -> WriteResult {
     }
     let mut changed = (**vpc).clone();
     set(&mut changed, associations);
-    let data = changed_part(context, part(&vpc.aws, DATA, &profile_id), parameters.given_text("Name"));
-    changed.aws.set_in(DATA, &profile_id, Some(data));
+    let data = changed_data(context, &vpc.aws, DATA, &profile_id, parameters.given_text("Name"));
+    changed.aws.set_in(DATA, &profile_id, Some(data.into()));
     written(context, &profile_id, vpc_id, changed, new)
 }
 

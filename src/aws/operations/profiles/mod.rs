@@ -11,7 +11,7 @@ mod resources;
 mod tags;
 
 use super::{
-    Context, Entry, Page, Parameters, ReadResult, WriteResult, Written, edits,
+    Context, Entry, Page, Parameters, ReadResult, WriteResult, Written, changed_part, edits,
     identifiers::{arn, random},
     object, page, start,
     table::{read, write},
@@ -20,7 +20,7 @@ use crate::{
     aws::{codec::server::ServiceError, model::Service::Route53Profiles},
     manifest::{AwsData, Profile, Resource},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// The operations of Route 53 Profiles that zonal serves.
@@ -106,22 +106,14 @@ fn after(mut all: Vec<(String, Value)>, key: Option<&str>) -> impl Iterator<Item
     all.into_iter().filter(move |(other, _)| key.as_ref().is_none_or(|key| other > key))
 }
 
-/// Data of AWS's API about an association: a member of the map `map`.
-fn part<'d>(aws: &'d AwsData, map: &str, key: &str) -> Parameters<'d> {
-    const NOTHING: &Value = &Value::Null;
-    Parameters(aws.get(map).and_then(|all| all.get(key)).unwrap_or(NOTHING))
-}
-
 /// The data of an association after a change: with another name, if one is given.
-fn changed_part(context: &Context, old: Parameters, name: Option<&str>) -> Value {
-    let mut data = if old.0.is_object() { old.0.clone() } else { json!({}) };
+fn changed_data(context: &Context, aws: &AwsData, map: &str, key: &str, name: Option<&str>) -> Map<String, Value> {
+    let mut data = changed_part(aws, map, key);
     if let Some(name) = name {
-        data["name"] = name.into();
+        data.insert("name".into(), name.into());
     }
-    if old.get("created").is_none() {
-        data["created"] = context.time().into();
-    }
-    data["modified"] = context.time().into();
+    data.entry("created").or_insert_with(|| context.time().into());
+    data.insert("modified".into(), context.time().into());
     data
 }
 

@@ -1,13 +1,13 @@
 //! Resources of Profiles: zones, rules, endpoints, firewall rule groups and query logs.
 
-use super::{after, changed_part, error, find, invalid, list, not_found, owner, part};
+use super::{after, changed_data, error, find, invalid, list, not_found, owner};
 use crate::{
     aws::{
         codec::server::ServiceError,
         operations::{
             Context, Parameters, ReadResult, WriteResult, Written, edits,
             identifiers::{arn, derived},
-            object,
+            object, part,
         },
     },
     manifest::{AwsData, Profile, ProfileRuleGroup, Resource},
@@ -264,8 +264,8 @@ pub(super) fn associate(context: &Context, parameters: Parameters) -> WriteResul
     }
     let mut changed = (**profile).clone();
     member.put(&mut changed);
-    let data = changed_part(context, part(&profile.aws, DATA, &member.key()), parameters.given_text("Name"));
-    changed.aws.set_in(DATA, &member.key(), Some(data));
+    let data = changed_data(context, &profile.aws, DATA, &member.key(), parameters.given_text("Name"));
+    changed.aws.set_in(DATA, &member.key(), Some(data.into()));
     let shown = value(context, id, &changed, &member);
     written(id, changed, shown)
 }
@@ -277,8 +277,8 @@ pub(super) fn update(context: &Context, parameters: Parameters) -> WriteResult {
         member.priority = Some(priority);
         member.put(&mut changed);
     }
-    let data = changed_part(context, part(&profile.aws, DATA, &member.key()), parameters.given_text("Name"));
-    changed.aws.set_in(DATA, &member.key(), Some(data));
+    let data = changed_data(context, &profile.aws, DATA, &member.key(), parameters.given_text("Name"));
+    changed.aws.set_in(DATA, &member.key(), Some(data.into()));
     let shown = value(context, id, &changed, &member);
     written(id, changed, shown)
 }

@@ -4,7 +4,7 @@ use super::{associations, find, not_found};
 use crate::{
     aws::{
         codec::server::ServiceError,
-        operations::{Context, Parameters, ReadResult, WriteResult, Written, edits},
+        operations::{Context, Parameters, ReadResult, WriteResult, Written, edits, part},
     },
     manifest::{Profile, Resource, Tags},
 };
@@ -32,7 +32,7 @@ impl Tagged<'_> {
         match self {
             Tagged::Profile(_, profile) => profile.tags.clone(),
             Tagged::Association(found) => {
-                let tags = super::part(&found.vpc.aws, associations::DATA, &found.profile_id).get("tags");
+                let tags = part(&found.vpc.aws, associations::DATA, &found.profile_id).get("tags");
                 tags.and_then(|tags| serde_json::from_value(tags.clone()).ok()).unwrap_or_default()
             }
         }
@@ -54,10 +54,9 @@ fn change(context: &Context, parameters: Parameters, change: impl FnOnce(&mut Ta
         }
         Tagged::Association(found) => {
             let mut changed = (**found.vpc).clone();
-            let old = super::part(&found.vpc.aws, associations::DATA, &found.profile_id);
-            let mut data = super::changed_part(context, old, None);
-            data["tags"] = json!(tags);
-            changed.aws.set_in(associations::DATA, &found.profile_id, Some(data));
+            let mut data = super::changed_data(context, &found.vpc.aws, associations::DATA, &found.profile_id, None);
+            data.insert("tags".into(), json!(tags));
+            changed.aws.set_in(associations::DATA, &found.profile_id, Some(data.into()));
             edits::put(found.vpc_id, Resource::Vpc(Arc::new(changed)))
         }
     };

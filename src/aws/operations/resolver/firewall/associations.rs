@@ -1,14 +1,14 @@
 //! Associations of rule groups with VPCs. Names, tags and times are data of the group: the manifest has none for an
 //! association.
 
-use super::{MAX_RESULTS, conflict, group, invalid, list, part};
+use super::{MAX_RESULTS, conflict, group, invalid, list};
 use crate::{
     aws::{
         codec::server::ServiceError,
         operations::{
-            Context, Parameters, ReadResult, WriteResult, Written, edits,
+            Context, Parameters, ReadResult, WriteResult, Written, changed_part, edits,
             identifiers::{arn, derived},
-            object,
+            object, part,
             resolver::not_found,
             tags,
         },
@@ -90,16 +90,10 @@ pub(in super::super) fn tags_of(context: &Context, id: &str) -> Result<Tags, Ser
 pub(in super::super) fn put_tags(context: &Context, id: &str, tags: &Tags) -> Result<Edit, ServiceError> {
     let (Found { id, group, .. }, association) = find_id(context, id)?;
     let mut changed = (**group).clone();
-    let mut data = data_of(&changed, &association.vpc_id);
-    data["tags"] = json!(tags);
-    changed.aws.set_in(DATA, &association.vpc_id, Some(data));
+    let mut data = changed_part(&changed.aws, DATA, &association.vpc_id);
+    data.insert("tags".into(), json!(tags));
+    changed.aws.set_in(DATA, &association.vpc_id, Some(data.into()));
     Ok(edits::put(id, Resource::FirewallRuleGroup(Arc::new(changed))))
-}
-
-/// The data of an association, to change it.
-fn data_of(group: &FirewallRuleGroup, vpc: &str) -> Value {
-    let data = part(&group.aws, DATA, vpc).0;
-    if data.is_object() { data.clone() } else { json!({}) }
 }
 
 pub(super) fn get(context: &Context, parameters: Parameters) -> ReadResult {
@@ -196,12 +190,12 @@ pub(super) fn update(context: &Context, parameters: Parameters) -> WriteResult {
     }
     new.mutation_protection = protection(parameters).unwrap_or(old.mutation_protection);
     let mut changed = (**group).clone();
-    let mut data = data_of(&changed, &old.vpc_id);
+    let mut data = changed_part(&changed.aws, DATA, &old.vpc_id);
     if let Some(name) = parameters.given_text("Name") {
-        data["name"] = name.into();
+        data.insert("name".into(), name.into());
     }
-    data["modified"] = context.time().into();
-    changed.aws.set_in(DATA, &old.vpc_id, Some(data));
+    data.insert("modified".into(), context.time().into());
+    changed.aws.set_in(DATA, &old.vpc_id, Some(data.into()));
     changed.vpc_associations[at] = new.clone();
     let result = json!({"FirewallRuleGroupAssociation": value(context, id, &changed, &new)});
     Ok(Written { edits: vec![edits::put(id, Resource::FirewallRuleGroup(Arc::new(changed)))], result })

@@ -26,7 +26,7 @@ use crate::{
             table::{read, write},
         },
     },
-    manifest::{AwsData, FirewallRuleGroup},
+    manifest::FirewallRuleGroup,
 };
 use serde_json::Value;
 use std::sync::Arc;
@@ -152,10 +152,4 @@ pub(super) fn group<'a>(context: &Context<'a>, id: &str) -> Result<&'a Arc<Firew
     let found = context.manifest().firewall_rule_groups.get(id);
     let found = found.filter(|group| context.has(&group.aws, first_vpc(group)));
     found.ok_or_else(|| not_found("Firewall rule group", id))
-}
-
-/// Data of AWS's API about a part of a resource: a member of the map `map`.
-fn part<'d>(aws: &'d AwsData, map: &str, key: &str) -> Parameters<'d> {
-    const NOTHING: &Value = &Value::Null;
-    Parameters(aws.get(map).and_then(|all| all.get(key)).unwrap_or(NOTHING))
 }

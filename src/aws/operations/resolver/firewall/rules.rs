@@ -1,13 +1,13 @@
 //! Rules of DNS Firewall. AWS tells the rules of a group by their domain list and query type; a rule with a detector has an
 //! identifier of its own. A batch is one change of the manifest, with those of its entries that are valid.
 
-use super::{MAX_RESULTS, group, invalid, list, part};
+use super::{MAX_RESULTS, group, invalid, list};
 use crate::{
     aws::{
         codec::server::ServiceError,
         operations::{
-            Context, Parameters, ReadResult, WriteResult, Written, edits, identifiers::derived, object,
-            resolver::not_found,
+            Context, Parameters, ReadResult, WriteResult, Written, changed_part, edits, identifiers::derived, object,
+            part, resolver::not_found,
         },
     },
     manifest::{BlockResponse, FirewallAction, FirewallRule, FirewallRuleGroup, RedirectionAction, Resource},
@@ -156,15 +156,14 @@ impl<'c, 'a> Changes<'c, 'a> {
         };
         let rule = apply(given, members)?;
         check(group, &rule, Some(at))?;
-        let data = part(&group.aws, DATA, &old.name).0;
-        let mut data = if data.is_object() { data.clone() } else { json!({}) };
-        data["modified"] = time.into();
+        let mut data = changed_part(&group.aws, DATA, &old.name);
+        data.insert("modified".into(), time.into());
         if let Some(id) = threat_protection_id(id, group, old) {
-            data["threat_protection_id"] = id.into();
+            data.insert("threat_protection_id".into(), id.into());
         }
         let old_name = old.name.clone();
         group.aws.set_in(DATA, &old_name, None);
-        group.aws.set_in(DATA, &rule.name, Some(data));
+        group.aws.set_in(DATA, &rule.name, Some(data.into()));
         group.rules[at] = rule.clone();
         Ok(value(id, group, &rule))
     }
