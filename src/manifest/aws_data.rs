@@ -3,7 +3,12 @@
 //! A resource in which only such members changed is served like the resource before
 //! ([`Manifest::served_like`]): zonal compiles nothing anew for it.
 
-use super::{kinds::with_kinds, schema_patterns::Address, *};
+use super::{
+    kinds::with_kinds,
+    schema_patterns::{Address, PlainName},
+    *,
+};
+use crate::wire::Name;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
@@ -188,6 +193,26 @@ pub struct SecurityGroup {
     pub aws: AwsData,
 }
 
+/// A reusable delegation set: the names of the name servers of public zones. When AWS's API creates a zone with it, the NS record
+/// set of the zone gets these names. Later changes of the set change no zone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DelegationSet {
+    /// The names of the name servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<PlainName>")]
+    pub name_servers: Vec<Name>,
+    /// A name for people. It changes no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tags, by key. They change no answer.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: Tags,
+    /// Data of AWS's API that DNS does not need. zonal keeps it and does not read it.
+    #[serde(skip_serializing_if = "AwsData::is_empty")]
+    pub aws: AwsData,
+}
+
 /// A resource with members that no answer depends on.
 pub trait WithMetadata: Clone + PartialEq + Serialize {
     /// Removes the members that no answer depends on.
@@ -299,6 +324,12 @@ impl WithMetadata for DhcpOptions {
 impl WithMetadata for SecurityGroup {
     fn clear_metadata(&mut self) {
         *self = SecurityGroup::default();
+    }
+}
+
+impl WithMetadata for DelegationSet {
+    fn clear_metadata(&mut self) {
+        *self = DelegationSet::default();
     }
 }
 

@@ -31,6 +31,7 @@ macro_rules! with_kinds {
             firewall_domain_lists: FirewallDomainList,
             firewall_rule_groups: FirewallRuleGroup,
             security_groups: SecurityGroup,
+            delegation_sets: DelegationSet,
         }
     };
 }

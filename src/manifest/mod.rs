@@ -49,7 +49,7 @@ pub mod types;
 pub(crate) mod words;
 pub mod work;
 
-pub use aws_data::{AwsData, DhcpOptions, SecurityGroup, Tags, WithMetadata};
+pub use aws_data::{AwsData, DelegationSet, DhcpOptions, SecurityGroup, Tags, WithMetadata};
 pub use cidr_collections::CidrCollection;
 pub use firewall::{
     BlockResponse, ConfidenceThreshold, DnsThreatProtection, DomainSpecification, FirewallAction, FirewallDomainList,

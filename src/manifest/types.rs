@@ -5,7 +5,7 @@
 
 use super::{
     Resources,
-    aws_data::{AwsData, DhcpOptions, SecurityGroup, Tags},
+    aws_data::{AwsData, DelegationSet, DhcpOptions, SecurityGroup, Tags},
     cidr_collections::CidrCollection,
     firewall::{FirewallDomainList, FirewallRuleGroup},
     health_checks::{HealthCheck, InterfaceHealthCheck},
@@ -69,6 +69,8 @@ pub struct Manifest {
     pub firewall_rule_groups: Resources<FirewallRuleGroup>,
     /// Security groups, by group ID. zonal keeps them for AWS's API and enforces none.
     pub security_groups: Resources<SecurityGroup>,
+    /// Reusable delegation sets, by ID: the name servers of public zones that AWS's API creates.
+    pub delegation_sets: Resources<DelegationSet>,
 }
 
 /// A virtual private cloud.

@@ -15,6 +15,7 @@ fn manifest() -> Value {
         },
         "dhcp_options": {"dopt-1": {"domain_name": "a.example"}},
         "security_groups": {"sg-1": {"vpc_id": "vpc-a"}},
+        "delegation_sets": {"N1": {"name_servers": ["ns1.example"]}},
         "vpc_peering_connections": {"pcx-1": {"vpc_ids": ["vpc-a", "vpc-b"]}},
         "transit_gateways": {"tgw-1": {"attachments": [{"vpc_id": "vpc-a"}, {"vpc_id": "vpc-b"}]}},
         "on_premises_networks": {"dc": {"cidr_blocks": ["10.9.0.0/16"], "vpc_ids": ["vpc-a"]}},

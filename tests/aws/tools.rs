@@ -425,7 +425,7 @@ show({
             "NoSuchHostedZone",
             "NoSuchChange",
             "InvalidInput",
-            "InvalidInput",
+            "NoSuchDelegationSet",
             "InvalidVPCId",
             "InvalidArgument",
         ]

@@ -45,7 +45,7 @@ show({
             "InvalidDomainName",
             "InvalidVPCId",
             "NotAuthorizedException",
-            "InvalidInput",
+            "NoSuchDelegationSet",
         ]
     );
     assert_eq!(status("new.example"), "NOERROR");
@@ -267,6 +267,65 @@ show({
             "NoSuchHostedZone",
             "InvalidInput",
             "HostedZoneNotPrivate",
+        ]
+    );
+}
+
+#[test]
+fn zones_of_a_delegation_set_have_its_name_servers() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(network());
+    let found = boto3(
+        &server,
+        "
+route53 = client('route53')
+made = route53.create_reusable_delegation_set(CallerReference='1')['DelegationSet']
+other = route53.create_reusable_delegation_set(CallerReference='2', HostedZoneId='Z3')['DelegationSet']
+zone = route53.create_hosted_zone(Name='set.example', CallerReference='1', DelegationSetId=made['Id'])
+first = route53.list_reusable_delegation_sets(MaxItems='1')
+listed = first['DelegationSets'] + route53.list_reusable_delegation_sets(Marker=first['NextMarker'])['DelegationSets']
+answered = dig('set.example', 'NS')
+in_use = refused(route53.delete_reusable_delegation_set, Id=made['Id'])
+shown = route53.get_hosted_zone(Id=zone['HostedZone']['Id'])['DelegationSet']
+of_set = [found['Name'] for found in route53.list_hosted_zones(DelegationSetId=made['Id'])['HostedZones']]
+conflict = refused(route53.create_hosted_zone, Name='below.set.example', CallerReference='2', DelegationSetId=made['Id'])
+route53.delete_hosted_zone(Id=zone['HostedZone']['Id'])
+route53.delete_reusable_delegation_set(Id=made['Id'])
+show({
+    'made': made, 'same': [zone['DelegationSet'] == made, shown == made, route53.get_reusable_delegation_set(Id=other['Id'])['DelegationSet'] == other],
+    'other': other['NameServers'], 'count': len(listed), 'answered': answered, 'of_set': of_set, 'refused': [
+        in_use,
+        conflict,
+        refused(route53.get_reusable_delegation_set, Id=made['Id']),
+        refused(route53.create_reusable_delegation_set, CallerReference='2'),
+        refused(route53.create_reusable_delegation_set, CallerReference='3', HostedZoneId='Z99'),
+        refused(route53.create_hosted_zone, Name='p.example', CallerReference='3', DelegationSetId=other['Id'], VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'}),
+    ],
+})
+",
+    );
+    let servers: Vec<&str> =
+        found["made"]["NameServers"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(servers.len(), 4);
+    let answered: Vec<String> = servers.iter().map(|name| format!("{name}.")).collect();
+    assert_eq!(
+        found["answered"],
+        format!("NOERROR {}", answered.join(" ")),
+        "the zone's NS records are those of the set"
+    );
+    assert_eq!((&found["same"], &found["other"]), (&json!([true, true, true]), &json!(["ns.pub.example"])));
+    assert_eq!((&found["count"], &found["of_set"]), (&json!(2), &json!(["set.example."])));
+    assert_eq!(
+        super::tools::codes(&found),
+        [
+            "DelegationSetInUse",
+            "ConflictingDomainExists",
+            "NoSuchDelegationSet",
+            "DelegationSetAlreadyCreated",
+            "HostedZoneNotFound",
+            "InvalidInput",
         ]
     );
 }

@@ -59,10 +59,21 @@ pub(super) fn read_change(id: &str) -> Option<(u64, i64)> {
 /// A new identifier of a hosted zone: `Z` and 19 random capital letters and digits. With its prefix `/hostedzone/` it has the
 /// 32 characters that the model permits.
 pub(super) fn random_hosted_zone() -> String {
+    random_capitals('Z', 19)
+}
+
+/// A new identifier of a delegation set: `N` and 16 random capital letters and digits. With its prefix `/delegationset/` it has
+/// the 32 characters that the model permits.
+pub(super) fn random_delegation_set() -> String {
+    random_capitals('N', 16)
+}
+
+/// A letter and at most 24 random capital letters and digits.
+fn random_capitals(first: char, count: usize) -> String {
     let (one, two) = crate::clock::random_seed();
-    let mut id = String::from("Z");
+    let mut id = String::from(first);
     let mut rest = (u128::from(one) << 64) | u128::from(two);
-    for _ in 0..19 {
+    for _ in 0..count {
         let digit = (rest % 36) as u8;
         rest /= 36;
         id.push(char::from(if digit < 10 { b'0' + digit } else { b'A' + digit - 10 }));

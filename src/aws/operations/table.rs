@@ -64,6 +64,7 @@ static TABLES: &[&[Entry]] = &[
     sts::TABLE,
     route53::TABLE,
     route53::authorizations::TABLE,
+    route53::delegation_sets::TABLE,
     route53::health_checks::TABLE,
     route53::test_dns_answer::TABLE,
     resolver::endpoints::TABLE,

@@ -63,10 +63,14 @@ fn refuses_operations_and_parameters_that_it_does_not_serve() {
     assert_eq!((&*error.code, error.status), ("UnsupportedOperation", 400));
     let error = admit_form("Action=DescribeVpcs&DryRun=true").unwrap_err();
     assert_eq!((&*error.code, error.status), ("DryRunOperation", 412));
-    let request =
-        Request { method: "GET", path: "/2013-04-01/hostedzone", query: "delegationsetid=N1", target: None, body: b"" };
+    let body = b"<CreateHostedZoneRequest><Name>a.</Name><CallerReference>1</CallerReference>\
+        <EnablePublicDNSFallback>true</EnablePublicDNSFallback></CreateHostedZoneRequest>";
+    let request = Request { method: "POST", path: "/2013-04-01/hostedzone", query: "", target: None, body };
     let error = admit(&read_request(Service::Route53, &request).unwrap()).unwrap_err();
-    assert!(error.code == "InvalidInput" && error.message.contains("the parameter DelegationSetId"), "{error:?}");
+    assert!(
+        error.code == "InvalidInput" && error.message.contains("the parameter EnablePublicDNSFallback"),
+        "{error:?}"
+    );
     let nested = json!({"Changes": [{}, {"ResourceRecordSet": {"TrafficPolicyInstanceId": "1"}}]});
     assert!(is_given(&nested, "Changes.ResourceRecordSet.TrafficPolicyInstanceId"));
     assert!(!is_given(&nested, "Changes.ResourceRecordSet.Name"));

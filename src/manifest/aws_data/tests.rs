@@ -76,6 +76,7 @@ fn manifest(tag: &str) -> Value {
         "profiles": {"rp": with(json!({"resolver_rules": ["rslvr-rr-1"]}))},
         "firewall_domain_lists": {"fdl": with(json!({"domains": ["bad.example"]}))},
         "firewall_rule_groups": {"frg": with(json!({"rules": []}))},
+        "delegation_sets": {"N1": with(json!({"name_servers": ["ns1.example", "ns2.example"]}))},
         "security_groups": {"sg-1": with(json!({"vpc_id": "vpc-a", "ip_permissions": [{"IpProtocol": tag}]}))},
     })
 }

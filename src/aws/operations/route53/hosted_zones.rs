@@ -1,13 +1,13 @@
 //! Hosted zones of Route 53: reads.
 
-use super::record_sets;
+use super::{delegation_sets, record_sets};
 use crate::{
     aws::{
         codec::server::ServiceError,
         model::Service,
         operations::{Context, Page, Parameters, ReadResult, identifiers, page, start, tag_list},
     },
-    manifest::PrivateHostedZone,
+    manifest::{PrivateHostedZone, ResourceRecordSet},
     wire::Name,
 };
 use jiff::Timestamp;
@@ -49,7 +49,7 @@ pub(super) fn owner(zone: &PrivateHostedZone) -> &str {
     zone.aws.text("owner_id").unwrap_or_default()
 }
 
-fn limit(parameters: Parameters) -> Result<usize, ServiceError> {
+pub(super) fn limit(parameters: Parameters) -> Result<usize, ServiceError> {
     let limit = parameters.limit("MaxItems", MAX_ITEMS, MAX_ITEMS);
     limit.ok_or_else(|| error("InvalidInput", "MaxItems: expected a number above 0"))
 }
@@ -94,9 +94,16 @@ pub(super) fn vpcs(context: &Context, zone: &PrivateHostedZone) -> Value {
     zone.vpc_ids.iter().map(|id| json!({"VPCRegion": context.vpc_region(id), "VPCId": id})).collect()
 }
 
-/// The name servers of a zone.
+/// The name servers of a zone: those of its NS records, or the one that zonal makes.
 pub(super) fn name_servers(zone: &PrivateHostedZone) -> Value {
-    json!([format!("ns.{}", zone.name).trim_end_matches('.')])
+    let is_ns = |set: &ResourceRecordSet| {
+        set.record_type.eq_ignore_ascii_case("NS")
+            && Name::parse(set.name.as_bytes(), Some(&zone.name)).is_ok_and(|name| name == zone.name)
+    };
+    match zone.records.iter().find(|set| is_ns(set)) {
+        Some(set) => set.records.iter().map(|name| Value::from(name.trim_end_matches('.'))).collect(),
+        None => json!([format!("ns.{}", zone.name).trim_end_matches('.')]),
+    }
 }
 
 /// The change that made a revision.
@@ -125,8 +132,13 @@ pub(super) fn list_hosted_zones(context: &Context, parameters: Parameters) -> Re
     let limit = limit(parameters)?;
     let is_private_only = parameters.given_text("HostedZoneType").is_some();
     let marker = parameters.text("Marker");
+    let set = parameters.given_text("DelegationSetId").map(|id| delegation_sets::find(context, id)).transpose()?;
+    let has_set = |zone: &PrivateHostedZone| {
+        set.is_none_or(|(id, _)| zone.aws.text(delegation_sets::MEMBER) == Some(id.as_str()))
+    };
     let zones = context.manifest().private_hosted_zones.range_from(Bound::Included(bare(marker)));
-    let mut zones = zones.filter(|(_, zone)| context.sees(owner(zone)) && !(is_private_only && zone.public));
+    let visible = zones.filter(|(_, zone)| context.sees(owner(zone)) && has_set(zone));
+    let mut zones = visible.filter(|(_, zone)| !(is_private_only && zone.public));
     let shown: Vec<Value> = zones.by_ref().take(limit).map(|(id, zone)| value(context, id, zone)).collect();
     let mut result =
         json!({"HostedZones": shown, "Marker": marker, "IsTruncated": false, "MaxItems": limit.to_string()});
@@ -234,7 +246,7 @@ pub(super) fn get_hosted_zone(context: &Context, parameters: Parameters) -> Read
     let (id, zone) = find(context, parameters.text("Id"))?;
     let mut result = json!({"HostedZone": value(context, id, zone)});
     if zone.public {
-        result["DelegationSet"] = json!({"NameServers": name_servers(zone)});
+        result["DelegationSet"] = delegation_sets::of_zone(context, zone);
     } else {
         result["VPCs"] = vpcs(context, zone);
     }

@@ -2,6 +2,7 @@
 
 pub(super) mod authorizations;
 mod cidr_collections;
+pub(super) mod delegation_sets;
 pub(super) mod health_checks;
 mod hosted_zones;
 pub(super) mod record_sets;
@@ -16,8 +17,7 @@ use crate::aws::model::Service::Route53;
 
 /// The operations of Route 53 that zonal serves.
 pub(super) const TABLE: &[Entry] = &[
-    read(Route53, "ListHostedZones", hosted_zones::list_hosted_zones, "Marker MaxItems HostedZoneType")
-        .refuses("DelegationSetId"),
+    read(Route53, "ListHostedZones", hosted_zones::list_hosted_zones, "Marker MaxItems HostedZoneType DelegationSetId"),
     read(Route53, "ListHostedZonesByName", hosted_zones::list_hosted_zones_by_name, "DNSName HostedZoneId MaxItems"),
     read(Route53, "ListHostedZonesByVPC", hosted_zones::list_hosted_zones_by_vpc, "VPCId VPCRegion MaxItems NextToken"),
     read(Route53, "GetHostedZone", hosted_zones::get_hosted_zone, "Id"),
@@ -41,9 +41,9 @@ pub(super) const TABLE: &[Entry] = &[
     ),
     read(Route53, "ListTagsForResource", hosted_zones::list_tags_for_resource, "ResourceType ResourceId"),
     read(Route53, "ListTagsForResources", hosted_zones::list_tags_for_resources, "ResourceType ResourceIds"),
-    write(Route53, "CreateHostedZone", zone_changes::create_hosted_zone, "Name VPC HostedZoneConfig")
+    write(Route53, "CreateHostedZone", zone_changes::create_hosted_zone, "Name VPC HostedZoneConfig DelegationSetId")
         .echoes("CallerReference")
-        .refuses("DelegationSetId EnablePublicDNSFallback ChangeGuardrails HostedZoneConfig.HostedZoneTier"),
+        .refuses("EnablePublicDNSFallback ChangeGuardrails HostedZoneConfig.HostedZoneTier"),
     write(Route53, "DeleteHostedZone", zone_changes::delete_hosted_zone, "Id"),
     write(Route53, "UpdateHostedZoneComment", zone_changes::update_hosted_zone_comment, "Id").echoes("Comment"),
     write(Route53, "AssociateVPCWithHostedZone", zone_changes::associate_vpc, "HostedZoneId VPC").echoes("Comment"),

@@ -1,7 +1,7 @@
 //! Hosted zones of Route 53: writes.
 
 use super::{
-    authorizations,
+    authorizations, delegation_sets,
     hosted_zones::{self, change_info, error, find},
     record_sets::{self, SetsByKey, key_of},
 };
@@ -94,6 +94,10 @@ pub(super) fn create_hosted_zone(context: &Context, parameters: Parameters) -> W
     if let Some(comment) = config.and_then(|config| config.given_text("Comment")) {
         zone.aws.set("comment", comment);
     }
+    if let Some(set) = parameters.given_text("DelegationSetId") {
+        let (set_id, set) = delegation_sets::find(context, set)?;
+        delegation_sets::apply(context, set_id, set, &mut zone)?;
+    }
     let id = identifiers::random_hosted_zone();
     let zone = Arc::new(zone);
     let edits = vec![edits::put(&id, Resource::PrivateHostedZone(zone.clone()))];
@@ -101,7 +105,7 @@ pub(super) fn create_hosted_zone(context: &Context, parameters: Parameters) -> W
     let result = object(json!({
         "HostedZone": hosted_zones::value(context, &id, &zone),
         "ChangeInfo": next_change(context, None),
-        "DelegationSet": {"NameServers": hosted_zones::name_servers(&zone)},
+        "DelegationSet": delegation_sets::of_zone(context, &zone),
         "VPC": vpc,
         "Location": format!("https://route53.amazonaws.com/2013-04-01/hostedzone/{id}"),
     }));
