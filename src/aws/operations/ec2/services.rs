@@ -135,7 +135,7 @@ pub(super) fn find_named<'a>(
     }
     presets::names().into_iter().find_map(|preset| {
         let (found, service) = presets::service(preset, region, endpoint_type)?;
-        (found == name).then(|| Found { name: found, service: Cow::Owned(service), preset: Some(preset) })
+        (found == name).then_some(Found { name: found, service: Cow::Owned(service), preset: Some(preset) })
     })
 }
 
