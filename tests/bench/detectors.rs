@@ -17,7 +17,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The number of calls that are measured.
 const CALLS: usize = 1_000_000;
 /// The number of names that the calls are about.
-const NAMES: usize = 100_000;
+const NAMES: usize = 20_000;
 
 /// A snapshot with one VPC, a zone, and rules with detectors if `has_detectors`.
 fn snapshot(has_detectors: bool) -> Snapshot {
@@ -76,7 +76,7 @@ fn misses(snapshot: &Snapshot) {
         (
             "a cache miss: a query of a tunnel",
             false,
-            (0..CALLS)
+            (0..NAMES)
                 .map(|n| lookup(format!("{:016x}{:016x}.t.tunnel.example", scattered(n), scattered(n + 7))))
                 .collect(),
         ),
