@@ -14,20 +14,19 @@ use crate::harness::{
 };
 use oracle::{Answer, KINDS, Semantics, answer};
 use programs::Resolver;
-use std::{collections::BTreeMap, fmt::Write as _, io::Write as _, thread};
+use std::{collections::BTreeMap, fmt::Write as _, io::Write as _, net::SocketAddr, thread};
 use zones::{Network, Query, networks};
 
 /// Why a query with a chain is not asked of Unbound 1.17.
 const CHAIN: &str = "it inspects only the first target of a chain, and TCP-only there ends it with a signal";
 /// Why some queries are not asked of Unbound 1.17.
-const CACHE: &str =
-    "its cache decides whether names and addresses count after a pass, and whether addresses truncate the reply";
+const CACHE: &str = "its cache decides whether names and addresses count after a pass, and whether addresses truncate or drop the reply";
 
 /// A peer: its name and semantics.
 struct Peer {
     name: &'static str,
     semantics: Semantics,
-    start: fn(&Scratch, &[Network], u16) -> Resolver,
+    start: fn(&Scratch, &[Network], SocketAddr) -> Resolver,
 }
 
 const PEERS: [Peer; 3] = [
@@ -107,7 +106,7 @@ impl Compared {
 }
 
 /// zonal with one VPC for each network, and one rule for each zone.
-fn zonal(files: &Scratch, networks: &[Network], upstream: u16) -> Server {
+fn zonal(files: &Scratch, networks: &[Network], upstream: SocketAddr) -> Server {
     let mut text = String::from("vpcs:\n");
     for network in 0..networks.len() {
         let _ = writeln!(text, "  n{network}: {{region: us-east-1, cidr_blocks: [{}]}}", zones::clients(network));
@@ -116,8 +115,10 @@ fn zonal(files: &Scratch, networks: &[Network], upstream: u16) -> Server {
     let _ = write!(
         text,
         "resolver_rules:\n  far: {{domain_name: \".\", rule_type: FORWARD, vpc_ids: [{}], \
-         target_ips: [{{ip: 127.0.0.1, port: {upstream}}}]}}\nfirewall_domain_lists:\n",
-        vpcs.join(", ")
+         target_ips: [{{ip: {}, port: {}}}]}}\nfirewall_domain_lists:\n",
+        vpcs.join(", "),
+        upstream.ip(),
+        upstream.port()
     );
     let mut groups = String::from("firewall_rule_groups:\n");
     for (network, resource) in networks.iter().enumerate() {
@@ -169,8 +170,9 @@ fn answers_as_other_programs_do_with_response_policy_zones() {
     }
     let networks = networks();
     let aliases: BTreeMap<String, String> = networks.iter().flat_map(|network| network.aliases.clone()).collect();
-    let upstream = Fake::start("127.0.0.1:0", move |asked| vec![Say::Now(zones::response(asked, &aliases))]);
-    let upstream = upstream.address.port();
+    // At the address of a resolver, zonal would take it for a forwarding loop.
+    let upstream = Fake::start("127.76.0.1:0", move |asked| vec![Say::Now(zones::response(asked, &aliases))]);
+    let upstream = upstream.address;
     let files = Scratch::new();
     let server = zonal(&files, &networks, upstream);
     let networks = &networks;

@@ -190,7 +190,8 @@ impl<'n> Evaluation<'n> {
                     _ => self.end,
                 };
                 let address = self.hit_of_addresses(end);
-                let depends = |address: Hit| is_unbound && (hit.is_some() || *address.action == Action::TcpOnly);
+                let is_cut = |action: &Action| matches!(action, Action::TcpOnly | Action::Drop);
+                let depends = |address: Hit| is_unbound && (hit.is_some() || is_cut(address.action));
                 if address.is_some_and(depends) {
                     return Answer::Unknown;
                 }

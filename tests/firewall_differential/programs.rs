@@ -167,12 +167,14 @@ fn write_zones(scratch: &Scratch, networks: &[Network]) -> Vec<Vec<String>> {
 }
 
 /// BIND, with one view for each network.
-pub fn bind(scratch: &Scratch, networks: &[Network], upstream: u16) -> Resolver {
+pub fn bind(scratch: &Scratch, networks: &[Network], upstream: SocketAddr) -> Resolver {
     let (port, directory) = (free_port(), scratch.path().display());
     let mut config = format!(
         "options {{ directory \"{directory}\"; pid-file none; session-keyfile none; \
          listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion yes; allow-query {{ any; }}; \
-         dnssec-validation no; forward only; forwarders {{ 127.0.0.1 port {upstream}; }}; }};\ncontrols {{ }};\n"
+         dnssec-validation no; forward only; forwarders {{ {} port {}; }}; }};\ncontrols {{ }};\n",
+        upstream.ip(),
+        upstream.port()
     );
     for (number, zones) in write_zones(scratch, networks).iter().enumerate() {
         let _ = writeln!(config, "view n{number} {{ match-clients {{ {}; }};", clients(number));
@@ -190,7 +192,7 @@ pub fn bind(scratch: &Scratch, networks: &[Network], upstream: u16) -> Resolver 
 }
 
 /// Unbound, with one tag for each network.
-pub fn unbound(scratch: &Scratch, networks: &[Network], upstream: u16) -> Resolver {
+pub fn unbound(scratch: &Scratch, networks: &[Network], upstream: SocketAddr) -> Resolver {
     let (port, directory) = (free_port(), scratch.path().display());
     let tags: Vec<String> = (0..networks.len()).map(|number| format!("n{number}")).collect();
     let mut config = format!(
@@ -204,7 +206,9 @@ pub fn unbound(scratch: &Scratch, networks: &[Network], upstream: u16) -> Resolv
     }
     let _ = write!(
         config,
-        "remote-control:\n  control-enable: no\nforward-zone:\n  name: \".\"\n  forward-addr: 127.0.0.1@{upstream}\n"
+        "remote-control:\n  control-enable: no\nforward-zone:\n  name: \".\"\n  forward-addr: {}@{}\n",
+        upstream.ip(),
+        upstream.port()
     );
     for (zones, tag) in write_zones(scratch, networks).iter().zip(&tags) {
         for zone in zones {
@@ -216,10 +220,10 @@ pub fn unbound(scratch: &Scratch, networks: &[Network], upstream: u16) -> Resolv
 }
 
 /// PowerDNS Recursor. It takes the zones of one network at a time, because its zones are for all clients.
-pub fn powerdns(scratch: &Scratch, networks: &[Network], upstream: u16) -> Resolver {
+pub fn powerdns(scratch: &Scratch, networks: &[Network], upstream: SocketAddr) -> Resolver {
     let (port, directory) = (free_port(), scratch.path().display().to_string());
     let config = format!(
-        "local-address=127.0.0.1:{port}\nforward-zones-recurse=.=127.0.0.1:{upstream}\ndnssec=off\n\
+        "local-address=127.0.0.1:{port}\nforward-zones-recurse=.={upstream}\ndnssec=off\n\
          lua-config-file={directory}/zones.lua\nsecurity-poll-suffix=\ndaemon=no\ndisable-syslog=yes\n\
          allow-from=127.0.0.0/8\ndont-query=\nsocket-dir={directory}\nthreads=1\nserve-rfc1918=no\n\
          disable-packetcache=yes\n"
