@@ -1,5 +1,6 @@
 //! The APIs of AWS, by AWS's own tools.
 
+mod clients;
 mod codec;
 mod ec2;
 mod etcd;
