@@ -511,3 +511,68 @@ show({'default': default, 'rules': len(rules['SecurityGroupRules']), 'described'
         ]
     );
 }
+
+#[test]
+fn peered_vpcs_resolve_names_of_each_other_when_both_sides_allow_it() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(json!({"generation": 1}));
+    let found = boto3(
+        &server,
+        &script(
+            &server,
+            "
+other = client('ec2', region='eu-west-1', account='444455556666')
+vpc, _ = network(ec2, '127.0')
+peer, _ = network(other, '127.1')
+wish = {'VpcId': vpc, 'PeerVpcId': peer, 'PeerRegion': 'eu-west-1', 'PeerOwnerId': '444455556666'}
+made = ec2.create_vpc_peering_connection(TagSpecifications=tags('vpc-peering-connection', Name='p'), **wish)['VpcPeeringConnection']
+id = made['VpcPeeringConnectionId']
+one = {'VpcPeeringConnectionId': id}
+describe = lambda of: of.describe_vpc_peering_connections(VpcPeeringConnectionIds=[id])['VpcPeeringConnections'][0]
+pending = describe(other)['Status']
+name = 'ip-127-1-0-9.eu-west-1.compute.internal'
+refusals = [
+    refused(ec2.accept_vpc_peering_connection, **one), refused(ec2.create_vpc_peering_connection, **wish),
+    refused(ec2.create_vpc_peering_connection, VpcId=vpc, PeerVpcId='vpc-no'),
+    refused(client('ec2', account='777788889999').delete_vpc_peering_connection, **one),
+]
+accepted = other.accept_vpc_peering_connection(**one)['VpcPeeringConnection']['Status']
+on, off = ({'AllowDnsResolutionFromRemoteVpc': value} for value in (True, False))
+seen = [ask(name)]
+foreign = refused(ec2.modify_vpc_peering_connection_options, AccepterPeeringConnectionOptions=on, **one)
+ec2.modify_vpc_peering_connection_options(RequesterPeeringConnectionOptions=on, **one)
+seen.append(ask(name))
+other.modify_vpc_peering_connection_options(AccepterPeeringConnectionOptions=on, **one)
+seen.append(ask(name))
+sides = [describe(ec2)[side]['PeeringOptions']['AllowDnsResolutionFromRemoteVpc'] for side in ('RequesterVpcInfo', 'AccepterVpcInfo')]
+again = [refused(other.reject_vpc_peering_connection, **one), refused(ec2.delete_vpc, VpcId=vpc)]
+ec2.delete_vpc_peering_connection(**one)
+seen.append(ask(name))
+deleted = describe(other)['Status']
+show({'made': made, 'pending': pending, 'accepted': accepted, 'seen': seen, 'sides': sides, 'deleted': deleted,
+      'refused': refusals + [foreign] + again + [refused(ec2.delete_vpc_peering_connection, **one)]})
+",
+        ),
+    );
+    assert_eq!(found["made"]["Status"]["Code"], "initiating-request");
+    assert_eq!(found["made"]["AccepterVpcInfo"]["Region"], "eu-west-1");
+    assert_eq!(found["pending"]["Message"], "Pending Acceptance by 444455556666");
+    assert_eq!((&found["accepted"]["Code"], &found["sides"]), (&json!("active"), &json!([true, true])));
+    assert_eq!(found["seen"], json!([[], [], ["127.1.0.9"], []]));
+    assert_eq!(found["deleted"]["Message"], "Deleted by 111122223333");
+    assert_eq!(
+        codes(&found["refused"]),
+        [
+            "OperationNotPermitted",
+            "VpcPeeringConnectionAlreadyExists",
+            "InvalidVpcID.NotFound",
+            "InvalidVpcPeeringConnectionID.NotFound",
+            "OperationNotPermitted",
+            "InvalidStateTransition",
+            "DependencyViolation",
+            "InvalidStateTransition",
+        ]
+    );
+}

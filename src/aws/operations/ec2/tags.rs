@@ -3,7 +3,7 @@
 
 use super::{
     dhcp_options::has_options,
-    done, error, list,
+    done, error, list, peering,
     security_groups::{existing_group, is_here},
     services::{is_own, own_service, service_id},
     subnets::find_subnet,
@@ -22,7 +22,7 @@ use crate::{
     },
     manifest::{
         ClientRoutingPolicy, DhcpOptions, InterfaceHealthCheck, Manifest, PrivateDnsScope, SecurityGroup, Subnet, Tags,
-        Vpc, VpcEndpoint, VpcEndpointService,
+        Vpc, VpcEndpoint, VpcEndpointService, VpcPeeringConnection,
     },
 };
 use serde_json::{Value, json};
@@ -156,6 +156,7 @@ macro_rules! tagged {
 tagged! {
     Subnet,
     DhcpOptions,
+    VpcPeeringConnection,
 }
 
 /// Sets a tag, or removes it if it has no value.
@@ -226,6 +227,7 @@ fn change(
         manifest.security_groups.insert(id.into(), Arc::new(changed));
         return Ok(());
     }
+    change_in!(vpc_peering_connections, |peering| peering::is_here(context, peering));
     change_in!(vpc_endpoints, |endpoint| vpc(context, &endpoint.vpc_id).is_some());
     if let Some((name, _)) = own_service(context, id)
         && let Some(service) = manifest.vpc_endpoint_services.get(name)
@@ -314,6 +316,10 @@ fn describe_tags(context: &Context, parameters: Parameters) -> ReadResult {
     }
     for (id, options) in manifest.dhcp_options.iter().filter(|(_, options)| has_options(context, options)) {
         add("dhcp-options", id, &options.tags, options.name.as_deref());
+    }
+    let peerings = manifest.vpc_peering_connections.iter().filter(|(_, peering)| peering::is_here(context, peering));
+    for (id, peering) in peerings {
+        add("vpc-peering-connection", id, &peering.tags, peering.name.as_deref());
     }
     for (id, group) in manifest.security_groups.iter().filter(|(_, group)| is_here(context, group)) {
         add("security-group", id, &group.tags, None);

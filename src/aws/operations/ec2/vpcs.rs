@@ -253,7 +253,7 @@ fn keep_pool(vpc: &mut Vpc, parameters: Parameters) {
 }
 
 /// Whether a peering connection connects its VPCs, or may do so.
-fn is_alive(peering: &VpcPeeringConnection) -> bool {
+pub(super) fn is_alive(peering: &VpcPeeringConnection) -> bool {
     use PeeringStatus::{Active, InitiatingRequest, PendingAcceptance, Provisioning};
     matches!(peering.status, Active | InitiatingRequest | PendingAcceptance | Provisioning)
 }
