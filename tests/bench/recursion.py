@@ -183,6 +183,7 @@ class Internet:
         if qname == zone.apex and qtype == dns.rdatatype.DNSKEY:
             return self.add(response.answer, zone, zone.dnskeys())
         if qname == zone.apex and qtype == NS:
+            response.additional.append(rrset(name(f'ns.{qname}'), 'A', EVIL))
             return self.add(response.answer, zone, rrset(qname, 'NS', f'ns.{qname}'))
         if qtype == A:
             ip = EVIL if qname.labels[0] == b'ns' else '192.0.2.1'
@@ -196,14 +197,17 @@ class Internet:
         if zone == 'types.net.' and is_below and qtype == A:
             header = struct.pack('!HHHHHH', query.id, 0x8400, 1, TYPES + 1, 0, 0)
             return header + query.question[0].name.to_wire() + struct.pack('!HH', A, 1) + self.types
-        if zone in ('nxns.net.', 'tree.net.') and is_below:
-            cut = '.'.join(labels[-4:])
-            if zone == 'nxns.net.':
-                servers = [f'ns{n}.{labels[-4]}-{n}.victim.net.' for n in range(200)]
-            else:
-                servers = [f'ns.{labels[-4][-40:]}x{n}.tree.net.' for n in range(5)]
+        if zone == 'nxns.net.' and is_below:
+            # Made of octets, because the servers must not be slower than those that are compared.
+            at = 12 + sum(len(label) + 1 for label in labels[:-4])
+            names = [name(f'ns{n}.{labels[-4]}-{n}.victim.net.').to_wire() for n in range(200)]
+            records = [struct.pack('!HHHIH', 0xc000 | at, NS, 1, 86400, len(server)) + server for server in names]
+            header = struct.pack('!HHHHHH', query.id, 0x8000, 1, 0, len(records), 0)
+            return header + query.question[0].name.to_wire() + struct.pack('!HH', qtype, 1) + b''.join(records)
+        if zone == 'tree.net.' and is_below:
+            servers = [f'ns.{labels[-4][-40:]}x{n}.tree.net.' for n in range(5)]
             response.flags &= ~dns.flags.AA
-            response.authority.append(rrset(name(cut), 'NS', *servers))
+            response.authority.append(rrset(name('.'.join(labels[-4:])), 'NS', *servers))
             return response
         if zone == 'chain.net.' and is_below:
             base, _, number = labels[0].partition('-')

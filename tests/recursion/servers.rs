@@ -250,6 +250,37 @@ fn three_silent_servers_of_four_harm_no_name() {
     assert!(found.iter().all(|status| status == "NOERROR"), "{found:?}\n{}", zonal.log());
 }
 
+/// The servers of a zone may be the servers of the zone above, too.
+#[test]
+fn the_name_servers_of_a_zone_are_found_before_and_after_its_names() {
+    if !can_run(&PROGRAMS) {
+        return;
+    }
+    let lab = network();
+    let _above = above(&lab, |_| None);
+    let _servers: Vec<Fake> = (0..4)
+        .map(|number| {
+            server(&lab, number, |asked| {
+                let mut response = own(asked);
+                let (name, address) = (asked.name(), if asked.label() == "ns1" { SERVERS[0] } else { "192.0.2.1" });
+                match qtype(asked) {
+                    RecordType::NS if asked.label().starts_with("sub") => {
+                        response.answers.push(ns(&name, 60, "ns1.zone.test"))
+                    }
+                    RecordType::A => response.answers.push(a(&name, 60, address)),
+                    _ => return nothing(asked, "zone.test", ResponseCode::NoError),
+                }
+                say(&response)
+            })
+        })
+        .collect();
+    let zonal = recursive(&lab);
+    for query in ["sub1.zone.test NS", "x.sub1.zone.test A", "y.sub2.zone.test A", "sub2.zone.test NS"] {
+        let reply = lab.dig("app", &format!("@10.1.0.2 {query}"));
+        assert_eq!((reply.status.as_str(), reply.answer.len()), ("NOERROR", 1), "{query}: {reply}\n{}", zonal.log());
+    }
+}
+
 #[test]
 fn servers_that_do_not_know_edns_are_asked_without_it() {
     if !can_run(&PROGRAMS) {

@@ -249,6 +249,8 @@ impl Connection {
             if is_referral && *completes && !errand.is_aside() {
                 addresses.complete(&mut message, &query.name, errand).await;
             }
+            // The recursor would answer a question for the NS records from its cache, which lacks the signatures.
+            message.metadata.authoritative = false;
         } else {
             filter::keep_answer(&mut message, &query);
         }
