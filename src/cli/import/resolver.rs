@@ -62,13 +62,20 @@ impl<'i> Import<'i> {
                 "direction": item.text("Direction"),
                 "vpc_id": vpc,
                 "protocols": protocols,
+                "dns64": item.flag("Dns64Enabled").filter(|is_on| *is_on),
                 "ip_addresses": made,
                 "name": item.text("Name"),
                 "tags": self.tags_of(id, item),
                 "aws": aws_data(
                     item,
                     &[("CreatorRequestId", "creator_request_id"), ("CreationTime", "created"), ("ModificationTime", "modified")],
-                    &["SecurityGroupIds", "ResolverEndpointType"],
+                    &[
+                        "SecurityGroupIds",
+                        "ResolverEndpointType",
+                        "RniEnhancedMetricsEnabled",
+                        "TargetNameServerMetricsEnabled",
+                        "Ipv6InternetAccessEnabled",
+                    ],
                 ),
             });
             self.put(KIND, id, resource);
@@ -137,7 +144,7 @@ impl<'i> Import<'i> {
                     ("CreationTime", "created"),
                     ("ModificationTime", "modified"),
                 ],
-                &[],
+                if rule_type == "DELEGATE" { &["DomainName"] } else { &[] },
             );
             if let Some(region) = self.region_of(item) {
                 aws["region"] = region.into();

@@ -131,13 +131,13 @@ fn subnet_of<'a>(context: &Context<'a>, vpc: &str, address: IpAddr) -> Option<&'
 fn endpoint_value(context: &Context, id: &str, endpoint: &ResolverEndpoint) -> Value {
     let region = context.vpc_region(&endpoint.vpc_id);
     let owner = context.owner(context.vpc_owner(&endpoint.vpc_id));
-    let echoed = |member: &str, default: Value| part(&endpoint.aws, "echo", member).cloned().unwrap_or(default);
+    let echoed = |member: &str| part(&endpoint.aws, "echo", member).cloned();
     let mut value = json!({
         "Id": id,
         "CreatorRequestId": endpoint.aws.text("creator_request_id"),
         "Arn": arn("route53resolver", region, owner, &format!("resolver-endpoint/{id}")),
         "Name": endpoint.name,
-        "SecurityGroupIds": echoed("SecurityGroupIds", json!([])),
+        "SecurityGroupIds": echoed("SecurityGroupIds").unwrap_or_else(|| json!([])),
         "Direction": endpoint.direction,
         "IpAddressCount": interfaces(context, id, endpoint).len(),
         "HostVPCId": endpoint.vpc_id,
@@ -149,7 +149,7 @@ fn endpoint_value(context: &Context, id: &str, endpoint: &ResolverEndpoint) -> V
         "Protocols": endpoint.protocols.iter().filter_map(|word| protocol(*word)).collect::<Vec<_>>(),
         "Dns64Enabled": endpoint.dns64,
     });
-    ECHOED.into_iter().for_each(|member| value[member] = echoed(member, json!(false)));
+    ECHOED.into_iter().for_each(|member| value[member] = echoed(member).into());
     object(value)
 }
 
