@@ -7,6 +7,7 @@ mod etcd;
 mod firewall;
 mod guide;
 mod health_checks;
+mod import;
 mod profiles;
 mod resolver;
 mod sigv4;

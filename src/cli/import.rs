@@ -161,6 +161,24 @@ impl<'i> Import<'i> {
         arn.or(az).or(named).or(self.region).map(String::from)
     }
 
+    /// The account that owns an element: its own, that of its ARN, or that of the CLI.
+    fn owner_of(&self, item: &Item) -> Option<String> {
+        let of_arn =
+            item.text("Arn").and_then(|arn| arn.split(':').nth(4)).filter(|account| crate::aws::is_account(account));
+        item.text("OwnerId").or(of_arn).or(self.input.account.as_deref()).map(String::from)
+    }
+
+    /// Data of AWS that DNS does not need, with the owner and the Region of an element.
+    fn placed_data(&self, item: &Item, named: &[(&str, &str)]) -> Value {
+        let mut aws = aws_data(item, named, &[]);
+        for (member, value) in [("owner_id", self.owner_of(item)), ("region", self.region_of(item))] {
+            if let Some(value) = value {
+                aws[member] = value.into();
+            }
+        }
+        aws
+    }
+
     /// Adds a resource. Members that are null or empty are left out.
     fn put(&mut self, kind: &'static str, id: &str, mut resource: Value) {
         if let Value::Object(members) = &mut resource {
@@ -217,6 +235,18 @@ fn region_of_az(az: &str) -> Option<&str> {
     let digits = az.find(|c: char| c.is_ascii_digit())?;
     let end = az[digits..].find(|c: char| !c.is_ascii_digit()).map_or(az.len(), |length| digits + length);
     Some(&az[..end]).filter(|region| is_region(region))
+}
+
+/// The data of an association or a rule, for the member `aws` of its resource.
+fn part_data(item: &Item) -> Value {
+    let named = [
+        ("Name", "name"),
+        ("CreatorRequestId", "creator_request_id"),
+        ("FirewallThreatProtectionId", "threat_protection_id"),
+        ("CreationTime", "created"),
+        ("ModificationTime", "modified"),
+    ];
+    aws_data(item, &named, &[])
 }
 
 /// Data of AWS that DNS does not need: some members of an element, with zonal's names, and others as AWS names them.

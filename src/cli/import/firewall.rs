@@ -1,6 +1,6 @@
 //! DNS Firewall: domain lists, rule groups and their associations.
 
-use super::{Import, Item, aws_data, without_dot};
+use super::{Import, Item, part_data, without_dot};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
@@ -25,32 +25,44 @@ impl<'i> Import<'i> {
             if self.has(GROUPS, id) {
                 continue;
             }
-            let mut made = Vec::new();
+            let (mut made, mut data) = (Vec::new(), Map::new());
             for rule in rules.remove(id).unwrap_or_default() {
-                made.extend(self.rule(id, rule));
+                if let Some(one) = self.rule(id, rule) {
+                    let mut of_rule = part_data(rule);
+                    // The name of a rule is a member of the manifest.
+                    if let Some(members) = of_rule.as_object_mut() {
+                        members.remove("name");
+                    }
+                    data.insert(rule.text("Name").unwrap_or("-").into(), of_rule);
+                    made.push(one);
+                }
             }
-            let mut vpcs = Vec::new();
+            let (mut vpcs, mut associated) = (Vec::new(), Map::new());
             for association in associations.remove(id).unwrap_or_default() {
                 let vpc = association.text("VpcId").unwrap_or_default();
                 if self.known_vpcs(GROUPS, id, [vpc].into_iter()).is_empty() {
                     continue;
                 }
+                associated.insert(vpc.into(), part_data(association));
                 vpcs.push(json!({
                     "vpc_id": vpc,
                     "priority": association.value.get("Priority"),
                     "mutation_protection": association.text("MutationProtection") == Some("ENABLED"),
                 }));
             }
+            let named = [("CreatorRequestId", "creator_request_id"), ("CreationTime", "created")];
+            let mut aws = self.placed_data(item, &named);
+            for (member, parts) in [("rules", data), ("associations", associated)] {
+                if !parts.is_empty() {
+                    aws[member] = parts.into();
+                }
+            }
             let resource = json!({
                 "rules": made,
                 "vpc_associations": vpcs,
                 "name": item.text("Name"),
                 "tags": self.tags_of(id, item),
-                "aws": aws_data(
-                    item,
-                    &[("OwnerId", "owner_id"), ("CreatorRequestId", "creator_request_id"), ("CreationTime", "created")],
-                    &[],
-                ),
+                "aws": aws,
             });
             self.put(GROUPS, id, resource);
         }
@@ -88,11 +100,13 @@ impl<'i> Import<'i> {
                     "no output of list-firewall-domains has its names: the list is empty",
                 );
             }
+            let named = [("CreatorRequestId", "creator_request_id"), ("CreationTime", "created")];
+            let aws = self.placed_data(item, &named);
             let resource = json!({
                 "domains": own.into_iter().map(without_dot).collect::<Vec<_>>(),
                 "name": item.text("Name"),
                 "tags": self.tags_of(id, item),
-                "aws": aws_data(item, &[("CreatorRequestId", "creator_request_id"), ("CreationTime", "created")], &[]),
+                "aws": aws,
             });
             self.put(LISTS, id, resource);
         }

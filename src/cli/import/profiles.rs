@@ -1,6 +1,6 @@
 //! Route 53 Profiles: their resources, and the VPCs that they are associated with.
 
-use super::{Import, Item, aws_data, last_part};
+use super::{Import, Item, is_empty, last_part, part_data};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -18,15 +18,8 @@ impl<'i> Import<'i> {
             if self.has(KIND, id) {
                 continue;
             }
-            let mut resource = json!({
-                "name": item.text("Name"),
-                "tags": self.tags_of(id, item),
-                "aws": aws_data(
-                    item,
-                    &[("OwnerId", "owner_id"), ("ClientToken", "client_token"), ("CreationTime", "created")],
-                    &[],
-                ),
-            });
+            let aws = self.placed_data(item, &[("ClientToken", "client_token"), ("CreationTime", "created")]);
+            let mut resource = json!({"name": item.text("Name"), "tags": self.tags_of(id, item), "aws": aws});
             for member in resources.remove(id).unwrap_or_default() {
                 self.member(id, member, &mut resource);
             }
@@ -48,9 +41,14 @@ impl<'i> Import<'i> {
             };
             let profiles = vpc.as_object_mut().map(|vpc| vpc.entry("profiles").or_insert_with(|| json!([])));
             if let Some(Value::Array(profiles)) = profiles {
-                // Each Profile of a VPC has a priority of its own: those that AWS lists first come first.
-                let priority = 100 + profiles.len();
+                // Each Profile of a VPC has a priority of its own: without one, those that AWS lists first come first.
+                let given = item.value.get("Priority").and_then(Value::as_u64);
+                let priority = given.unwrap_or(100 + profiles.len() as u64);
                 profiles.push(json!({"profile_id": profile, "priority": priority}));
+            }
+            let data = part_data(item);
+            if !is_empty(&data) {
+                vpc["aws"]["profile_associations"][profile] = data;
             }
         }
     }
@@ -70,7 +68,7 @@ impl<'i> Import<'i> {
         ];
         let resource_type = item.text("ResourceType").unwrap_or_default();
         let kind = kinds.iter().find(|(word, _, part)| *word == resource_type || arn.contains(part));
-        let Some((_, kind, _)) = kind else {
+        let Some((_, kind, part)) = kind else {
             self.report.not_expressible(KIND, profile, format!("zonal has no Profiles with {resource_type} ({arn})"));
             return;
         };
@@ -93,6 +91,11 @@ impl<'i> Import<'i> {
             && !list.contains(&value)
         {
             list.push(value);
+            let data = part_data(item);
+            if !is_empty(&data) {
+                let key = format!("{}{id}", part.trim_start_matches(':'));
+                made["aws"]["resources"][key] = data;
+            }
         }
     }
 }

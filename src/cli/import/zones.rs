@@ -117,6 +117,32 @@ impl<'i> Import<'i> {
             }
             let number = |member: &str| config.get(member).and_then(Value::as_u64);
             let children: Vec<&str> = texts(config, "ChildHealthChecks").collect();
+            let named = [("CallerReference", "caller_reference"), ("HealthCheckVersion", "version")];
+            let mut aws = aws_data(item, &named, &[]);
+            if let Some(account) = &self.input.account {
+                aws["owner_id"] = account.as_str().into();
+            }
+            let defaults = [("MeasureLatency", json!(false)), ("EnableSNI", json!(plain == "HTTPS"))];
+            for member in
+                ["MeasureLatency", "EnableSNI", "Regions", "AlarmIdentifier", "RoutingControlArn", "EndpointType"]
+            {
+                let given = config.get(member).filter(|value| !is_empty(value));
+                let is_default =
+                    |value: &&Value| defaults.iter().any(|(name, default)| *name == member && default == *value);
+                if let Some(value) = given.filter(|value| !is_default(value)) {
+                    aws["echo"][member] = value.clone();
+                }
+            }
+            if external {
+                aws["echo"]["Type"] = kind.into();
+            }
+            let when_stale = match text(config, "InsufficientDataHealthStatus") {
+                Some("Healthy") => Some("healthy"),
+                Some("Unhealthy") => Some("unhealthy"),
+                Some("LastKnownStatus") => Some("last_known"),
+                _ => None,
+            };
+            let vpc = text(config, "HealthCheckSourceId").filter(|id| self.has("vpcs", id));
             // Without a port, Route 53 takes that of the protocol.
             let mut resource = json!({
                 "type": if external { "EXTERNAL" } else { plain },
@@ -127,12 +153,15 @@ impl<'i> Import<'i> {
                 "search_string": text(config, "SearchString"),
                 "request_interval": number("RequestInterval").filter(|_| is_probe),
                 "failure_threshold": number("FailureThreshold").filter(|_| is_probe),
+                "success_threshold": number("FailureThreshold").filter(|_| is_probe),
                 "inverted": config.get("Inverted").and_then(Value::as_bool).filter(|inverted| *inverted),
                 "disabled": config.get("Disabled").and_then(Value::as_bool).filter(|disabled| *disabled),
                 "child_health_checks": children,
                 "health_threshold": number("HealthThreshold").filter(|_| plain == "CALCULATED"),
                 "tags": self.tags_of(id, item),
-                "aws": aws_data(item, &[("CallerReference", "caller_reference"), ("HealthCheckVersion", "version")], &[]),
+                "vpc_id": vpc.filter(|_| is_probe),
+                "when_stale": when_stale.filter(|_| external),
+                "aws": aws,
             });
             if external {
                 for member in ["ip_address", "port", "resource_path", "fully_qualified_domain_name", "search_string"] {
