@@ -41,16 +41,21 @@ struct Health<'s> {
 }
 
 impl<'s> Health<'s> {
-    fn of_member(&self, zone: &'s Zone, member: &'s Member, rtype: u16, depth: usize) -> bool {
+    #[inline]
+    fn of_member(&self, zone: &'s Zone, group: &'s Group, at: usize, rtype: u16, depth: usize) -> bool {
         self.looks.set(self.looks.get() + 1);
+        group.verdict(at).is_none_or(|verdict| verdict.is_healthy_for(self.client))
+            && (group.records(at).is_some() || self.of_alias(zone, &group.members[at], rtype, depth))
+    }
+
+    fn of_alias(&self, zone: &'s Zone, member: &'s Member, rtype: u16, depth: usize) -> bool {
         let follows = self.looks.get() <= MAX_LOOKS && depth <= MAX_ALIASES;
-        member.verdict.as_ref().is_none_or(|verdict| verdict.is_healthy_for(self.client))
-            && match &member.content {
-                Content::Alias { target, evaluate_target_health: true } if follows => {
-                    self.of_target(zone, target, rtype, depth + 1)
-                }
-                _ => true,
+        match &member.content {
+            Content::Alias { target, evaluate_target_health: true } if follows => {
+                self.of_target(zone, target, rtype, depth + 1)
             }
+            _ => true,
+        }
     }
 
     /// Whether at least one record set or interface at the target of an alias is healthy.
@@ -69,7 +74,7 @@ impl<'s> Health<'s> {
         let (true, Search::Node(node) | Search::Wildcard(node)) = (is_ours, zone.search(&name)) else { return false };
         let Some(set) = node.set(rtype) else { return false };
         match (set.group().and_then(|number| zone.group(number)), set.alias()) {
-            (Some(group), _) => group.members.iter().any(|member| self.of_member(zone, member, rtype, depth)),
+            (Some(group), _) => (0..group.members.len()).any(|at| self.of_member(zone, group, at, rtype, depth)),
             (None, Some(number)) if depth <= MAX_ALIASES => self.of_target(zone, zone.alias(number), rtype, depth + 1),
             (None, _) => true,
         }
@@ -78,7 +83,7 @@ impl<'s> Health<'s> {
 
 impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// Answers with the record sets that the policy of a group chooses for the client.
-    #[cold]
+    #[inline(never)]
     pub fn group(&mut self, zone: &'s Zone, set: Set<'s>, apex: usize, depth: usize) -> Result<Decision<'s>, Full> {
         let Some(group) = set.group().and_then(|number| zone.group(number)) else {
             return self.no_data(zone, apex);
@@ -86,28 +91,30 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         let rtype = set.rtype();
         let Context { snapshot, matched, .. } = self.context;
         let health = Health { snapshot, client: matched.az, looks: Cell::new(0) };
-        let is_healthy = |at: usize| health.of_member(zone, &group.members[at], rtype, 0);
+        let is_healthy = |at: usize| health.of_member(zone, group, at, rtype, 0);
         let place = self.client_place();
         self.summary.scope = self.summary.scope.max(group.scope(&place));
         let choice = group.choose(&place, is_healthy, self.context.moment.draw);
         self.trace.notes(Stage::Zone, || explanation(group, &place, choice, self.context.moment.now, is_healthy));
         let before = self.reply.count(Section::Answer);
         for at in group.chosen(choice, is_healthy) {
-            match &group.members[at].content {
-                Content::Records(node) => {
-                    let Some(records) = zone.member_node(*node).set(rtype) else { continue };
-                    if rtype == rtype::CNAME {
-                        let start = records.write(&mut self.reply, Section::Answer, self.name_at, apex)?;
-                        return Ok(match self.qtype {
-                            rtype::CNAME | rtype::ANY => Decision::Answered(rcode::NOERROR),
-                            _ => Decision::Target(start + 12),
-                        });
+            let Some(node) = group.records(at) else {
+                match &group.members[at].content {
+                    Content::Alias { target, .. } if depth < MAX_ALIASES => {
+                        return self.alias_to(zone, rtype, target, apex, depth + 1);
                     }
-                    self.answer_set(records, apex)?;
+                    _ => break,
                 }
-                Content::Alias { .. } if depth >= MAX_ALIASES => break,
-                Content::Alias { target, .. } => return self.alias_to(zone, rtype, target, apex, depth + 1),
+            };
+            let Some(records) = zone.member_node(node).set(rtype) else { continue };
+            if rtype == rtype::CNAME {
+                let start = records.write(&mut self.reply, Section::Answer, self.name_at, apex)?;
+                return Ok(match self.qtype {
+                    rtype::CNAME | rtype::ANY => Decision::Answered(rcode::NOERROR),
+                    _ => Decision::Target(start + 12),
+                });
             }
+            self.answer_set(records, apex)?;
         }
         if self.reply.count(Section::Answer) == before {
             return self.no_data(zone, apex);
@@ -160,7 +167,7 @@ fn explanation(
             (None, false) => "unhealthy, as its target is".into(),
             (Some(check), is_healthy) => {
                 let word = if is_healthy { "healthy" } else { "unhealthy" };
-                let why = member.verdict.as_ref().map(|verdict| format!(" ({})", checked(verdict, now)));
+                let why = group.verdict(at).map(|verdict| format!(" ({})", checked(verdict, now)));
                 format!("{word} by {check}{}", why.unwrap_or_default())
             }
         };

@@ -33,9 +33,25 @@ pub struct Group {
     pub policy: Policy,
     /// Members in the order of the manifest.
     pub members: Box<[Member]>,
+    /// What a query reads of each member: four members are in one cache line.
+    quick: Box<[QuickMember]>,
     /// For [`Policy::Cidr`], the members by location.
     pub cidrs: Option<CidrMembers>,
 }
+
+/// The part of a member that a query reads.
+#[derive(Clone, Debug)]
+struct QuickMember {
+    /// Verdict of the health check. A member without a health check is healthy.
+    verdict: Option<Verdict>,
+    /// The offset of [`Content::Records`]; [`ALIAS`] for an alias.
+    records: u32,
+    /// The weight of [`Rule::Weight`]; 0 for other rules.
+    weight: u8,
+}
+
+/// The offset of records of an alias, which has none. A zone's block is smaller.
+const ALIAS: u32 = u32::MAX;
 
 /// The members of a group by the locations of a CIDR collection.
 #[derive(Clone, Debug)]
@@ -59,8 +75,6 @@ pub struct Member {
     pub rule: Rule,
     /// Health check of the member.
     pub health_check: Option<Id>,
-    /// Verdict of the health check. A member without a health check is healthy.
-    pub verdict: Option<Verdict>,
 }
 
 /// Content of a member.
@@ -265,6 +279,34 @@ pub enum Choice {
 }
 
 impl Group {
+    /// A group whose members have no verdicts yet.
+    pub fn new(policy: Policy, members: Box<[Member]>) -> Group {
+        let quick = |member: &Member| QuickMember {
+            verdict: None,
+            records: match member.content {
+                Content::Records(at) => at,
+                Content::Alias { .. } => ALIAS,
+            },
+            weight: match member.rule {
+                Rule::Weight(weight) => weight,
+                _ => 0,
+            },
+        };
+        Group { policy, quick: members.iter().map(quick).collect(), members, cidrs: None }
+    }
+
+    /// Verdict of the health check of a member. A member without a health check is healthy.
+    #[inline]
+    pub fn verdict(&self, at: usize) -> Option<&Verdict> {
+        self.quick[at].verdict.as_ref()
+    }
+
+    /// The offset of the node with the records of a member; none for an alias.
+    #[inline]
+    pub fn records(&self, at: usize) -> Option<u32> {
+        Some(self.quick[at].records).filter(|records| *records != ALIAS)
+    }
+
     /// Chooses members for a client. `is_healthy` returns the health of a member. `draw` decides
     /// shares and the rotation.
     pub fn choose(&self, client: &ClientPlace, is_healthy: impl Fn(usize) -> bool, draw: u32) -> Choice {
@@ -300,19 +342,18 @@ impl Group {
     /// weight 0 answers only if all candidates have weight 0. Then all candidates have the same
     /// chance.
     fn choose_by_weight(&self, is_healthy: impl Fn(usize) -> bool, draw: u32) -> Choice {
-        let weight = |at: usize| match self.members[at].rule {
-            Rule::Weight(weight) => u32::from(weight),
-            _ => 0,
-        };
-        let count = self.members.len();
-        let any_healthy = (0..count).any(&is_healthy);
-        let may = |at: &usize| !any_healthy || is_healthy(*at);
+        let count = self.quick.len();
+        // One bit for each member: there are at most MAX_MEMBERS. Each member's health is read once.
+        let all = u128::MAX.checked_shr(u128::BITS - count as u32).unwrap_or(0);
+        let healthy = (0..count).filter(|at| is_healthy(*at)).fold(0_u128, |healthy, at| healthy | 1 << at);
+        let candidates = if healthy == 0 { all } else { healthy };
+        let may = |at: &usize| candidates >> *at & 1 == 1;
+        let weight = |at: usize| u32::from(self.quick[at].weight);
         let sum: u32 = (0..count).filter(may).map(weight).sum();
         // Each worker counts its draws up. The choices must not follow that order.
         let mixed = mix(draw);
         if sum == 0 {
-            let candidates = (0..count).filter(may).count() as u64;
-            let at = ((u64::from(mixed) * candidates) >> 32) as usize;
+            let at = ((u64::from(mixed) * u64::from(candidates.count_ones())) >> 32) as usize;
             return (0..count).filter(may).nth(at).map_or(Choice::None, Choice::One);
         }
         let mut left = ((u64::from(mixed) * u64::from(sum)) >> 32) as u32;
@@ -455,7 +496,9 @@ impl Zone {
         let has_table = |group: &Group| {
             group.cidrs.as_ref().map(|cidrs| Arc::as_ptr(&cidrs.table)) == table(group).map(Arc::as_ptr)
         };
-        let has_verdicts = |group: &Group| group.members.iter().all(|member| member.verdict == verdict(member));
+        let has_verdicts = |group: &Group| {
+            group.members.iter().zip(&group.quick).all(|(member, quick)| quick.verdict == verdict(member))
+        };
         if self.groups.iter().all(|group| has_table(group) && has_verdicts(group)) {
             return None;
         }
@@ -463,8 +506,8 @@ impl Zone {
         for group in groups.iter_mut().filter(|group| !has_table(group)) {
             group.cidrs = table(group).map(|table| CidrMembers::new(table, &group.members));
         }
-        for member in groups.iter_mut().flat_map(|group| group.members.iter_mut()) {
-            member.verdict = verdict(member);
+        for Group { members, quick, .. } in &mut groups {
+            members.iter().zip(quick).for_each(|(member, quick)| quick.verdict = verdict(member));
         }
         Some(Zone { groups: Arc::from(groups), ..self.clone() })
     }

@@ -8,10 +8,9 @@ fn group(rules: Vec<Rule>) -> Group {
         content: Content::Records(0),
         rule,
         health_check: None,
-        verdict: None,
     };
     let policy = rules[0].policy();
-    Group { policy, members: rules.into_iter().enumerate().map(member).collect(), cidrs: None }
+    Group::new(policy, rules.into_iter().enumerate().map(member).collect())
 }
 
 /// Returns the chosen member if only the members in `healthy` are healthy.
@@ -37,6 +36,16 @@ fn shares(group: &Group, healthy: &[usize], draws: u32) -> Vec<f64> {
         }
     }
     counts.into_iter().map(|count| f64::from(count) / f64::from(draws)).collect()
+}
+
+#[test]
+fn a_query_reads_one_cache_line_of_four_members() {
+    assert_eq!(size_of::<[QuickMember; 4]>(), 64);
+    let largest = group(vec![Rule::Weight(1); MAX_MEMBERS]);
+    let (first, last) = (0, MAX_MEMBERS - 1);
+    assert_eq!(choose(&largest, &ClientPlace::default(), &[last]), Some(last));
+    assert_eq!(choose(&largest, &ClientPlace::default(), &[first]), Some(first));
+    assert!(shares(&largest, &[], 100_000).iter().all(|share| (share - 0.01).abs() < 0.005));
 }
 
 #[test]

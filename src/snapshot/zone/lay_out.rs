@@ -119,9 +119,8 @@ impl Builder<'_> {
                 identifier: member.identifier,
                 rule: member.rule,
                 health_check: member.health_check,
-                verdict: None,
             });
-            groups.push(Group { policy: group.policy, members: members.collect(), cidrs: None });
+            groups.push(Group::new(group.policy, members.collect()));
         }
         groups.into()
     }
