@@ -1,6 +1,6 @@
 //! DNS Firewall: domain lists, rule groups and their associations.
 
-use super::{Import, Item, part_data, without_dot};
+use super::{Import, Item, is_empty, part_data, without_dot};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
@@ -33,7 +33,9 @@ impl<'i> Import<'i> {
                     if let Some(members) = of_rule.as_object_mut() {
                         members.remove("name");
                     }
-                    data.insert(rule.text("Name").unwrap_or("-").into(), of_rule);
+                    if !is_empty(&of_rule) {
+                        data.insert(rule.text("Name").unwrap_or("-").into(), of_rule);
+                    }
                     made.push(one);
                 }
             }
@@ -43,7 +45,10 @@ impl<'i> Import<'i> {
                 if self.known_vpcs(GROUPS, id, [vpc].into_iter()).is_empty() {
                     continue;
                 }
-                associated.insert(vpc.into(), part_data(association));
+                let of_association = part_data(association);
+                if !is_empty(&of_association) {
+                    associated.insert(vpc.into(), of_association);
+                }
                 vpcs.push(json!({
                     "vpc_id": vpc,
                     "priority": association.value.get("Priority"),
