@@ -2,7 +2,7 @@
 """Makes the trigram table of the DGA detector, and measures the detectors of DNS Firewall on public data sets.
 
     apt-get install wamerican; pip install publicsuffixlist
-    tests/bench/detectors.py table                      writes src/snapshot/firewall/trigrams.bin
+    tests/bench/detectors.py table                      writes models/firewall/trigrams.bin
     tests/bench/detectors.py dga FILE.csv               labelled names: legit or dga, family, name
     tests/bench/detectors.py tunnels DIRECTORY          captures: *.pcap below normal/, all other ones are tunnels
 
@@ -24,7 +24,7 @@ import struct
 import subprocess
 import sys
 
-TABLE = pathlib.Path(__file__).resolve().parents[2] / "src/snapshot/firewall/trigrams.bin"
+TABLE = pathlib.Path(__file__).resolve().parents[2] / "models/firewall/trigrams.bin"
 WORDS = "/usr/share/dict/american-english"
 SYMBOLS, DIGIT, OTHER = 28, 26, 27
 MIN_OCTETS, HALF_BITS_PER_CHARACTER, THRESHOLD = 7, 9, 41

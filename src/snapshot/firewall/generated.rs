@@ -9,7 +9,7 @@ const SYMBOLS: usize = 28;
 /// The symbol of all octets that are neither letters nor digits, and of the ends of a label.
 const OTHER: usize = 27;
 /// The information of each trigram in bits, two in an octet, the first one in the upper half.
-static TRIGRAMS: &[u8; SYMBOLS * SYMBOLS * SYMBOLS / 2] = include_bytes!("trigrams.bin");
+static TRIGRAMS: &[u8; SYMBOLS * SYMBOLS * SYMBOLS / 2] = include_bytes!("../../../models/firewall/trigrams.bin");
 /// The shortest label that is judged, in octets.
 const MIN_OCTETS: usize = 7;
 /// The information of a character, in half bits, up to which a label looks like a name of a person.
