@@ -1,6 +1,6 @@
 //! DNS Firewall events at an HTTP server that accepts, refuses or ignores them.
 
-use crate::harness::{Scratch, Server, can_run, wait_until};
+use crate::harness::{Process, Scratch, Server, can_run, free_port, wait_until};
 use serde_json::Value;
 use std::{
     io::{Read, Write},
@@ -223,4 +223,46 @@ fn events_that_the_server_refuses_are_lost_and_counted() {
     receiver.behave(Behaviour::Status(202));
     ask(&server, B, "x.bad.example");
     server.wait_for_metric(&["zonal_firewall_events_total", "sent"], 1.0);
+}
+
+/// Posts over TLS, to a server in Python. `certificate_authority` decides whether its certificate is valid.
+#[test]
+fn events_go_over_tls_only_with_a_valid_certificate() {
+    if !can_run(&["dig", "python3"]) {
+        return;
+    }
+    let files = Scratch::new();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(["127.0.0.1".to_string()]).unwrap().self_signed(&key).unwrap();
+    let authority = files.write("tls.crt", certificate.pem());
+    files.write("tls.key", key.serialize_pem());
+    let port = free_port();
+    let script = format!(
+        "import http.server, ssl\n\
+         class Handler(http.server.BaseHTTPRequestHandler):\n    \
+             def do_POST(self):\n        \
+                 open('body', 'wb').write(self.rfile.read(int(self.headers['Content-Length'])))\n        \
+                 self.send_response(200); self.end_headers()\n\
+         server = http.server.HTTPServer(('127.0.0.1', {port}), Handler)\n\
+         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n\
+         context.load_cert_chain('tls.crt', 'tls.key')\n\
+         server.socket = context.wrap_socket(server.socket, server_side=True)\n\
+         server.serve_forever()\n"
+    );
+    let path = files.write("receiver.py", script);
+    let _receiver = Process::start(&["python3", path.to_str().unwrap()], &files, "receiver");
+    wait_until("the receiver listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+    let events = format!("firewall: {{events: {{url: \"https://127.0.0.1:{port}/\"}}}}\n");
+
+    let (server, _directory) = start(&events);
+    ask(&server, A, "x.bad.example");
+    server.process.wait_for_log("TLS with 127.0.0.1");
+    assert!(!files.path().join("body").exists());
+    drop(server);
+
+    let (server, _directory) = start(&format!("{events}certificate_authority: {}\n", authority.display()));
+    ask(&server, A, "x.bad.example");
+    server.wait_for_metric(&["zonal_firewall_events_total", "sent"], 1.0);
+    let body: Value = serde_json::from_slice(&std::fs::read(files.path().join("body")).unwrap()).unwrap();
+    assert_eq!(body["events"][0]["query_name"], "x.bad.example.");
 }
