@@ -358,6 +358,16 @@ fn boto3_reads_hosted_zones_and_their_records() {
     let found = boto3(
         &server,
         "
+def places(route53):
+    found, start = [], {}
+    while True:
+        page = route53.list_geo_locations(**start)
+        found += page['GeoLocationDetailsList']
+        start = {'Start' + name[4:]: value for name, value in page.items() if name.startswith('Next')}
+        if not page['IsTruncated']:
+            return [len(found), len({str(place) for place in found}), found[0], found[7]]
+
+
 route53 = client('route53')
 zones = [zone for page in route53.get_paginator('list_hosted_zones').paginate(PaginationConfig={'PageSize': 1}) for zone in page['HostedZones']]
 sets = [found for page in route53.get_paginator('list_resource_record_sets').paginate(HostedZoneId='/hostedzone/Z1', PaginationConfig={'PageSize': 2})
@@ -369,6 +379,9 @@ show({
     'by_name': [zone['Name'] for zone in route53.list_hosted_zones_by_name(DNSName='pub.example', MaxItems='2')['HostedZones']],
     'by_vpc': route53.list_hosted_zones_by_vpc(VPCId='vpc-app', VPCRegion='us-east-1')['HostedZoneSummaries'],
     'count': route53.get_hosted_zone_count()['HostedZoneCount'],
+    'places': places(route53),
+    'place': [route53.get_geo_location(CountryCode='US', SubdivisionCode='NY')['GeoLocationDetails'],
+              route53.get_geo_location(ContinentCode='EU')['GeoLocationDetails']],
     'sets': sets,
     'from': route53.list_resource_record_sets(HostedZoneId='Z1', StartRecordName='w.one.example', StartRecordType='A', StartRecordIdentifier='y', MaxItems='1')['ResourceRecordSets'],
     'tags': route53.list_tags_for_resource(ResourceType='hostedzone', ResourceId='Z1')['ResourceTagSet']['Tags'],
@@ -380,6 +393,7 @@ show({
         refused(route53.list_hosted_zones, DelegationSetId='N1'),
         refused(route53.list_hosted_zones_by_vpc, VPCId='vpc-no', VPCRegion='us-east-1'),
         refused(route53.get_dnssec, HostedZoneId='Z1'),
+        refused(route53.get_geo_location, CountryCode='XX'),
     ],
 })
 ",
@@ -396,6 +410,19 @@ show({
         json!({"HostedZoneId": "Z2", "Name": "two.example.", "Owner": {"OwningAccount": "111122223333"}})
     );
     assert_eq!(found["count"], 3);
+    let everywhere = json!({"CountryCode": "*", "CountryName": "Default"});
+    assert_eq!(
+        found["places"],
+        json!([308, 308, {"ContinentCode": "AF", "ContinentName": "Africa"}, everywhere]),
+        "continents, all countries and the states of one of them, on several pages"
+    );
+    assert_eq!(
+        found["place"],
+        json!([
+            {"CountryCode": "US", "CountryName": "United States", "SubdivisionCode": "NY", "SubdivisionName": "New York"},
+            {"ContinentCode": "EU", "ContinentName": "Europe"},
+        ])
+    );
     let sets = found["sets"].as_array().unwrap();
     let names: Vec<String> =
         sets.iter().map(|set| format!("{} {}", set["Name"].as_str().unwrap(), set["Type"].as_str().unwrap())).collect();
@@ -428,6 +455,7 @@ show({
             "NoSuchDelegationSet",
             "InvalidVPCId",
             "InvalidArgument",
+            "NoSuchGeoLocation",
         ]
     );
 }

@@ -3,6 +3,7 @@
 pub(super) mod authorizations;
 mod cidr_collections;
 pub(super) mod delegation_sets;
+pub(super) mod geo_locations;
 pub(super) mod health_checks;
 mod hosted_zones;
 pub(super) mod record_sets;
