@@ -3,11 +3,14 @@
 mod dhcp_options;
 mod endpoint_changes;
 mod endpoints;
+mod network_interfaces;
 mod peering;
 mod security_groups;
 mod services;
 mod subnets;
 mod tags;
+mod transit_gateway_attachments;
+mod transit_gateways;
 mod vpcs;
 mod zones;
 
@@ -29,7 +32,10 @@ pub(super) const TABLES: &[&[Entry]] = &[
     endpoints::TABLE,
     endpoint_changes::TABLE,
     services::TABLE,
+    network_interfaces::TABLE,
     tags::TABLE,
+    transit_gateways::TABLE,
+    transit_gateway_attachments::TABLE,
 ];
 
 /// The number of items on a page: by default, and at most.

@@ -90,7 +90,7 @@ const SERVICE_FILTERS: Known = &[
     ("supported-ip-address-types", "SupportedIpAddressTypes"),
 ];
 /// The services of AWS with Gateway endpoints.
-const GATEWAYS: [&str; 2] = ["dynamodb", "s3"];
+pub(super) const GATEWAYS: [&str; 2] = ["dynamodb", "s3"];
 /// The members of `aws` of a service.
 const PRINCIPALS: &str = "AllowedPrincipals";
 const ACCEPTANCE: &str = "AcceptanceRequired";

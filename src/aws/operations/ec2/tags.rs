@@ -7,6 +7,8 @@ use super::{
     security_groups::{existing_group, is_here},
     services::{is_own, own_service, service_id},
     subnets::find_subnet,
+    transit_gateway_attachments, transit_gateways,
+    transit_gateways::RouteTable,
     vpcs::{has_vpc, vpc},
 };
 use crate::{
@@ -21,8 +23,8 @@ use crate::{
         },
     },
     manifest::{
-        ClientRoutingPolicy, DhcpOptions, InterfaceHealthCheck, Manifest, PrivateDnsScope, SecurityGroup, Subnet, Tags,
-        Vpc, VpcEndpoint, VpcEndpointService, VpcPeeringConnection,
+        Attachment, ClientRoutingPolicy, DhcpOptions, InterfaceHealthCheck, Manifest, PrivateDnsScope, SecurityGroup,
+        Subnet, Tags, TransitGateway, Vpc, VpcEndpoint, VpcEndpointService, VpcPeeringConnection,
     },
 };
 use serde_json::{Value, json};
@@ -157,6 +159,9 @@ tagged! {
     Subnet,
     DhcpOptions,
     VpcPeeringConnection,
+    TransitGateway,
+    Attachment,
+    RouteTable,
 }
 
 /// Sets a tag, or removes it if it has no value.
@@ -228,6 +233,22 @@ fn change(
         return Ok(());
     }
     change_in!(vpc_peering_connections, |peering| peering::is_here(context, peering));
+    change_in!(transit_gateways, |gateway| transit_gateways::is_here(context, gateway));
+    if let Some(changed) = transit_gateway_attachments::change_labels(context, manifest, id, change) {
+        return changed;
+    }
+    if let Ok((gateway_id, _)) = transit_gateways::gateway_of_table(context, id)
+        && let Some(gateway) = manifest.transit_gateways.get(gateway_id)
+    {
+        let mut gateway = (**gateway).clone();
+        let mut tables = transit_gateways::own_tables(&gateway);
+        if let Some(table) = tables.get_mut(id) {
+            change(table)?;
+            transit_gateways::set_tables(&mut gateway, &tables);
+            manifest.transit_gateways.insert(gateway_id.clone(), Arc::new(gateway));
+            return Ok(());
+        }
+    }
     change_in!(vpc_endpoints, |endpoint| vpc(context, &endpoint.vpc_id).is_some());
     if let Some((name, _)) = own_service(context, id)
         && let Some(service) = manifest.vpc_endpoint_services.get(name)
@@ -320,6 +341,16 @@ fn describe_tags(context: &Context, parameters: Parameters) -> ReadResult {
     let peerings = manifest.vpc_peering_connections.iter().filter(|(_, peering)| peering::is_here(context, peering));
     for (id, peering) in peerings {
         add("vpc-peering-connection", id, &peering.tags, peering.name.as_deref());
+    }
+    let gateways = manifest.transit_gateways.iter().filter(|(_, gateway)| transit_gateways::is_here(context, gateway));
+    for (id, gateway) in gateways {
+        add("transit-gateway", id, &gateway.tags, gateway.name.as_deref());
+        for (id, table) in transit_gateways::own_tables(gateway) {
+            add("transit-gateway-route-table", &id, &table.tags, table.name.as_deref());
+        }
+    }
+    for (id, attachment) in transit_gateway_attachments::labelled(context) {
+        add("transit-gateway-attachment", &id, &attachment.tags, attachment.name.as_deref());
     }
     for (id, group) in manifest.security_groups.iter().filter(|(_, group)| is_here(context, group)) {
         add("security-group", id, &group.tags, None);
