@@ -25,9 +25,9 @@ use std::{
 
 /// The time in seconds for which a finding holds after the last query that confirmed it.
 pub const LIFETIME: i64 = 6 * 3600;
-/// The number of sets of slots.
+/// The number of sets of findings.
 const SETS: usize = 32;
-/// The number of slots of a set. Each VPC has at most `SETS * WAYS` findings of a kind.
+/// The number of findings of a set. Each VPC has at most `SETS * WAYS` findings of a kind.
 const WAYS: usize = 8;
 
 /// The number that a detector must have counted within an hour for a rule: octets in the names below a domain for
@@ -106,15 +106,22 @@ impl Detections {
 /// Findings by hash. Readers and the one writer use them at the same time.
 #[derive(Debug)]
 pub struct Findings {
-    /// Whether there was ever a finding.
+    /// Whether there was ever a finding: 0 or 1.
     any: AtomicU32,
-    slots: Box<[Slot]>,
+    sets: Box<[Set]>,
+}
+
+/// A set of findings. Its keys are in one cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Set {
+    /// The hashes; 0 for a slot that was never used.
+    keys: [AtomicU64; WAYS],
+    slots: [Slot; WAYS],
 }
 
 #[derive(Debug, Default)]
 struct Slot {
-    /// The hash; 0 if the slot was never used.
-    key: AtomicU64,
     amount: AtomicU32,
     names: AtomicU32,
     until: AtomicI64,
@@ -122,7 +129,15 @@ struct Slot {
 
 impl Default for Findings {
     fn default() -> Findings {
-        Findings { any: AtomicU32::new(0), slots: (0..SETS * WAYS).map(|_| Slot::default()).collect() }
+        Findings { any: AtomicU32::new(0), sets: (0..SETS).map(|_| Set::default()).collect() }
+    }
+}
+
+impl Set {
+    /// The slot with a key.
+    fn slot(&self, key: u64) -> Option<&Slot> {
+        let at = self.keys.iter().position(|own| own.load(Relaxed) == key)?;
+        self.slots.get(at)
     }
 }
 
@@ -133,14 +148,13 @@ impl Findings {
         self.any.load(Relaxed) == 0
     }
 
-    fn set_of(&self, key: u64) -> &[Slot] {
-        let first = (key >> 32) as usize % SETS * WAYS;
-        self.slots.get(first..first + WAYS).unwrap_or(&[])
+    fn set(&self, key: u64) -> &Set {
+        &self.sets[(key >> 32) as usize % SETS]
     }
 
     /// The numbers of a finding that holds.
     pub fn get(&self, key: u64, now: i64) -> Option<Numbers> {
-        let slot = self.set_of(key).iter().find(|slot| slot.key.load(Relaxed) == key)?;
+        let slot = self.set(key).slot(key)?;
         let numbers = Numbers { amount: slot.amount.load(Relaxed), names: slot.names.load(Relaxed) };
         (slot.until.load(Relaxed) > now).then_some(numbers)
     }
@@ -149,16 +163,18 @@ impl Findings {
     /// finding. Only one thread at a time may call this.
     pub fn put(&self, key: u64, numbers: Numbers, now: i64) -> Numbers {
         let before = self.get(key, now).unwrap_or_default();
-        let set = self.set_of(key);
-        let own = set.iter().find(|slot| slot.key.load(Relaxed) == key);
-        let Some(slot) = own.or_else(|| set.iter().min_by_key(|slot| slot.until.load(Relaxed))) else { return before };
+        let set = self.set(key);
+        let own = set.keys.iter().position(|own| own.load(Relaxed) == key);
+        let until = |at: &usize| set.slots[*at].until.load(Relaxed);
+        let at = own.or_else(|| (0..WAYS).min_by_key(until)).unwrap_or_default();
+        let slot = &set.slots[at];
         if own.is_none() {
             // A reader must not take the numbers of one finding for those of another.
             slot.until.store(0, Relaxed);
         }
         slot.amount.store(numbers.amount.max(before.amount), Relaxed);
         slot.names.store(numbers.names.max(before.names), Relaxed);
-        slot.key.store(key, Relaxed);
+        set.keys[at].store(key, Relaxed);
         slot.until.store(now + LIFETIME, Relaxed);
         self.any.store(1, Relaxed);
         before
