@@ -212,6 +212,8 @@ modes = [config()]
 resolver.update_firewall_config(ResourceId='vpc-app', FirewallFailOpen='ENABLED')
 modes.append(config())
 opens = dig('www.one.example')
+resolver.update_firewall_config(ResourceId='vpc-app', FirewallFailOpen='USE_LOCAL_RESOURCE_SETTING')
+modes.append(config())
 tunnels = resolver.create_firewall_rule(FirewallRuleGroupId='rslvr-frg-1', Priority=2, Name='tunnels', Action='ALERT', DnsThreatProtection='DNS_TUNNELING',
                                         ConfidenceThreshold='MEDIUM', CreatorRequestId='1')['FirewallRule']
 protection = tunnels['FirewallThreatProtectionId']
@@ -228,7 +230,6 @@ show({
     'policy': resolver.get_firewall_rule_group_policy(Arn=arn)['FirewallRuleGroupPolicy'],
     'refused': [
         missing,
-        refused(resolver.update_firewall_config, ResourceId='vpc-app', FirewallFailOpen='USE_LOCAL_RESOURCE_SETTING'),
         refused(resolver.get_firewall_config, ResourceId='vpc-other'),
         refused(resolver.put_firewall_rule_group_policy, Arn=arn, FirewallRuleGroupPolicy='none'),
         refused(resolver.update_firewall_domains, FirewallDomainListId='rslvr-fdl-1', Operation='ADD', Domains=['a.example']),
@@ -242,7 +243,10 @@ show({
     );
     assert_eq!(found["list"]["Status"], "IMPORTING", "a list that zonal has not read");
     assert_eq!(found["queries"], json!(["SERVFAIL", "NOERROR 192.0.2.1 192.0.2.2"]));
-    assert_eq!((&found["modes"], &found["configs"]), (&json!(["DISABLED", "ENABLED"]), &json!(["vpc-app"])));
+    assert_eq!(
+        (&found["modes"], &found["configs"]),
+        (&json!(["DISABLED", "ENABLED", "DISABLED"]), &json!(["vpc-app"]))
+    );
     assert_eq!(
         (&found["tunnels"]["ConfidenceThreshold"], &found["renamed"]["ConfidenceThreshold"], &found["deleted"]),
         (&json!("MEDIUM"), &json!("HIGH"), &json!("tunnel"))
@@ -254,7 +258,6 @@ show({
         codes(&found),
         [
             "ResourceNotFoundException",
-            "ValidationException",
             "ResourceNotFoundException",
             "ValidationException",
             "ValidationException",

@@ -18,7 +18,7 @@ use crate::{
     aws::{codec::server::ServiceError, model::Service},
     manifest::{AwsData, Protocol, Vpc},
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// The maximum number of items on a page.
@@ -108,23 +108,10 @@ fn part<'d>(aws: &'d AwsData, object: &str, member: &str) -> Option<&'d Value> {
     aws.get(object)?.get(member)
 }
 
-/// Sets or removes a member of an object in the data of a resource. An empty object is removed.
-fn set_part(aws: &mut AwsData, object: &str, member: &str, value: Option<Value>) {
-    let mut members: Map<String, Value> = aws.get(object).and_then(Value::as_object).cloned().unwrap_or_default();
-    match value {
-        Some(value) => drop(members.insert(member.into(), value)),
-        None => drop(members.remove(member)),
-    }
-    match members.is_empty() {
-        true => drop(aws.remove(object)),
-        false => aws.set(object, Value::Object(members)),
-    }
-}
-
 /// Keeps the given ones of some parameters, which zonal only returns.
 fn keep(aws: &mut AwsData, parameters: Parameters, members: &[&str]) {
     let given = members.iter().filter_map(|member| Some((*member, parameters.get(member)?)));
-    given.for_each(|(member, value)| set_part(aws, "echo", member, Some(value.clone())));
+    given.for_each(|(member, value)| aws.set_in("echo", member, Some(value.clone())));
 }
 
 /// A resource that is deleted by this request.

@@ -3,7 +3,7 @@
 //! zonal does not write to the destinations of AWS. The entries of a configuration that is created here go to a file of each
 //! node with the name of the configuration.
 
-use super::{MAX_RESULTS, deleting, exists, invalid, invalid_request, list, not_found, part, set_part, vpc};
+use super::{MAX_RESULTS, deleting, exists, invalid, invalid_request, list, not_found, part, vpc};
 use crate::{
     aws::{
         codec::server::ServiceError,
@@ -269,7 +269,7 @@ fn associate_query_log(context: &Context, parameters: Parameters) -> WriteResult
         return Err(exists(format!("The query log config '{id}' is already associated with '{vpc_id}'")));
     }
     config.vpc_ids.push(vpc_id.into());
-    set_part(&mut config.aws, "associations", vpc_id, Some(json!({"created": context.time()})));
+    config.aws.set_in("associations", vpc_id, Some(json!({"created": context.time()})));
     let result = json!({"ResolverQueryLogConfigAssociation": association_value(id, &config, vpc_id)});
     Ok(Written { edits: vec![put(id, config)], result })
 }
@@ -285,6 +285,6 @@ fn disassociate_query_log(context: &Context, parameters: Parameters) -> WriteRes
     let mut value = association_value(id, &config, vpc_id);
     value["Status"] = "DELETING".into();
     config.vpc_ids.remove(at);
-    set_part(&mut config.aws, "associations", vpc_id, None);
+    config.aws.set_in("associations", vpc_id, None);
     Ok(Written { edits: vec![put(id, config)], result: json!({"ResolverQueryLogConfigAssociation": value}) })
 }

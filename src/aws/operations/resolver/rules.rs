@@ -2,7 +2,7 @@
 
 use super::{
     check_request_id, deleting, endpoints, error, exists, invalid, invalid_request, list, not_found, part, protocol,
-    read_protocol, set_part, vpc,
+    read_protocol, vpc,
 };
 use crate::{
     aws::{
@@ -348,7 +348,7 @@ fn create_resolver_rule(context: &Context, parameters: Parameters) -> WriteResul
         (RuleType::Delegate, domain, Some(record)) => {
             if let Some(domain) = domain {
                 let domain = name_text(&read_domain("DomainName", domain)?);
-                set_part(&mut aws, "echo", "DomainName", Some(domain.into()));
+                aws.set_in("echo", "DomainName", Some(domain.into()));
             }
             read_domain("DelegationRecord", record)?
         }
@@ -427,7 +427,7 @@ fn associate_resolver_rule(context: &Context, parameters: Parameters) -> WriteRe
     }
     rule.vpc_ids.push(vpc_id.into());
     if let Some(name) = parameters.given_text("Name") {
-        set_part(&mut rule.aws, "associations", vpc_id, Some(json!({"name": name})));
+        rule.aws.set_in("associations", vpc_id, Some(json!({"name": name})));
     }
     let result = json!({"ResolverRuleAssociation": association_value(id, &rule, vpc_id)});
     Ok(Written { edits: vec![put(id, rule)], result })
@@ -445,6 +445,6 @@ fn disassociate_resolver_rule(context: &Context, parameters: Parameters) -> Writ
     })?;
     let value = deleting(association_value(id, &rule, vpc_id), "Resolver Rule Association");
     rule.vpc_ids.remove(at);
-    set_part(&mut rule.aws, "associations", vpc_id, None);
+    rule.aws.set_in("associations", vpc_id, None);
     Ok(Written { edits: vec![put(id, rule)], result: json!({"ResolverRuleAssociation": value}) })
 }

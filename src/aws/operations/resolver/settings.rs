@@ -1,4 +1,4 @@
-//! Settings of VPCs and Profiles: autodefined reverse zones, and DNSSEC validation.
+//! Settings of VPCs and Profiles: autodefined reverse zones, DNSSEC validation, and the fail mode of DNS Firewall.
 
 use super::{MAX_RESULTS, error, list, not_found};
 use crate::{
@@ -44,7 +44,7 @@ pub(super) fn configured<'a>(context: &Context<'a>, id: &str) -> Option<Configur
 }
 
 /// A setting.
-struct Setting {
+pub(super) struct Setting {
     /// The member of a configuration that has the setting.
     member: &'static str,
     /// The prefix of the identifiers of configurations.
@@ -79,6 +79,17 @@ static DNSSEC: Setting = Setting {
     default: |context| !context.snapshot.node.is_validation_off,
 };
 
+/// Whether DNS Firewall lets queries pass that it cannot judge.
+pub(super) static FAIL_OPEN: Setting = Setting {
+    member: "FirewallFailOpen",
+    prefix: "rslvr-fc",
+    of_vpc: |vpc| &mut vpc.firewall_fail_open,
+    of_profile: |profile| &mut profile.firewall_fail_open,
+    read_vpc: |vpc| vpc.firewall_fail_open,
+    read_profile: |profile| profile.firewall_fail_open,
+    default: |_| false,
+};
+
 const USE_LOCAL: &str = "USE_LOCAL_RESOURCE_SETTING";
 
 impl Setting {
@@ -104,7 +115,7 @@ impl Setting {
     }
 
     /// The configuration of a VPC or a Profile. None if the caller has no such VPC or Profile.
-    fn get(&self, context: &Context, id: &str) -> Option<Value> {
+    pub(super) fn get(&self, context: &Context, id: &str) -> Option<Value> {
         Some(match configured(context, id)? {
             Configured::Vpc(vpc) => self.vpc_value(context, id, vpc),
             Configured::Profile(profile) => self.profile_value(context, id, profile),
@@ -112,7 +123,7 @@ impl Setting {
     }
 
     /// The configurations of the VPCs and Profiles that are shown, after a key.
-    fn all<'c, 'a>(
+    pub(super) fn all<'c, 'a>(
         &'c self,
         context: &'c Context<'a>,
         after: Option<&str>,
@@ -129,14 +140,14 @@ impl Setting {
     }
 
     /// Changes the setting of a VPC or a Profile. Returns its configuration under the name `result`.
-    fn update(&self, context: &Context, id: &str, word: &str, result: &str) -> WriteResult {
+    pub(super) fn update(&self, context: &Context, id: &str, word: &str, result: &str) -> WriteResult {
         let missing = || error("ResourceNotFoundException", format!("The VPC or Profile '{id}' does not exist"));
         let (edit, value) = match configured(context, id).ok_or_else(missing)? {
             Configured::Vpc(vpc) => {
                 let mut changed = (**vpc).clone();
                 *(self.of_vpc)(&mut changed) = match word {
-                    "ENABLE" => Some(true),
-                    "DISABLE" => Some(false),
+                    "ENABLE" | "ENABLED" => Some(true),
+                    "DISABLE" | "DISABLED" => Some(false),
                     _ => None,
                 };
                 let value = self.vpc_value(context, id, &changed);
@@ -145,8 +156,8 @@ impl Setting {
             Configured::Profile(profile) => {
                 let mut changed = (**profile).clone();
                 *(self.of_profile)(&mut changed) = match word {
-                    "ENABLE" => ProfileSetting::Enabled,
-                    "DISABLE" => ProfileSetting::Disabled,
+                    "ENABLE" | "ENABLED" => ProfileSetting::Enabled,
+                    "DISABLE" | "DISABLED" => ProfileSetting::Disabled,
                     _ => ProfileSetting::UseLocal,
                 };
                 let value = self.profile_value(context, id, &changed);
