@@ -17,7 +17,7 @@ use super::{
 };
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hickory_server::proto::{
-    op::Message,
+    op::{Message, Query},
     rr::{
         Name, RData, Record, RecordType,
         rdata::{A, AAAA, NS},
@@ -60,6 +60,13 @@ impl Addresses {
     /// Sets the resolver that looks up addresses.
     pub fn set_resolver(&self, resolver: &Arc<Resolver>) {
         let _ = self.resolver.set(Arc::downgrade(resolver));
+    }
+
+    /// Caches a response.
+    pub fn keep(&self, query: &Query, said: &Said) {
+        if let Some(resolver) = self.resolver.get().and_then(Weak::upgrade) {
+            resolver.keep((query.name.to_lowercase(), query.query_type), said);
+        }
     }
 
     /// Remembers the IPv4 addresses in the referral to a zone. Ignores the addresses of servers

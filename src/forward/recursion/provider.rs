@@ -227,7 +227,10 @@ impl Connection {
         if is_asked && !is_referral {
             filter::keep_answer(&mut message, &query);
             let placeholder = placeholder(&message);
-            errand.put(Said { message: Arc::new(message), server: Some(self.ip) });
+            let said = Said { message: Arc::new(message), server: Some(self.ip) };
+            // Other errands may wait for the same response. hickory gives them the placeholder.
+            self.provider.addresses.keep(&query, &said);
+            errand.put(said);
             return placeholder.map_or_else(|| refused(&query), |message| Ok(DnsResponse::from_message(message)?));
         }
         if message.response_code == ResponseCode::NXDomain && query.name.zone_of(&errand.name) {

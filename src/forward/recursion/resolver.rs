@@ -54,6 +54,8 @@ const MOVED: Duration = Duration::from_secs(600);
 /// Maximum number of labels on the way to a name, including the names of the name servers involved.
 /// The longest name has 127 labels.
 const MAX_DEPTH: u8 = 160;
+/// Time after which the recursor asks again if the response that it waited for is in no cache.
+const SHARED_RETRY: Duration = Duration::from_millis(5);
 /// Maximum number of times that the recursor starts again for one name after an unexpected zone
 /// cut.
 const MAX_ROUNDS: usize = 8;
@@ -158,7 +160,8 @@ impl Resolver {
         Some(Said { message: Arc::new(message), server: kept.said.server })
     }
 
-    fn keep(&self, key: (Name, RecordType), said: &Said) {
+    /// Caches a response for its TTL.
+    pub fn keep(&self, key: (Name, RecordType), said: &Said) {
         let ttl = ttl(&said.message).min(MAX_TTL);
         if ttl > 0 {
             self.responses.insert(key, Kept { said: said.clone(), since: Instant::now(), ttl });
@@ -226,6 +229,8 @@ impl Resolver {
                     return Ok(said);
                 }
                 if resolved.is_ok() {
+                    // hickory gives the same response again until the task that asked for it has gone on.
+                    tokio::time::sleep(SHARED_RETRY).await;
                     errand = Arc::new(next);
                     continue;
                 }
