@@ -142,3 +142,34 @@ fn a_name_that_takes_too_long_is_there_at_the_next_attempt() {
     let asked: usize = servers.iter().map(|server| server.count(|asked| asked.name() == name)).sum();
     assert_eq!(asked, 1, "{}", zonal.log());
 }
+
+/// Questions with and without DO and CD are different to the cache, and the same to the servers.
+#[test]
+fn questions_that_wait_for_the_same_response_get_it() {
+    if !can_run(&PROGRAMS) {
+        return;
+    }
+    let lab = network();
+    let refer = |asked: &Asked| referral(asked, "zone.test", &[("ns.zone.test", Some(SERVERS[0]))]);
+    // Some names have no address.
+    let answer = |asked: &Asked| match asked.label().starts_with("none") {
+        true => nothing(asked, "zone.test", ResponseCode::NoError),
+        false => addresses(asked, "zone.test"),
+    };
+    let servers = internet(&lab, Duration::from_millis(200), refer, answer);
+    let zonal = recursive(&lab);
+    for name in ["www1", "www2", "www3", "none1", "none2", "none3"].map(|label| format!("{label}.zone.test")) {
+        let replies: Vec<_> = std::thread::scope(|scope| {
+            let (lab, name) = (&lab, &name);
+            let ask = |flags: &'static str| scope.spawn(move || lab.dig("app", &format!("@10.1.0.2 {name} A {flags}")));
+            let asking = ["", "+dnssec", "+cdflag", "+dnssec +cdflag"].map(ask);
+            asking.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let answers = usize::from(name.starts_with("www"));
+        for reply in &replies {
+            assert_eq!((reply.status.as_str(), reply.answer.len()), ("NOERROR", answers), "{reply}\n{}", zonal.log());
+        }
+        let asked: usize = servers.iter().map(|server| server.count(|asked| asked.name() == name)).sum();
+        assert_eq!(asked, 1, "{name}\n{}", zonal.log());
+    }
+}
