@@ -576,3 +576,113 @@ show({'made': made, 'pending': pending, 'accepted': accepted, 'seen': seen, 'sid
         ]
     );
 }
+
+#[test]
+fn vpcs_at_a_transit_gateway_resolve_names_of_each_other() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(json!({"generation": 1}));
+    let found = boto3(
+        &server,
+        &script(
+            &server,
+            "
+other = client('ec2', account='444455556666')
+vpc, (subnet, _) = network(ec2, '127.0')
+peer, (peer_subnet, second_subnet) = network(other, '127.1')
+name = 'ip-127-1-0-9.ec2.internal'
+gateway = ec2.create_transit_gateway(Description='hub', TagSpecifications=tags('transit-gateway', Name='hub'))['TransitGateway']
+id = gateway['TransitGatewayId']
+attach = lambda of, **wish: of.create_transit_gateway_vpc_attachment(TransitGatewayId=id, **wish)['TransitGatewayVpcAttachment']
+own = attach(ec2, VpcId=vpc, SubnetIds=[subnet], TagSpecifications=tags('transit-gateway-attachment', a='b'))
+pending = attach(other, VpcId=peer, SubnetIds=[peer_subnet])
+one = {'TransitGatewayAttachmentId': pending['TransitGatewayAttachmentId']}
+seen = [ask(name)]
+refusals = [refused(other.accept_transit_gateway_vpc_attachment, **one), refused(attach, ec2, VpcId=vpc, SubnetIds=[subnet])]
+accepted = ec2.accept_transit_gateway_vpc_attachment(**one)['TransitGatewayVpcAttachment']['State']
+seen.append(ask(name))
+other.modify_transit_gateway_vpc_attachment(Options={'DnsSupport': 'disable'}, AddSubnetIds=[second_subnet], **one)
+seen.append(ask(name))
+other.modify_transit_gateway_vpc_attachment(Options={'DnsSupport': 'enable'}, **one)
+seen.append(ask(name))
+ec2.modify_transit_gateway(TransitGatewayId=id, Options={'DnsSupport': 'disable'})
+seen.append(ask(name))
+ec2.modify_transit_gateway(TransitGatewayId=id, Options={'DnsSupport': 'enable'})
+seen.append(ask(name))
+table = ec2.describe_transit_gateway_route_tables()['TransitGatewayRouteTables'][0]['TransitGatewayRouteTableId']
+associated = len(ec2.get_transit_gateway_route_table_associations(TransitGatewayRouteTableId=table)['Associations'])
+ec2.disassociate_transit_gateway_route_table(TransitGatewayRouteTableId=table, **one)
+seen.append(ask(name))
+mine = ec2.create_transit_gateway_route_table(TransitGatewayId=id, TagSpecifications=tags('transit-gateway-route-table', Name='mine'))['TransitGatewayRouteTable']['TransitGatewayRouteTableId']
+ec2.associate_transit_gateway_route_table(TransitGatewayRouteTableId=mine, **one)
+ec2.enable_transit_gateway_route_table_propagation(TransitGatewayRouteTableId=mine, TransitGatewayAttachmentId=own['TransitGatewayAttachmentId'])
+seen.append(ask(name))
+tables = [len(ec2.get_transit_gateway_attachment_propagations(TransitGatewayAttachmentId=of['TransitGatewayAttachmentId'])['TransitGatewayAttachmentPropagations'])
+          for of in (own, pending)]
+needed = [refused(ec2.delete_transit_gateway_route_table, TransitGatewayRouteTableId=mine), refused(ec2.delete_transit_gateway, TransitGatewayId=id),
+          refused(other.delete_subnet, SubnetId=second_subnet)]
+ec2.create_tags(Resources=[id, own['TransitGatewayAttachmentId'], mine], Tags=[{'Key': 'stage', 'Value': 'x'}])
+tagged = sorted(tag['ResourceType'] for tag in ec2.describe_tags(Filters=[{'Name': 'key', 'Values': ['stage']}])['Tags'])
+attachments = ec2.describe_transit_gateway_attachments()['TransitGatewayAttachments']
+theirs = [attachment['SubnetIds'] for attachment in other.describe_transit_gateway_vpc_attachments()['TransitGatewayVpcAttachments']]
+for of, which in ((other, one), (ec2, {'TransitGatewayAttachmentId': own['TransitGatewayAttachmentId']})):
+    of.delete_transit_gateway_vpc_attachment(**which)
+seen.append(ask(name))
+
+hub = other.create_transit_gateway()['TransitGateway']['TransitGatewayId']
+attach(ec2, VpcId=vpc, SubnetIds=[subnet])
+other.create_transit_gateway_vpc_attachment(TransitGatewayId=hub, VpcId=peer, SubnetIds=[peer_subnet])
+peering = ec2.create_transit_gateway_peering_attachment(TransitGatewayId=id, PeerTransitGatewayId=hub, PeerAccountId='444455556666',
+                                                        PeerRegion='us-east-1')['TransitGatewayPeeringAttachment']
+which = {'TransitGatewayAttachmentId': peering['TransitGatewayAttachmentId']}
+foreign = refused(ec2.accept_transit_gateway_peering_attachment, **which)
+before = other.describe_transit_gateway_peering_attachments()['TransitGatewayPeeringAttachments'][0]
+other.accept_transit_gateway_peering_attachment(**which)
+after = [of.describe_transit_gateway_peering_attachments()['TransitGatewayPeeringAttachments'] for of in (ec2, other)]
+ec2.create_vpc_endpoint(VpcEndpointType='Interface', VpcId=vpc, ServiceName='com.amazonaws.us-east-1.sqs', SubnetIds=[subnet],
+                        TagSpecifications=tags('vpc-endpoint', **{'zonal:private-dns-scope': 'connected'}))
+reached = [ask('sqs.us-east-1.amazonaws.com', '127.1.0.1')]
+other.delete_transit_gateway_peering_attachment(**which)
+reached.append(ask('sqs.us-east-1.amazonaws.com', '127.1.0.1'))
+show({
+    'gateway': gateway, 'own': own, 'pending': pending['State'], 'accepted': accepted, 'seen': seen, 'associated': associated,
+    'tables': tables, 'tagged': tagged, 'attachments': attachments, 'theirs': theirs, 'before': before, 'after': after, 'reached': reached,
+    'refused': refusals + needed + [foreign, refused(ec2.delete_transit_gateway_vpc_attachment, **one),
+                                    refused(ec2.create_transit_gateway_vpc_attachment, TransitGatewayId='tgw-no', VpcId=vpc, SubnetIds=[subnet])],
+})
+",
+        ),
+    );
+    assert_eq!((&found["own"]["State"], &found["pending"]), (&json!("available"), &json!("pendingAcceptance")));
+    assert_eq!(found["gateway"]["Tags"], json!([{"Key": "Name", "Value": "hub"}]));
+    let (yes, no) = (json!(["127.1.0.9"]), json!([]));
+    assert_eq!(found["seen"], json!([no, yes, no, yes, no, yes, no, yes, no]));
+    assert_eq!((&found["accepted"], &found["associated"]), (&json!("available"), &json!(2)));
+    assert_eq!(found["tables"], json!([2, 1]));
+    assert_eq!(
+        found["tagged"],
+        json!(["transit-gateway", "transit-gateway-attachment", "transit-gateway-route-table"])
+    );
+    assert_eq!(found["attachments"].as_array().map(Vec::len), Some(2));
+    assert_eq!(found["theirs"][0].as_array().map(Vec::len), Some(2));
+    assert_eq!(found["before"]["State"], "pendingAcceptance");
+    for side in found["after"].as_array().unwrap() {
+        assert_eq!((&side[0]["State"], &side[1]), (&json!("available"), &Value::Null));
+        assert_eq!(side[0]["RequesterTgwInfo"], found["before"]["RequesterTgwInfo"]);
+    }
+    assert_eq!(found["reached"], json!([["127.0.0.4"], []]));
+    assert_eq!(
+        codes(&found["refused"]),
+        [
+            "OperationNotPermitted",
+            "DuplicateTransitGatewayAttachment",
+            "IncorrectState",
+            "IncorrectState",
+            "DependencyViolation",
+            "OperationNotPermitted",
+            "InvalidTransitGatewayAttachmentID.NotFound",
+            "InvalidTransitGatewayID.NotFound",
+        ]
+    );
+}

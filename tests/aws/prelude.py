@@ -11,7 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 # EC2 writes the states of endpoints with a small first letter, although its model does not.
-NOT_CHECKED = {"VpcEndpoint.State"}
+NOT_CHECKED = {"VpcEndpoint.State", "VpcEndpointConnection.VpcEndpointState"}
 
 
 def conform(model, value, path):

@@ -3,7 +3,7 @@
 use super::{
     endpoints::group_ids,
     error, list, missing, tags,
-    vpcs::{existing_vpc, has_vpc},
+    vpcs::{existing_vpc, has_vpc, is_default},
     wanted,
 };
 use crate::{
@@ -175,8 +175,12 @@ fn group_edit(id: &str, group: SecurityGroup) -> Edit {
 
 fn create_security_group(context: &Context, parameters: Parameters) -> WriteResult {
     let name = parameters.text("GroupName");
-    let vpc_id = parameters.given_text("VpcId");
-    let vpc_id = vpc_id.ok_or_else(|| error("VPCIdNotSpecified", "VpcId: zonal has no default VPC; give the VPC"))?;
+    let default = || {
+        let mut vpcs = context.manifest().vpcs.iter().filter(|(_, vpc)| has_vpc(context, vpc) && is_default(vpc));
+        vpcs.next().map(|(id, _)| id.as_str())
+    };
+    let vpc_id = parameters.given_text("VpcId").or_else(default);
+    let vpc_id = vpc_id.ok_or_else(|| error("VPCIdNotSpecified", "VpcId: there is no default VPC; give the VPC"))?;
     let vpc = existing_vpc(context, vpc_id)?;
     let is_taken =
         |group: &Arc<SecurityGroup>| group.vpc_id.as_deref() == Some(vpc_id) && group.name.as_deref() == Some(name);
@@ -340,8 +344,8 @@ fn authorize(context: &Context, parameters: Parameters, is_egress: bool) -> Writ
     let mut added = Vec::new();
     for rule in given_rules(parameters)? {
         if rules.iter().any(|known| known.is_like(&rule)) {
-            let peer = &rule.peer[rule.list.1];
-            let message = format!("the specified rule \"peer: {peer}\" already exists");
+            let peer = rule.peer[rule.list.1].as_str().unwrap_or_default();
+            let message = format!("the specified rule with the peer {peer} already exists");
             return Err(error("InvalidPermission.Duplicate", message));
         }
         added.push(rule.value(&id, &owner, is_egress));
@@ -374,7 +378,7 @@ fn revoke(context: &Context, parameters: Parameters, is_egress: bool) -> WriteRe
     }
     if ids.is_empty() {
         for given in given_rules(parameters)? {
-            remove(&|rule| rule.is_like(&given), &given.peer[given.list.1].to_string())?;
+            remove(&|rule| rule.is_like(&given), given.peer[given.list.1].as_str().unwrap_or_default())?;
         }
     }
     *direction(&mut group, is_egress) = Rule::permissions(rules);

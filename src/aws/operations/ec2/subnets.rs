@@ -105,7 +105,7 @@ fn subnet_value(context: &Context, (vpc_id, vpc): (&str, &Vpc), id: &str, subnet
         }),
         "AvailabilityZone": az_name(context, vpc, &subnet.availability_zone_id),
         "AvailabilityZoneId": subnet.availability_zone_id,
-        "DefaultForAz": false,
+        "DefaultForAz": is_on("DefaultForAz"),
         "MapPublicIpOnLaunch": is_on("MapPublicIpOnLaunch"),
         "MapCustomerOwnedIpOnLaunch": is_on("MapCustomerOwnedIpOnLaunch"),
         "CustomerOwnedIpv4Pool": subnet.aws.text("CustomerOwnedIpv4Pool"),

@@ -85,6 +85,11 @@ pub(super) fn vpc<'a>(context: &Context<'a>, id: &str) -> Option<&'a Arc<Vpc>> {
     context.manifest().vpcs.get(id).filter(|vpc| has_vpc(context, vpc))
 }
 
+/// Whether AWS made a VPC by itself. zonal makes none.
+pub(super) fn is_default(vpc: &Vpc) -> bool {
+    vpc.aws.get("IsDefault") == Some(&Value::Bool(true))
+}
+
 /// The VPC of a request.
 ///
 /// # Errors
@@ -133,7 +138,7 @@ fn vpc_value(context: &Context, id: &str, vpc: &Vpc) -> Value {
         "CidrBlock": first_ipv4(&vpc.cidr_blocks),
         "DhcpOptionsId": vpc.dhcp_options_id.as_deref().unwrap_or("default"),
         "InstanceTenancy": vpc.aws.text("InstanceTenancy").unwrap_or("default"),
-        "IsDefault": false,
+        "IsDefault": is_default(vpc),
         "OwnerId": context.owner(&vpc.owner_id),
         "CidrBlockAssociationSet": associations(ASSOCIATION, id, &vpc.cidr_blocks, false),
         "Ipv6CidrBlockAssociationSet": ipv6_associations(id, vpc),
