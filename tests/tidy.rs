@@ -27,6 +27,7 @@ pub fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
     files(&tree("src"), &mut found);
     let name = |path: &PathBuf| path.strip_prefix(tree("src")).unwrap().to_string_lossy().into_owned();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
     found.sort();
     found.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
 }
