@@ -43,10 +43,11 @@ route53.change_resource_record_sets(
 )
 
 # A rule that forwards a domain to another DNS server.
+group = ec2.create_security_group(VpcId=vpc, GroupName="resolver", Description="zonal keeps it, without an effect")["GroupId"]
 outbound = resolver.create_resolver_endpoint(
     CreatorRequestId=vpc,
     Direction="OUTBOUND",
-    SecurityGroupIds=["sg-0"],
+    SecurityGroupIds=[group],
     IpAddresses=[{"SubnetId": subnet} for subnet in subnets],
 )["ResolverEndpoint"]["Id"]
 rule = resolver.create_resolver_rule(
