@@ -123,6 +123,14 @@ fn reports_every_error_with_its_position() {
             "etc/zonal.yaml:1:28: error: cache.max_stale_seconds: it must be at most 604800, a week",
         ),
         (
+            "firewall: {events: {url: \"ftp://a.example/\"}}",
+            "etc/zonal.yaml:1:26: error: firewall.events.url: it is not a URL; write one such as https://events.example/zonal",
+        ),
+        (
+            "firewall: {events: {url: \"https://a.example\", deduplicate_seconds: 0}}",
+            "etc/zonal.yaml:1:68: error: firewall.events.deduplicate_seconds: it must be from 1 to 604800, a week",
+        ),
+        (
             "tsig_keys: {transfer: {algorithm: hmac-md5, secret: a}}",
             "etc/zonal.yaml:1:35: error: tsig_keys.transfer.algorithm: `hmac-md5` is not a known value (expected one of `hmac-sha256`, \
              `hmac-sha384`, `hmac-sha512`)",
