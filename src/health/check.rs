@@ -30,16 +30,25 @@ pub(super) async fn check(context: &Context, probe: &Probe) -> (Option<IpAddr>, 
             Err(error) => return (None, Outcome::failure(error)),
         },
     };
-    let sources = {
-        let snapshot = context.snapshot.load();
-        if !snapshot.may_check(address) {
-            let refused = format!("{address} is in no network of the manifest, nor in `health.allow`");
-            return (Some(address), Outcome::failure(refused));
-        }
-        let vpc = probe.question.vpc.as_deref();
-        vpc.map_or(Vec::new(), |vpc| outbound_addresses(&snapshot.manifest, vpc))
+    let outcome = match sources(context, probe, address) {
+        Ok(sources) => attempt(probe, address, &sources, &context.tls).await,
+        Err(refused) => refused,
     };
-    (Some(address), attempt(probe, address, &sources, &context.tls).await)
+    (Some(address), outcome)
+}
+
+/// Returns the addresses that a connection to a target may leave from; any address, if there are none.
+///
+/// # Errors
+/// The node may not check the address.
+pub(super) fn sources(context: &Context, probe: &Probe, address: IpAddr) -> Result<Vec<IpAddr>, Outcome> {
+    let snapshot = context.snapshot.load();
+    if !snapshot.may_check(address) {
+        let refused = format!("{address} is in no network of the manifest, nor in `health.allow`");
+        return Err(Outcome::failure(refused));
+    }
+    let vpc = probe.question.vpc.as_deref();
+    Ok(vpc.map_or(Vec::new(), |vpc| outbound_addresses(&snapshot.manifest, vpc)))
 }
 
 async fn find_address(context: &Context, question: &ProbeQuestion) -> Result<IpAddr, String> {

@@ -22,7 +22,7 @@ use rustls::{
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     borrow::Cow,
     io,
@@ -59,7 +59,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn success(result: impl Into<Cow<'static, str>>) -> Outcome {
+    /// Creates the outcome of an attempt that the target passed.
+    pub fn success(result: impl Into<Cow<'static, str>>) -> Outcome {
         Outcome { is_success: true, result: result.into(), is_slow: false, certificate_expiry: None }
     }
 
@@ -68,7 +69,8 @@ impl Outcome {
         Outcome { is_success: false, result: result.into(), is_slow: false, certificate_expiry: None }
     }
 
-    fn timed_out(what: &str, limit: Duration) -> Outcome {
+    /// Creates the outcome of an attempt whose part `what` took longer than `limit`.
+    pub fn timed_out(what: &str, limit: Duration) -> Outcome {
         let result = format!("{what}: time-out after {} s", limit.as_secs_f32()).into();
         Outcome { is_success: false, result, is_slow: true, certificate_expiry: None }
     }
@@ -168,11 +170,10 @@ pub async fn attempt(probe: &Probe, address: IpAddr, sources: &[IpAddr], tls: &L
     let (begin, limit) = (Instant::now(), probe.timeout.min(probe.interval));
     let stream = match timeout(limit, connect(SocketAddr::new(address, probe.question.port), sources)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Outcome::failure(format!("connect: {}", reason(&error))),
+        Ok(Err(error)) => return failed(&error),
         Err(_) => return Outcome::timed_out("connect", limit),
     };
-    // Closes with RST: neither side keeps a closed connection, and thousands of checks need no thousands of ports.
-    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    close_with_reset(&SockRef::from(&stream));
     if probe.question.probe_type == ProbeType::Tcp {
         return Outcome::success("connected");
     }
@@ -212,14 +213,30 @@ async fn ask(probe: &Probe, address: IpAddr, stream: TcpStream, tls: &LazyTls) -
 }
 
 async fn connect(target: SocketAddr, sources: &[IpAddr]) -> io::Result<TcpStream> {
-    let socket = || if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    TcpSocket::from_std_stream(open(target, sources)?.into()).connect(target).await
+}
+
+/// Opens a socket that does not block, with the first address in `sources` that this node has.
+pub fn open(target: SocketAddr, sources: &[IpAddr]) -> io::Result<Socket> {
+    let socket = || Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP));
     for source in sources.iter().filter(|source| source.is_ipv4() == target.is_ipv4()) {
         let socket = socket()?;
-        if socket.bind(SocketAddr::new(*source, 0)).is_ok() {
-            return socket.connect(target).await;
+        if socket.bind(&SocketAddr::new(*source, 0).into()).is_ok() {
+            return Ok(socket);
         }
     }
-    socket()?.connect(target).await
+    socket()
+}
+
+/// Makes the socket close with RST: neither side keeps a closed connection, and thousands of checks need no thousands of
+/// ports.
+pub fn close_with_reset(socket: &Socket) {
+    let _ = socket.set_linger(Some(Duration::ZERO));
+}
+
+/// Creates the outcome of an attempt that gets no connection.
+pub fn failed(error: &io::Error) -> Outcome {
+    Outcome::failure(format!("connect: {}", reason(error)))
 }
 
 /// Returns the text of a system error without its number. The number does not help a reader.

@@ -8,11 +8,12 @@
 //! - At most half of `max_in_flight` are attempts at targets whose last attempt timed out. So
 //!   targets that never answer do not delay the others.
 
+mod connects;
 mod verdicts;
 
 use super::{
     Command, Health, KeyReport, OwnVerdicts, Refused, Settings,
-    check::check,
+    check::{check, sources},
     fleet::{Fleet, FleetMessage, Touched},
     history::{Change, History},
     isolation::Isolation,
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     clock::now,
     forward::Forwarding,
-    manifest::WhenStale,
+    manifest::{ProbeType, WhenStale},
     snapshot::{
         endpoints::Az,
         health::{
@@ -32,6 +33,7 @@ use crate::{
         published::Published,
     },
 };
+use connects::Connects;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     net::IpAddr,
@@ -53,6 +55,8 @@ const MAX_STORE_PAUSE: Duration = Duration::from_secs(60);
 const JITTER_PERCENT: u32 = 10;
 /// Lateness of a timer that isolates the node, if it is also longer than the target's interval.
 const MIN_LATENESS: Duration = Duration::from_secs(1);
+/// Time after which the schedule looks at connections in progress, at the next tick.
+const MIN_CONNECT: Duration = Duration::from_millis(1);
 /// A delay that is longer than any timer.
 const NEVER: Duration = Duration::from_secs(86_400);
 
@@ -112,6 +116,8 @@ enum Due {
     Review(TargetId),
     /// Write the file in the state directory.
     Store,
+    /// Take the attempts by TCP that have ended.
+    Connects,
 }
 
 /// The result of a finished attempt.
@@ -144,6 +150,9 @@ pub(super) struct Schedule {
     keys: HashMap<TargetId, Reported>,
     is_changed: bool,
     stored: Option<Instant>,
+    /// Attempts without a task.
+    connects: Connects,
+    /// Attempts with a task send their results.
     ended: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
     /// Counter for pseudo-random numbers.
     draw: u32,
@@ -166,6 +175,7 @@ impl Schedule {
             keys: HashMap::new(),
             is_changed: false,
             stored: None,
+            connects: Connects::default(),
             ended: mpsc::unbounded_channel(),
             draw: crate::clock::random_seed().0 as u32,
         }
@@ -327,6 +337,7 @@ impl Schedule {
                     Due::Attempt(id) => self.wait_for_slot(id, at, instant),
                     Due::Review(id) => self.review(vec![id]),
                     Due::Store => self.store(),
+                    Due::Connects => self.take_connects(instant),
                 }
             }
         }
@@ -367,12 +378,45 @@ impl Schedule {
         self.in_flight[class] += 1;
         self.context.health.counters.attempts.inc();
         let (target, context, ended) = (tracked.target.clone(), self.context.clone(), self.ended.0.clone());
+        if let Work::Probe(probe) = &target.work
+            && probe.question.probe_type == ProbeType::Tcp
+            && let Some(address) = probe.question.address
+        {
+            return self.connect(&target, class, probe, address);
+        }
         tokio::spawn(async move {
             let Work::Probe(probe) = &target.work else { return };
             let (address, outcome) = check(&context, probe).await;
             // Sending fails if the schedule has ended.
             let _ = ended.send(Done { target, class, address, outcome });
         });
+    }
+
+    /// Makes an attempt by TCP without a task.
+    fn connect(&mut self, target: &Arc<Target>, class: usize, probe: &Probe, address: IpAddr) {
+        let (instant, is_first) = (Instant::now(), self.connects.is_empty());
+        let begun = sources(&self.context, probe, address)
+            .map(|sources| self.connects.begin((target, class), probe, (address, &sources), instant));
+        let ended = match begun {
+            Ok(None) => {
+                if is_first {
+                    self.timers.push(instant + MIN_CONNECT, Due::Connects);
+                }
+                return;
+            }
+            Ok(Some(outcome)) | Err(outcome) => outcome,
+        };
+        let done = Done { target: target.clone(), class, address: Some(address), outcome: ended };
+        // The schedule itself receives it.
+        let _ = self.ended.0.send(done);
+    }
+
+    /// Applies the outcomes of the attempts by TCP that have ended.
+    fn take_connects(&mut self, instant: Instant) {
+        self.connects.take_ended(instant).into_iter().for_each(|done| self.take(done));
+        if !self.connects.is_empty() {
+            self.timers.push(instant + MIN_CONNECT, Due::Connects);
+        }
     }
 
     /// Applies the outcome of an attempt, and frees its slot.
