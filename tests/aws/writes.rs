@@ -136,8 +136,12 @@ route53.disassociate_vpc_from_hosted_zone(HostedZoneId=zone, VPC=near)
 route53.update_hosted_zone_comment(Id=zone, Comment='other')
 route53.change_tags_for_resource(ResourceType='hostedzone', ResourceId=zone.split('/')[2], AddTags=[{{'Key': 'k', 'Value': 'v'}}])
 shown = route53.get_hosted_zone(Id=zone)
+fallthrough = lambda value: {{'ResourceType': 'hostedzone', 'ResourceId': zone.split('/')[2], 'AddTags': [{{'Key': 'zonal:fallthrough', 'Value': value}}]}}
+wrong = refused(route53.change_tags_for_resource, **fallthrough('perhaps'))
+route53.change_tags_for_resource(**fallthrough('true'))
+route53.change_tags_for_resource(ResourceType='hostedzone', ResourceId=zone.split('/')[2], RemoveTagKeys=['zonal:fallthrough'])
 show({{
-    'refused': [last, none, again, public, refused(route53.delete_hosted_zone, Id=zone)],
+    'refused': [last, none, again, public, refused(route53.delete_hosted_zone, Id=zone), wrong],
     'vpcs': [vpcs, [vpc['VPCId'] for vpc in shown['VPCs']]],
     'comment': shown['HostedZone']['Config']['Comment'],
     'tags': route53.list_tags_for_resource(ResourceType='hostedzone', ResourceId=zone.split('/')[2])['ResourceTagSet']['Tags'],
@@ -153,6 +157,7 @@ show({{
             "ConflictingDomainExists",
             "PublicZoneVPCAssociation",
             "HostedZoneNotEmpty",
+            "InvalidInput",
         ]
     );
     assert_eq!(changed["vpcs"], json!([["vpc-app", "vpc-far"], ["vpc-far"]]));

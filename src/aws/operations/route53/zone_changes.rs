@@ -176,6 +176,9 @@ pub(super) fn disassociate_vpc(context: &Context, parameters: Parameters) -> Wri
     Ok(Written { edits: vec![zone_edit(id, changed)], result: json!({"ChangeInfo": info}) })
 }
 
+/// The tag that sets whether names that a zone does not have are resolved as if the zone did not exist.
+const FALLTHROUGH: &str = "zonal:fallthrough";
+
 pub(super) fn change_tags_for_resource(context: &Context, parameters: Parameters) -> WriteResult {
     let removed = parameters.texts("RemoveTagKeys");
     let change = |tags: &mut Tags| tags::change(tags, &removed, tags::read(parameters, "AddTags"));
@@ -185,6 +188,17 @@ pub(super) fn change_tags_for_resource(context: &Context, parameters: Parameters
             let (id, zone) = hosted_zones::find_exactly(context, id)?;
             let mut changed = (**zone).clone();
             change(&mut changed.tags);
+            let is_changed = |tags: &Tags| tags.get(FALLTHROUGH) != zone.tags.get(FALLTHROUGH);
+            if is_changed(&changed.tags) {
+                changed.fallthrough = match changed.tags.get(FALLTHROUGH).map(String::as_str) {
+                    Some("true") => true,
+                    Some("false") | None => false,
+                    Some(other) => {
+                        let message = format!("The tag {FALLTHROUGH} is `true` or `false`, not `{other}`");
+                        return Err(error("InvalidInput", message));
+                    }
+                };
+            }
             vec![zone_edit(id, changed)]
         }
         "healthcheck" => {
