@@ -360,7 +360,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(operations, 211);
+        assert_eq!(operations, 215);
     }
 
     #[test]

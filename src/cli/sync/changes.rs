@@ -94,7 +94,12 @@ mod tests {
     const ACCOUNT: &str = "111122223333";
 
     fn made(vpcs: &[&str]) -> Made {
-        let vpc = |id: &&str| (id.to_string(), json!({"cidr_blocks": ["10.1.0.0/16"], "aws": {"state": "available"}}));
+        let vpc = |id: &&str| {
+            (
+                id.to_string(),
+                json!({"region": "us-east-1", "cidr_blocks": ["10.1.0.0/16"], "aws": {"state": "available"}}),
+            )
+        };
         BTreeMap::from([("vpcs", vpcs.iter().map(vpc).collect())])
     }
 
@@ -109,7 +114,7 @@ mod tests {
     #[test]
     fn changes_and_deletes_only_what_it_has_made() {
         let mut target = Collection::default();
-        let own = json!({"cidr_blocks": ["10.9.0.0/16"]}).to_string().into_bytes();
+        let own = json!({"region": "us-east-1", "cidr_blocks": ["10.9.0.0/16"]}).to_string().into_bytes();
         target.apply(&[Edit { key: Key { kind: "vpcs", id: "vpc-own".into() }, value: Some(own.into()) }]);
         let changes = Changes::new(&target, &made(&["vpc-a", "vpc-b", "vpc-own"]), ACCOUNT, Deletions::Limited);
         assert_eq!((changes.edits.len(), changes.foreign.len(), changes.resources), (2, 1, 2));
