@@ -8,6 +8,7 @@ mod firewall;
 mod guide;
 mod health_checks;
 mod import;
+mod moto;
 mod profiles;
 mod resolver;
 mod sigv4;
