@@ -15,6 +15,7 @@ use super::{
     filter,
     resolver::Resolver,
 };
+use crate::clock::random_seed;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hickory_server::proto::{
     op::{Message, Query},
@@ -95,10 +96,13 @@ impl Addresses {
     pub async fn find(&self, message: &mut Message, zone: &Name, errand: &Errand, shortest: u32) -> bool {
         let above = zone.base_name();
         let is_accepted = |record: &Record| record.data.ip_addr().is_some() && above.zone_of(&record.name);
-        let all = name_servers(message);
+        let mut all = name_servers(message);
         if all.is_empty() || message.additionals.iter().any(is_accepted) {
             return true;
         }
+        // The next attempt looks up other servers.
+        let first = random_seed().0 as usize % all.len();
+        all.rotate_left(first);
         // The recursor asks the servers above for the addresses of names in the zone.
         let is_within = |name: &Name| zone.zone_of(name);
         // These names depend on themselves.
