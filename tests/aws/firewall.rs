@@ -1,6 +1,6 @@
 //! DNS Firewall by boto3: each step is seen by the first query after the response.
 
-use super::tools::{boto3, can_run_here, codes, dig, network, pushed};
+use super::tools::{aws_json, boto3, can_run_here, codes, dig, network, pushed};
 use serde_json::{Value, json};
 
 #[test]
@@ -267,4 +267,62 @@ show({
         "{}",
         found["refused"]
     );
+}
+
+#[test]
+fn the_aws_cli_blocks_a_name_and_lists_profiles_and_managed_resources() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(network());
+    let resolver = |words: &[&str], query: &str| {
+        let words = [&["route53resolver"], words, &["--query", query]].concat();
+        aws_json(&server, &words).as_str().unwrap_or_default().to_string()
+    };
+    let list = resolver(&["create-firewall-domain-list", "--name", "bad"], "FirewallDomainList.Id");
+    let words = [
+        "update-firewall-domains",
+        "--firewall-domain-list-id",
+        &list,
+        "--operation",
+        "ADD",
+        "--domains",
+        "www.one.example",
+    ];
+    assert_eq!(resolver(&words, "Status"), "COMPLETE");
+    let group = resolver(&["create-firewall-rule-group", "--name", "base"], "FirewallRuleGroup.Id");
+    let words = [
+        "create-firewall-rule",
+        "--firewall-rule-group-id",
+        &group,
+        "--firewall-domain-list-id",
+        &list,
+        "--priority",
+        "1",
+        "--name",
+        "bad",
+        "--action",
+        "BLOCK",
+        "--block-response",
+        "NXDOMAIN",
+    ];
+    assert_eq!(resolver(&words, "FirewallRule.Action"), "BLOCK");
+    let words = [
+        "associate-firewall-rule-group",
+        "--firewall-rule-group-id",
+        &group,
+        "--vpc-id",
+        "vpc-app",
+        "--priority",
+        "101",
+        "--name",
+        "app",
+    ];
+    assert_eq!(resolver(&words, "FirewallRuleGroupAssociation.Status"), "COMPLETE");
+    assert_eq!(dig(&server, "www.one.example", "A").status, "NXDOMAIN");
+    let made = aws_json(&server, &["route53profiles", "create-profile", "--name", "base", "--query", "Profile.Status"]);
+    let profiles = aws_json(&server, &["route53profiles", "list-profiles", "--query", "ProfileSummaries[].Name"]);
+    assert_eq!((made, profiles), (json!("COMPLETE"), json!(["base"])));
+    let resources = aws_json(&server, &["arc-zonal-shift", "list-managed-resources", "--query", "items[].name"]);
+    assert_eq!(resources, json!(["vpce-1"]));
 }
