@@ -640,15 +640,18 @@ foreign = refused(ec2.accept_transit_gateway_peering_attachment, **which)
 before = other.describe_transit_gateway_peering_attachments()['TransitGatewayPeeringAttachments'][0]
 other.accept_transit_gateway_peering_attachment(**which)
 after = [of.describe_transit_gateway_peering_attachments()['TransitGatewayPeeringAttachments'] for of in (ec2, other)]
-ec2.create_vpc_endpoint(VpcEndpointType='Interface', VpcId=vpc, ServiceName='com.amazonaws.us-east-1.sqs', SubnetIds=[subnet],
-                        TagSpecifications=tags('vpc-endpoint', **{'zonal:private-dns-scope': 'connected'}))
+endpoint = ec2.create_vpc_endpoint(VpcEndpointType='Interface', VpcId=vpc, ServiceName='com.amazonaws.us-east-1.sqs',
+                                   SubnetIds=[subnet])['VpcEndpoint']['VpcEndpointId']
+scope = {'Resources': [endpoint], 'Tags': [{'Key': 'zonal:private-dns-scope', 'Value': 'connected'}]}
+by_account = refused(ec2.create_tags, **scope)
+client('ec2', account='AKIAADMINISTRATOR').create_tags(**scope)
 reached = [ask('sqs.us-east-1.amazonaws.com', '127.1.0.1')]
 other.delete_transit_gateway_peering_attachment(**which)
 reached.append(ask('sqs.us-east-1.amazonaws.com', '127.1.0.1'))
 show({
     'gateway': gateway, 'own': own, 'pending': pending['State'], 'accepted': accepted, 'seen': seen, 'associated': associated,
     'tables': tables, 'tagged': tagged, 'attachments': attachments, 'theirs': theirs, 'before': before, 'after': after, 'reached': reached,
-    'refused': refusals + needed + [foreign, refused(ec2.delete_transit_gateway_vpc_attachment, **one),
+    'refused': refusals + needed + [foreign, by_account, refused(ec2.delete_transit_gateway_vpc_attachment, **one),
                                     refused(ec2.create_transit_gateway_vpc_attachment, TransitGatewayId='tgw-no', VpcId=vpc, SubnetIds=[subnet])],
 })
 ",
@@ -681,6 +684,7 @@ show({
             "IncorrectState",
             "DependencyViolation",
             "OperationNotPermitted",
+            "InvalidParameterValue",
             "InvalidTransitGatewayAttachmentID.NotFound",
             "InvalidTransitGatewayID.NotFound",
         ]

@@ -125,7 +125,7 @@ fn create_dhcp_options(context: &Context, parameters: Parameters) -> WriteResult
         set_option(&mut options, key, &given.texts("Values"))
             .map_err(|reason| error("InvalidParameterValue", format!("DHCP option {key}: {reason}")))?;
     }
-    tags::set_specified(&mut options, parameters, "dhcp-options")?;
+    tags::set_specified(context, &mut options, parameters, "dhcp-options")?;
     let id = random("dopt");
     let result = json!({"DhcpOptions": dhcp_value(context, &id, &options)});
     Ok(Written { edits: vec![edits::put(&id, Resource::DhcpOptions(Arc::new(options)))], result })

@@ -361,7 +361,7 @@ fn create_vpc_endpoint(context: &Context, parameters: Parameters) -> WriteResult
     }
     endpoint.aws.set("created", context.time());
     token.iter().for_each(|token| token.keep(&mut endpoint.aws));
-    tags::set_specified(&mut endpoint, parameters, "vpc-endpoint")?;
+    tags::set_specified(context, &mut endpoint, parameters, "vpc-endpoint")?;
     let id = random("vpce");
     let result = object(json!({
         "VpcEndpoint": endpoint_value(context, &id, &endpoint, vpc), "ClientToken": token.map(|token| token.text),

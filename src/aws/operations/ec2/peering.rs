@@ -202,7 +202,7 @@ fn create_peering(context: &Context, parameters: Parameters) -> WriteResult {
         aws: AwsData::default(),
     };
     peering.aws.set("created", context.time());
-    tags::set_specified(&mut peering, parameters, "vpc-peering-connection")?;
+    tags::set_specified(context, &mut peering, parameters, "vpc-peering-connection")?;
     let id = random("pcx");
     // AWS's answer has the state before the peer knows of the request.
     let value = peering_value(context, &id, &peering, PeeringStatus::InitiatingRequest);

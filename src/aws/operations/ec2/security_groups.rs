@@ -196,7 +196,7 @@ fn create_security_group(context: &Context, parameters: Parameters) -> WriteResu
         name: Some(name.into()),
         ..SecurityGroup::default()
     };
-    tags::set_specified(&mut group, parameters, "security-group")?;
+    tags::set_specified(context, &mut group, parameters, "security-group")?;
     let id = random("sg");
     let result = json!({
         "GroupId": id, "Tags": tag_list(&group.tags, None), "SecurityGroupArn": group_arn(context, &id, &group),

@@ -399,7 +399,7 @@ fn create_configuration(context: &Context, parameters: Parameters) -> WriteResul
         set_private_name(&mut service, text)?;
     }
     token.iter().for_each(|token| token.keep(&mut service.aws));
-    tags::set_specified(&mut service, parameters, "vpc-endpoint-service")?;
+    tags::set_specified(context, &mut service, parameters, "vpc-endpoint-service")?;
     let result = object(json!({
         "ServiceConfiguration": configuration_value(context, &name, &service),
         "ClientToken": token.as_ref().map(|token| token.text),

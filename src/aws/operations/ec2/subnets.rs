@@ -282,7 +282,7 @@ fn create_subnet(context: &Context, parameters: Parameters) -> WriteResult {
     if is_native {
         subnet.aws.set("AssignIpv6AddressOnCreation", true);
     }
-    tags::set_specified(&mut subnet, parameters, "subnet")?;
+    tags::set_specified(context, &mut subnet, parameters, "subnet")?;
     let id = random("subnet");
     let result = json!({"Subnet": subnet_value(context, (vpc_id, &vpc), &id, &subnet, &[])});
     vpc.subnets.insert(id, subnet);

@@ -50,7 +50,7 @@ pub(super) trait Tagged {
     /// # Errors
     ///
     /// The resource has no such member, or the value is not one of it.
-    fn set_member(&mut self, member: &str, _: Option<&str>) -> Result<(), String> {
+    fn set_member(&mut self, _: &Context, member: &str, _: Option<&str>) -> Result<(), String> {
         Err(format!("this resource has no tag `{MEMBER}{member}`"))
     }
 }
@@ -60,7 +60,7 @@ impl Tagged for Vpc {
         (Some(&mut self.name), &mut self.tags)
     }
 
-    fn set_member(&mut self, member: &str, value: Option<&str>) -> Result<(), String> {
+    fn set_member(&mut self, _: &Context, member: &str, value: Option<&str>) -> Result<(), String> {
         match member {
             "resolver-addresses" => {
                 let address = |text: &str| text.parse::<IpAddr>().map_err(|_| format!("`{text}` is not an address"));
@@ -78,7 +78,7 @@ impl Tagged for VpcEndpoint {
         (Some(&mut self.name), &mut self.tags)
     }
 
-    fn set_member(&mut self, member: &str, value: Option<&str>) -> Result<(), String> {
+    fn set_member(&mut self, context: &Context, member: &str, value: Option<&str>) -> Result<(), String> {
         match member {
             "client-routing-policy" => {
                 self.client_routing_policy = match value {
@@ -90,8 +90,16 @@ impl Tagged for VpcEndpoint {
             "private-dns-scope" => {
                 self.private_dns_scope = match value.unwrap_or("vpc") {
                     "vpc" => PrivateDnsScope::Vpc,
-                    "connected" => PrivateDnsScope::Connected,
-                    vpcs => PrivateDnsScope::Vpcs(vpcs.split_whitespace().map(str::to_string).collect()),
+                    // Names in VPCs of other accounts are not for one account to decide.
+                    "connected" if context.account().is_none() => PrivateDnsScope::Connected,
+                    "connected" => return Err("only a key without an account may set `connected`".into()),
+                    vpcs => {
+                        let vpcs: Vec<String> = vpcs.split_whitespace().map(str::to_string).collect();
+                        match vpcs.iter().find(|id| !context.sees(context.vpc_owner(id))) {
+                            None => PrivateDnsScope::Vpcs(vpcs),
+                            Some(id) => return Err(format!("the VPC {id} is of another account")),
+                        }
+                    }
                 }
             }
             "health-check" => self.health_check = value.map(health_check).transpose()?,
@@ -111,7 +119,7 @@ impl Tagged for VpcEndpointService {
         (Some(&mut self.name), &mut self.tags)
     }
 
-    fn set_member(&mut self, member: &str, value: Option<&str>) -> Result<(), String> {
+    fn set_member(&mut self, _: &Context, member: &str, value: Option<&str>) -> Result<(), String> {
         match member {
             "health-check" => {
                 self.health_check = value.map(health_check).transpose()?;
@@ -165,13 +173,13 @@ tagged! {
 }
 
 /// Sets a tag, or removes it if it has no value.
-fn set(resource: &mut dyn Tagged, key: &str, value: Option<&str>) -> Result<(), ServiceError> {
+fn set(context: &Context, resource: &mut dyn Tagged, key: &str, value: Option<&str>) -> Result<(), ServiceError> {
     if key.starts_with("aws:") {
         let message = "Tag keys starting with 'aws:' are reserved for internal use";
         return Err(error("InvalidParameterValue", message));
     }
     if let Some(member) = key.strip_prefix(MEMBER) {
-        let set = resource.set_member(member, value);
+        let set = resource.set_member(context, member, value);
         set.map_err(|reason| error("InvalidParameterValue", format!("Tag {key}: {reason}")))?;
     }
     let (name, tags) = resource.labels();
@@ -189,6 +197,7 @@ fn set(resource: &mut dyn Tagged, key: &str, value: Option<&str>) -> Result<(), 
 
 /// Sets the tags of a request that makes a resource of this type.
 pub(super) fn set_specified(
+    context: &Context,
     resource: &mut dyn Tagged,
     parameters: Parameters,
     resource_type: &str,
@@ -200,7 +209,7 @@ pub(super) fn set_specified(
             return Err(error("InvalidParameterValue", message));
         }
         for (key, value) in tags::read(specification, "Tags") {
-            set(resource, &key, Some(&value))?;
+            set(context, resource, &key, Some(&value))?;
         }
     }
     Ok(())
@@ -289,7 +298,7 @@ fn create_tags(context: &Context, parameters: Parameters) -> WriteResult {
     let tags = tags::read(parameters, "Tags");
     for id in parameters.texts("Resources") {
         change(context, &mut manifest, id, &|resource| {
-            tags.iter().try_for_each(|(key, value)| set(resource, key, Some(value)))
+            tags.iter().try_for_each(|(key, value)| set(context, resource, key, Some(value)))
         })?;
     }
     done(edits::between(context.manifest(), &manifest))
@@ -309,7 +318,7 @@ fn delete_tags(context: &Context, parameters: Parameters) -> WriteResult {
                     || removed.iter().any(|(of, only)| *of == key && only.is_none_or(|only| only == value))
             };
             let mut keys = all.iter().filter(|(key, value)| is_removed(key, value)).map(|(key, _)| key);
-            keys.try_for_each(|key| set(resource, key, None))
+            keys.try_for_each(|key| set(context, resource, key, None))
         })?;
     }
     done(edits::between(context.manifest(), &manifest))

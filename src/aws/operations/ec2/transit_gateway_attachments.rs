@@ -372,7 +372,7 @@ fn create_vpc_attachment(context: &Context, parameters: Parameters) -> WriteResu
     set_options(&mut attachment, parameters);
     attachment.aws.set("created", context.time());
     set_default_tables(gateway, &mut attachment);
-    tags::set_specified(&mut attachment, parameters, "transit-gateway-attachment")?;
+    tags::set_specified(context, &mut attachment, parameters, "transit-gateway-attachment")?;
     let is_accepted = is_here(context, gateway) || is_on(gateway, "AutoAcceptSharedAttachments", false);
     let owned = Owned { attachment_id, attachment, is_pending: !is_accepted };
     let value = vpc_attachment_value(context, id, &owned, &state(&owned));
@@ -540,7 +540,7 @@ fn create_peering_attachment(context: &Context, parameters: Parameters) -> Write
         ..Attachment::default()
     };
     attachment.aws.set("created", context.time());
-    tags::set_specified(&mut attachment, parameters, "transit-gateway-attachment")?;
+    tags::set_specified(context, &mut attachment, parameters, "transit-gateway-attachment")?;
     let owned = Owned { attachment_id, attachment, is_pending: true };
     let value = peering_attachment_value(context, id, &owned, PENDING_ACCEPTANCE);
     add(&mut gateway, owned);

@@ -228,7 +228,7 @@ fn create_transit_gateway(context: &Context, parameters: Parameters) -> WriteRes
     }
     gateway.aws.set("created", context.time());
     set_options(&mut gateway, parameters);
-    tags::set_specified(&mut gateway, parameters, "transit-gateway")?;
+    tags::set_specified(context, &mut gateway, parameters, "transit-gateway")?;
     let id = random("tgw");
     let result = json!({"TransitGateway": gateway_value(context, &id, &gateway, "available")});
     Ok(Written { edits: vec![gateway_edit(&id, gateway)], result })
@@ -382,7 +382,7 @@ fn create_route_table(context: &Context, parameters: Parameters) -> WriteResult 
     let id = parameters.text("TransitGatewayId");
     let mut gateway = (**existing_gateway(context, id)?).clone();
     let mut table = RouteTable { created: Some(context.time()), ..RouteTable::default() };
-    tags::set_specified(&mut table, parameters, "transit-gateway-route-table")?;
+    tags::set_specified(context, &mut table, parameters, "transit-gateway-route-table")?;
     let table_id = random("tgw-rtb");
     let result = json!({"TransitGatewayRouteTable": table_value((id, &gateway), &table_id, &table, "available")});
     let mut tables = own_tables(&gateway);

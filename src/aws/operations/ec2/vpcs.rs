@@ -245,7 +245,7 @@ fn create_vpc(context: &Context, parameters: Parameters) -> WriteResult {
         vpc.aws.set("InstanceTenancy", tenancy);
     }
     keep_pool(&mut vpc, parameters);
-    tags::set_specified(&mut vpc, parameters, "vpc")?;
+    tags::set_specified(context, &mut vpc, parameters, "vpc")?;
     let id = random("vpc");
     let result = json!({"Vpc": vpc_value(context, &id, &vpc)});
     Ok(Written { edits: vec![vpc_edit(&id, vpc)], result })
