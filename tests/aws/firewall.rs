@@ -276,7 +276,7 @@ fn the_aws_cli_blocks_a_name_and_lists_profiles_and_managed_resources() {
     }
     let server = pushed(network());
     let resolver = |words: &[&str], query: &str| {
-        let words = [&["route53resolver"], words, &["--query", query]].concat();
+        let words = [&["route53resolver"][..], words, &["--query", query]].concat();
         aws_json(&server, &words).as_str().unwrap_or_default().to_string()
     };
     let list = resolver(&["create-firewall-domain-list", "--name", "bad"], "FirewallDomainList.Id");
