@@ -1,6 +1,9 @@
 //! Health by etcd: reports of EXTERNAL checks, and nodes that share their verdicts.
 
-use super::lab::{ALL, MANIFEST, PROGRAMS, addresses, blackhole, get, lab, target, wait_for, wait_for_all, zonal};
+use super::{
+    lab::{ALL, MANIFEST, PROGRAMS, addresses, blackhole, get, lab, target, wait_for, wait_for_all, zonal},
+    timeline::Timeline,
+};
 use crate::harness::{
     Scratch, Server, ZONAL, can_run,
     cluster::{Cluster, MEMBERS, Single, ctl},
@@ -8,7 +11,10 @@ use crate::harness::{
     wait_until, wait_until_equal,
 };
 use serde_json::{Value, json};
-use std::process::Command;
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 use zonal::manifest::Manifest;
 
 /// The resources of a manifest, as keys and values.
@@ -180,4 +186,65 @@ fn nodes_decide_together_by_the_clients_az_and_alone_without_etcd() {
         let (_, page) = get(&lab, "node-b", "/metrics")?;
         page.contains("zonal_health_reporters 0").then_some(())
     });
+}
+
+#[test]
+fn a_node_that_is_cut_off_from_etcd_decides_alone_through_takeover_and_restart() {
+    if !can_run(&[&PROGRAMS[..], &["etcd", "etcdctl"]].concat()) {
+        return;
+    }
+    /// The longest time until the answers follow, on a busy machine: for a shared verdict, etcd has to notice as well.
+    const FOLLOWED: Duration = Duration::from_secs(15);
+    let mut lab = lab(&[("client", "10.9.2.1")]);
+    let _cluster = Cluster::start(&mut lab);
+    for (key, value) in resources(MANIFEST) {
+        assert!(ctl(&lab, &["put", &key, &value]).status.success(), "{key}");
+    }
+    let _targets = [target(&lab, "target-a"), target(&lab, "target-b")];
+    let endpoints = MEMBERS.map(|address| format!("\"http://{address}:2379\"")).join(", ");
+    let more = |node: &str| {
+        format!(
+            "control_plane: {{etcd: {{endpoints: [{endpoints}]}}}}\nhealth: {{share: true}}\ntakeover_socket: takeover-{node}\n"
+        )
+    };
+    let start = |lab: &Lab| zonal(lab, "node-a", "10.1.0.2", &more("node-a"));
+    let mut node = start(&lab);
+    let _other = zonal(&lab, "node-b", "10.1.32.2", &more("node-b"));
+    for node in ["node-a", "node-b"] {
+        wait_for_all(&lab, node);
+        wait_until_equal("each node knows the other", Some(1.0), || reporters(&lab, node));
+    }
+    let begin = Instant::now();
+    let seen = [Timeline::start(&lab, "client-a", "10.1.0.2"), Timeline::start(&lab, "client-b", "10.1.32.2")];
+    let members = MEMBERS.map(|address| format!("{address}/32"));
+    let members: Vec<&str> = members.iter().map(String::as_str).collect();
+    blackhole(&lab, "node-a", &members, true);
+    wait_until_equal("node-a knows nobody", Some(0.0), || reporters(&lab, "node-a"));
+    // Alone, it loses the path to two targets. It follows its own checks.
+    let lost = Instant::now();
+    blackhole(&lab, "node-a", &ALL[..2], true);
+    seen[0].wait_for(&ALL[2..], lost, FOLLOWED);
+    // A new process takes over, without etcd. It begins with the same states, and no query is lost.
+    let known = Instant::now();
+    let next = start(&lab);
+    wait_until("the old process has ended", || node.ended());
+    node = next;
+    assert_eq!(addresses(&lab, "client-a", "10.1.0.2", "svc.example"), ALL[2..]);
+    seen[0].assert_only(&ALL[2..], known, false);
+    // The process is killed, and starts again without etcd.
+    node.kill();
+    node = start(&lab);
+    assert_eq!(addresses(&lab, "client-a", "10.1.0.2", "svc.example"), ALL[2..]);
+    seen[0].assert_only(&ALL[2..], known, true);
+    let back = Instant::now();
+    blackhole(&lab, "node-a", &ALL[..2], false);
+    seen[0].wait_for(&ALL, back, FOLLOWED);
+    // etcd is back: both nodes know each other again, and each other once only.
+    blackhole(&lab, "node-a", &members, false);
+    for node in ["node-a", "node-b"] {
+        wait_until_equal("each node knows the other again", Some(1.0), || reporters(&lab, node));
+    }
+    // The clients of the other node got the same answer all the time.
+    seen[1].assert_only(&ALL, begin, false);
+    node.assert_alive();
 }
