@@ -206,11 +206,12 @@ ec2.delete_tags(Resources=[vpc], Tags=[{'Key': 'stage', 'Value': 'other'}, {'Key
 left = [tag['Key'] for tag in ec2.describe_tags(Filters=[{'Name': 'resource-id', 'Values': [vpc]}])['Tags']]
 ec2.delete_tags(Resources=ids)
 pages = [len(page['Tags']) for page in ec2.get_paginator('describe_tags').paginate(PaginationConfig={'PageSize': 5})]
-ec2.create_tags(Resources=[vpc], Tags=[{'Key': 'zonal:resolver-addresses', 'Value': '127.0.0.2 169.254.169.253'}])
+ec2.create_tags(Resources=[vpc], Tags=[{'Key': 'zonal:resolver-addresses', 'Value': '127.0.0.2 127.0.0.3'}])
 show({
     'options': options, 'used': used, 'tagged': sorted([tag['ResourceType'], tag['Key'], tag['Value']] for tag in tagged),
     'left': left, 'pages': pages,
     'refused': [
+        refused(ec2.create_tags, Resources=[vpc], Tags=[{'Key': 'zonal:resolver-addresses', 'Value': '169.254.169.253'}]),
         refused(ec2.create_tags, Resources=[vpc, 'vpc-no'], Tags=[{'Key': 'a', 'Value': 'b'}]),
         refused(ec2.create_tags, Resources=[vpc], Tags=[{'Key': 'aws:a', 'Value': 'b'}]),
         refused(ec2.create_tags, Resources=[vpc], Tags=[{'Key': 'zonal:resolver-addresses', 'Value': 'here'}]),
@@ -233,6 +234,7 @@ ec2.delete_subnet(SubnetId=subnet)
     assert_eq!(
         codes(&found["refused"]),
         [
+            "InvalidParameterValue",
             "InvalidVpcID.NotFound",
             "InvalidParameterValue",
             "InvalidParameterValue",

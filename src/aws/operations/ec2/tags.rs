@@ -60,12 +60,18 @@ impl Tagged for Vpc {
         (Some(&mut self.name), &mut self.tags)
     }
 
-    fn set_member(&mut self, _: &Context, member: &str, value: Option<&str>) -> Result<(), String> {
+    fn set_member(&mut self, context: &Context, member: &str, value: Option<&str>) -> Result<(), String> {
         match member {
             "resolver-addresses" => {
                 let address = |text: &str| text.parse::<IpAddr>().map_err(|_| format!("`{text}` is not an address"));
-                self.resolver_addresses =
-                    value.unwrap_or_default().split_whitespace().map(address).collect::<Result<_, _>>()?;
+                let texts = value.unwrap_or_default().split_whitespace();
+                let addresses = texts.map(address).collect::<Result<Vec<_>, _>>()?;
+                // Queries to any other address are not for one account to take.
+                let is_own = |address: &IpAddr| self.cidr_blocks.iter().any(|block| block.contains(address));
+                if let Some(other) = addresses.iter().find(|address| context.account().is_some() && !is_own(address)) {
+                    return Err(format!("{other} is outside the VPC: only a key without an account may set it"));
+                }
+                self.resolver_addresses = addresses;
                 Ok(())
             }
             _ => Err(format!("a VPC has no tag `{MEMBER}{member}`; zonal knows `{MEMBER}resolver-addresses`")),
