@@ -334,3 +334,47 @@ show({
         ]
     );
 }
+
+#[test]
+fn a_private_zone_falls_back_to_public_dns() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(network());
+    let found = boto3(
+        &server,
+        "
+route53 = client('route53')
+vpc = {'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'}
+status = lambda zone: route53.get_hosted_zone(Id=zone)['HostedZone']['Features']['PublicDNSFallbackStatus']
+update = lambda **features: route53.update_hosted_zone_features(HostedZoneId='Z2', **features)
+steps = [[status('Z2'), dig('no.two.example')]]
+update(EnablePublicDNSFallback=True, DryRun=True)
+steps.append([status('Z2'), dig('no.two.example')])
+update(EnablePublicDNSFallback=True)
+steps.append([status('Z2'), dig('no.two.example')])
+update(EnablePublicDNSFallback=False)
+steps.append([status('Z2'), dig('no.two.example')])
+made = route53.create_hosted_zone(Name='fall.example', CallerReference='1', VPC=vpc, EnablePublicDNSFallback=True)['HostedZone']['Id']
+steps.append([status(made), dig('no.fall.example')])
+show({'steps': steps, 'public': 'Features' in route53.get_hosted_zone(Id='Z3')['HostedZone'], 'refused': [
+    refused(route53.create_hosted_zone, Name='pub2.example', CallerReference='2', EnablePublicDNSFallback=True),
+    refused(route53.update_hosted_zone_features, HostedZoneId='Z3', EnablePublicDNSFallback=True),
+    refused(route53.update_hosted_zone_features, HostedZoneId='Z2', EnableAcceleratedRecovery=True),
+]})
+",
+    );
+    // The node has no internet resolver.
+    assert_eq!(
+        found["steps"],
+        json!([
+            ["DISABLED", "NXDOMAIN"],
+            ["DISABLED", "NXDOMAIN"],
+            ["ENABLED", "REFUSED"],
+            ["DISABLED", "NXDOMAIN"],
+            ["ENABLED", "REFUSED"],
+        ])
+    );
+    assert_eq!(found["public"], false);
+    assert_eq!(super::tools::codes(&found), ["InvalidInput", "InvalidInput", "InvalidInput"]);
+}

@@ -65,6 +65,7 @@ static TABLES: &[&[Entry]] = &[
     route53::TABLE,
     route53::authorizations::TABLE,
     route53::delegation_sets::TABLE,
+    route53::features::TABLE,
     route53::geo_locations::TABLE,
     route53::health_checks::TABLE,
     route53::test_dns_answer::TABLE,

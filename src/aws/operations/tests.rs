@@ -64,11 +64,11 @@ fn refuses_operations_and_parameters_that_it_does_not_serve() {
     let error = admit_form("Action=DescribeVpcs&DryRun=true").unwrap_err();
     assert_eq!((&*error.code, error.status), ("DryRunOperation", 412));
     let body = b"<CreateHostedZoneRequest><Name>a.</Name><CallerReference>1</CallerReference>\
-        <EnablePublicDNSFallback>true</EnablePublicDNSFallback></CreateHostedZoneRequest>";
+        <HostedZoneConfig><HostedZoneTier>ADVANCED</HostedZoneTier></HostedZoneConfig></CreateHostedZoneRequest>";
     let request = Request { method: "POST", path: "/2013-04-01/hostedzone", query: "", target: None, body };
     let error = admit(&read_request(Service::Route53, &request).unwrap()).unwrap_err();
     assert!(
-        error.code == "InvalidInput" && error.message.contains("the parameter EnablePublicDNSFallback"),
+        error.code == "InvalidInput" && error.message.contains("the parameter HostedZoneConfig.HostedZoneTier"),
         "{error:?}"
     );
     let nested = json!({"Changes": [{}, {"ResourceRecordSet": {"TrafficPolicyInstanceId": "1"}}]});

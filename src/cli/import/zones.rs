@@ -76,6 +76,10 @@ impl<'i> Import<'i> {
                 "tags": self.tags_of(&id, item),
                 "aws": aws,
             });
+            let fallback = item.value.get("Features").and_then(|features| features.get("PublicDNSFallbackStatus"));
+            if fallback.and_then(Value::as_str) == Some("ENABLED") {
+                resource["fallthrough"] = json!(true);
+            }
             match is_private {
                 true => resource["vpc_ids"] = json!(vpc_ids),
                 false => resource["public"] = json!(true),

@@ -1,11 +1,11 @@
 //! Hosted zones of Route 53: reads.
 
-use super::{delegation_sets, record_sets};
+use super::{delegation_sets, features, record_sets};
 use crate::{
     aws::{
         codec::server::ServiceError,
         model::Service,
-        operations::{Context, Page, Parameters, ReadResult, identifiers, page, start, tag_list},
+        operations::{Context, Page, Parameters, ReadResult, identifiers, object, page, start, tag_list},
     },
     manifest::{PrivateHostedZone, ResourceRecordSet},
     wire::Name,
@@ -62,13 +62,14 @@ pub(super) fn value(context: &Context, id: &str, zone: &Arc<PrivateHostedZone>) 
     }
     // A zone of the manifest's own has no reference of a creator; Route 53 always shows one.
     let reference = zone.aws.text("caller_reference").unwrap_or(id);
-    json!({
+    object(json!({
         "Id": format!("/hostedzone/{id}"),
         "Name": record_sets::name_text(&zone.name),
         "CallerReference": reference,
         "Config": config,
         "ResourceRecordSetCount": count(context, id, zone),
-    })
+        "Features": features::value(zone),
+    }))
 }
 
 /// The number of record sets of a zone.

@@ -3,6 +3,7 @@
 pub(super) mod authorizations;
 mod cidr_collections;
 pub(super) mod delegation_sets;
+pub(super) mod features;
 pub(super) mod geo_locations;
 pub(super) mod health_checks;
 mod hosted_zones;
@@ -42,9 +43,14 @@ pub(super) const TABLE: &[Entry] = &[
     ),
     read(Route53, "ListTagsForResource", hosted_zones::list_tags_for_resource, "ResourceType ResourceId"),
     read(Route53, "ListTagsForResources", hosted_zones::list_tags_for_resources, "ResourceType ResourceIds"),
-    write(Route53, "CreateHostedZone", zone_changes::create_hosted_zone, "Name VPC HostedZoneConfig DelegationSetId")
-        .echoes("CallerReference")
-        .refuses("EnablePublicDNSFallback ChangeGuardrails HostedZoneConfig.HostedZoneTier"),
+    write(
+        Route53,
+        "CreateHostedZone",
+        zone_changes::create_hosted_zone,
+        "Name VPC HostedZoneConfig DelegationSetId EnablePublicDNSFallback",
+    )
+    .echoes("CallerReference")
+    .refuses("ChangeGuardrails HostedZoneConfig.HostedZoneTier"),
     write(Route53, "DeleteHostedZone", zone_changes::delete_hosted_zone, "Id"),
     write(Route53, "UpdateHostedZoneComment", zone_changes::update_hosted_zone_comment, "Id").echoes("Comment"),
     write(Route53, "AssociateVPCWithHostedZone", zone_changes::associate_vpc, "HostedZoneId VPC").echoes("Comment"),

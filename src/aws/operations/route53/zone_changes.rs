@@ -1,7 +1,7 @@
 //! Hosted zones of Route 53: writes.
 
 use super::{
-    authorizations, delegation_sets,
+    authorizations, delegation_sets, features,
     hosted_zones::{self, change_info, error, find},
     record_sets::{self, SetsByKey, key_of},
 };
@@ -94,6 +94,7 @@ pub(super) fn create_hosted_zone(context: &Context, parameters: Parameters) -> W
     if let Some(comment) = config.and_then(|config| config.given_text("Comment")) {
         zone.aws.set("comment", comment);
     }
+    features::apply(parameters, &mut zone)?;
     if let Some(set) = parameters.given_text("DelegationSetId") {
         let (set_id, set) = delegation_sets::find(context, set)?;
         delegation_sets::apply(context, set_id, set, &mut zone)?;
