@@ -57,6 +57,8 @@ const JITTER_PERCENT: u32 = 10;
 const MIN_LATENESS: Duration = Duration::from_secs(1);
 /// Time after which the schedule looks at connections in progress, at the next tick.
 const MIN_CONNECT: Duration = Duration::from_millis(1);
+/// Reason of an isolation in the log.
+const ALL_FAILED: &str = "nearly all targets failed at once";
 /// A delay that is longer than any timer.
 const NEVER: Duration = Duration::from_secs(86_400);
 
@@ -142,6 +144,8 @@ pub(super) struct Schedule {
     waiting: [VecDeque<TargetId>; 2],
     in_flight: [usize; 2],
     isolation: Isolation,
+    /// Addresses and intervals of targets that had just turned unhealthy when an earlier process stored their states.
+    just_failed: Vec<(IpAddr, Duration)>,
     /// Other nodes that share their verdicts.
     fleet: Fleet,
     /// AZ ID of this node, and its number.
@@ -170,6 +174,7 @@ impl Schedule {
             waiting: Default::default(),
             in_flight: [0; 2],
             isolation: Isolation::default(),
+            just_failed: Vec::new(),
             fleet: Fleet::default(),
             own_az: (None, None),
             keys: HashMap::new(),
@@ -256,6 +261,13 @@ impl Schedule {
         self.targets = targets;
         let all: Vec<TargetId> = self.tracked.keys().cloned().collect();
         self.review(all);
+        let failed = std::mem::take(&mut self.just_failed);
+        failed.iter().for_each(|_| self.isolation.is_healthy());
+        let turn = |(address, interval): &(IpAddr, Duration)| self.isolation.has_turned(*address, *interval, instant);
+        // All failures count, also those after the one that isolates the node.
+        if failed.iter().map(turn).fold(false, |is_isolated, isolates| is_isolated | isolates) {
+            self.freeze(ALL_FAILED);
+        }
         self.context.health.counters.set_targets(self.tracked.len());
         self.announce();
     }
@@ -281,8 +293,15 @@ impl Schedule {
             next: NextAttempt::Never,
             is_slow: false,
         };
-        if state == State::Healthy {
-            self.isolation.is_healthy();
+        if let Work::Probe(probe) = &target.work {
+            let address = probe.question.address.unwrap_or(IpAddr::from([0; 4]));
+            let is_recent = time - kept.since <= 2 * probe.interval.as_secs() as i64;
+            match state {
+                State::Healthy => self.isolation.is_healthy(),
+                // The earlier process was in the middle of a failure, perhaps of its own network.
+                State::Unhealthy if is_recent => self.just_failed.push((address, probe.interval)),
+                _ => {}
+            }
         }
         {
             let mut report = target.verdict.report();
@@ -462,7 +481,7 @@ impl Schedule {
                 }
                 let address = address.unwrap_or(IpAddr::from([0; 4]));
                 if self.isolation.has_turned(address, probe.interval, instant) {
-                    self.freeze("nearly all targets failed at once");
+                    self.freeze(ALL_FAILED);
                 }
             }
         }

@@ -19,7 +19,7 @@ use std::{
 /// The pause between two queries.
 const PAUSE: Duration = Duration::from_millis(10);
 /// The time without a reply after which a query counts as lost.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Addresses in ascending order. None for a query that was lost.
 pub type Answer = Option<Vec<String>>;
