@@ -43,11 +43,11 @@ resolver.create_firewall_rule(FirewallRuleGroupId=group['Id'], FirewallDomainLis
 resolver.create_firewall_rule(FirewallRuleGroupId=group['Id'], Priority=30, Name='tunnels', Action='ALERT', DnsThreatProtection='DNS_TUNNELING',
                               ConfidenceThreshold='HIGH', CreatorRequestId='4')
 resolver.associate_firewall_rule_group(FirewallRuleGroupId=group['Id'], VpcId='vpc-app', Priority=101, Name='app', MutationProtection='ENABLED', CreatorRequestId='5')
-check = route53.create_health_check(CallerReference='1', HealthCheckConfig={{'Type': 'HTTP_STR_MATCH', 'IPAddress': '127.0.0.1', 'Port': 81, 'ResourcePath': '/x',
+probe = route53.create_health_check(CallerReference='1', HealthCheckConfig={{'Type': 'HTTP_STR_MATCH', 'IPAddress': '127.0.0.1', 'Port': 81, 'ResourcePath': '/x',
     'SearchString': 'ok', 'RequestInterval': 10, 'FailureThreshold': 4, 'Disabled': True, 'EnableSNI': True}})['HealthCheck']['Id']
 route53.create_health_check(CallerReference='2', HealthCheckConfig={{'Type': 'CLOUDWATCH_METRIC', 'InsufficientDataHealthStatus': 'Unhealthy',
     'AlarmIdentifier': {{'Region': 'us-east-1', 'Name': 'alarm'}}}})
-route53.create_health_check(CallerReference='3', HealthCheckConfig={{'Type': 'CALCULATED', 'ChildHealthChecks': [check], 'HealthThreshold': 1}})
+route53.create_health_check(CallerReference='3', HealthCheckConfig={{'Type': 'CALCULATED', 'ChildHealthChecks': [probe], 'HealthThreshold': 1}})
 profile = profiles.create_profile(Name='base', ClientToken='1')['Profile']['Id']
 profiles.associate_profile(ProfileId=profile, ResourceId='vpc-app', Name='app', Priority=300)
 profiles.associate_resource_to_profile(ProfileId=profile, ResourceArn='arn:aws:route53:::hostedzone/Z5', Name='shared')

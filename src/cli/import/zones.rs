@@ -104,7 +104,7 @@ impl<'i> Import<'i> {
             let external = matches!(kind, "CLOUDWATCH_METRIC" | "RECOVERY_CONTROL");
             if external {
                 let reason = format!(
-                    "{kind} is not checked by zonal: it becomes an EXTERNAL check, which is healthy until a status is reported"
+                    "{kind} is not checked by zonal: it becomes an EXTERNAL check, whose status has to be reported to zonal"
                 );
                 self.report.approximated(KIND, id, reason);
             } else if !matches!(plain, "HTTP" | "HTTPS" | "TCP" | "CALCULATED") {
