@@ -601,7 +601,7 @@ own = attach(ec2, VpcId=vpc, SubnetIds=[subnet], TagSpecifications=tags('transit
 pending = attach(other, VpcId=peer, SubnetIds=[peer_subnet])
 one = {'TransitGatewayAttachmentId': pending['TransitGatewayAttachmentId']}
 seen = [ask(name)]
-refusals = [refused(other.accept_transit_gateway_vpc_attachment, **one), refused(attach, ec2, VpcId=vpc, SubnetIds=[subnet])]
+refusals = [refused(other.accept_transit_gateway_vpc_attachment, **one), refused(lambda **wish: attach(ec2, **wish), VpcId=vpc, SubnetIds=[subnet])]
 accepted = ec2.accept_transit_gateway_vpc_attachment(**one)['TransitGatewayVpcAttachment']['State']
 seen.append(ask(name))
 other.modify_transit_gateway_vpc_attachment(Options={'DnsSupport': 'disable'}, AddSubnetIds=[second_subnet], **one)
