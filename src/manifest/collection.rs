@@ -277,10 +277,19 @@ impl Collection {
             resources.chain(unreadable).chain(files).collect()
         };
         for key in keys {
-            let value = self.text(&key);
-            if value != old.text(&key) {
-                edits.push(Edit { key, value: value.map(Content::Text) });
-            }
+            // Resources that differ, differ in their text too. A large one is not written for that.
+            let resource = self.manifest.resource(key.kind, &key.id);
+            let value = match resource {
+                Some(resource) => Some(Content::Resource(resource)),
+                None => {
+                    let text = self.text(&key);
+                    if text == old.text(&key) {
+                        continue;
+                    }
+                    text.map(Content::Text)
+                }
+            };
+            edits.push(Edit { key, value });
         }
         edits
     }

@@ -188,7 +188,7 @@ def lists(options, binary):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('binary')
-    for name, default in [('records', 100_000), ('rate', 100), ('seconds', 60), ('zones', 10_000), ('clients', 64)]:
+    for name, default in [('records', 100_000), ('rate', 100), ('seconds', 60), ('zones', 10_000), ('clients', 30)]:
         parser.add_argument(f'--{name}', type=int, default=default)
     parser.add_argument('--only', choices=['changes', 'lists'])
     options = parser.parse_args()

@@ -242,7 +242,9 @@ fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
     if is_numbered {
         zone.digest = zone.content_digest();
     }
-    if !zone.has_groups() && (!source.allow_update.is_empty() || source.is_transferred()) {
+    // A zone that has changed once will change again.
+    let is_to_change = job.base.is_some() || !source.allow_update.is_empty() || source.is_transferred();
+    if is_to_change && !zone.has_groups() {
         zone.shape = Shape::new(&zone, is_plain).map(Arc::new);
     }
     Some((zone, is_numbered))
