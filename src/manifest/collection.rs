@@ -277,11 +277,13 @@ impl Collection {
             resources.chain(unreadable).chain(files).collect()
         };
         for key in keys {
-            // Resources that differ, differ in their text too. A large one is not written for that.
-            let resource = self.manifest.resource(key.kind, &key.id);
-            let value = match resource {
-                Some(resource) => Some(Content::Resource(resource)),
-                None => {
+            let [was, is] = [old, self].map(|collection| collection.manifest.resource(key.kind, &key.id));
+            let value = match (was, is) {
+                // Names are equal in any case, but a change of their case must not be lost. A large resource that differs is
+                // not written for the comparison.
+                (Some(was), Some(is)) if was == is && was.to_json() == is.to_json() => continue,
+                (_, Some(is)) => Some(Content::Resource(is)),
+                (_, None) => {
                     let text = self.text(&key);
                     if text == old.text(&key) {
                         continue;
