@@ -158,6 +158,7 @@ fn questions_that_wait_for_the_same_response_get_it() {
     };
     let servers = internet(&lab, Duration::from_millis(200), refer, answer);
     let zonal = recursive(&lab);
+    assert_eq!(lab.dig("app", "@10.1.0.2 first.zone.test A").status, "NOERROR", "{}", zonal.log());
     for name in ["www1", "www2", "www3", "none1", "none2", "none3"].map(|label| format!("{label}.zone.test")) {
         let replies: Vec<_> = std::thread::scope(|scope| {
             let (lab, name) = (&lab, &name);

@@ -287,7 +287,7 @@ impl Connection {
         if !errand.budget.take_query() {
             return Err(NetError::from("the name takes too many queries"));
         }
-        let mut time = self.provider.servers.timeout(self.ip);
+        let mut time = self.provider.servers.timeout(self.ip, errand.is_second);
         if self.is_stream {
             time = TCP_TIMEOUT.max(2 * time);
         } else if errand.is_second {

@@ -53,10 +53,17 @@ impl Servers {
     }
 
     /// Time to wait for an answer of a server.
-    pub fn timeout(&self, ip: IpAddr) -> Duration {
+    ///
+    /// Time-outs double the time. For a server that has never answered, they do so only if the other
+    /// servers of the zone did not answer either: several silent servers would take too long.
+    pub fn timeout(&self, ip: IpAddr, is_second: bool) -> Duration {
         let all = self.all();
         let Some(server) = all.get(&ip) else { return FIRST_TIMEOUT };
-        let time = server.round_trip.map_or(FIRST_TIMEOUT, |(mean, deviation)| mean + 4 * deviation);
+        let time = match server.round_trip {
+            None if !is_second => return FIRST_TIMEOUT,
+            None => FIRST_TIMEOUT,
+            Some((mean, deviation)) => mean + 4 * deviation,
+        };
         (time * (1 << server.lost.min(2))).clamp(TIMEOUTS.0, TIMEOUTS.1)
     }
 
@@ -108,19 +115,20 @@ mod tests {
     fn a_server_that_does_not_answer_is_left_alone_until_it_does() {
         let (servers, ip) = (Servers::default(), IpAddr::from([192, 0, 2, 1]));
         assert!(!servers.is_down(ip));
-        assert_eq!(servers.timeout(ip), FIRST_TIMEOUT);
+        assert_eq!(servers.timeout(ip, true), FIRST_TIMEOUT);
         servers.note_timeout(ip);
         assert!(!servers.is_down(ip), "one packet may be lost");
-        assert_eq!(servers.timeout(ip), 2 * FIRST_TIMEOUT);
+        assert_eq!(servers.timeout(ip, true), 2 * FIRST_TIMEOUT);
+        assert_eq!(servers.timeout(ip, false), FIRST_TIMEOUT, "another server may answer");
         servers.note_timeout(ip);
         assert!(servers.is_down(ip));
         servers.note_answer(ip, Duration::from_millis(200));
         assert!(!servers.is_down(ip));
-        assert_eq!(servers.timeout(ip), Duration::from_millis(600), "what is far away is waited for");
+        assert_eq!(servers.timeout(ip, false), Duration::from_millis(600), "what is far away is waited for");
         for _ in 0..50 {
             servers.note_answer(ip, Duration::from_millis(1));
         }
-        assert_eq!(servers.timeout(ip), TIMEOUTS.0, "what is near may be busy for a moment");
+        assert_eq!(servers.timeout(ip, false), TIMEOUTS.0, "what is near may be busy for a moment");
     }
 
     #[test]
