@@ -5,8 +5,9 @@
 //! Invariants:
 //!
 //! - At most one attempt per target is in progress, and at most `max_in_flight` in total.
-//! - At most half of `max_in_flight` are attempts at targets whose last attempt timed out. So
-//!   targets that never answer do not delay the others.
+//! - At most half of `max_in_flight` are attempts at targets whose last attempt timed out, or that
+//!   have not answered yet. So targets that never answer do not delay the others, not even when a
+//!   manifest adds thousands of them.
 
 mod connects;
 mod verdicts;
@@ -82,7 +83,7 @@ struct Tracked {
     /// Address of the last attempt.
     address: Option<IpAddr>,
     next: NextAttempt,
-    /// Whether the last attempt timed out.
+    /// Whether the last attempt timed out, or no process has made one yet.
     is_slow: bool,
 }
 
@@ -140,7 +141,7 @@ pub(super) struct Schedule {
     parents: HashMap<TargetId, Vec<TargetId>>,
     timers: Timers<Due>,
     /// Targets whose attempt is due and waits for a free slot. The first queue has targets that
-    /// answer in time, the second has targets whose last attempt timed out.
+    /// answer in time, the second has all others.
     waiting: [VecDeque<TargetId>; 2],
     in_flight: [usize; 2],
     isolation: Isolation,
@@ -291,7 +292,7 @@ impl Schedule {
             })),
             address: None,
             next: NextAttempt::Never,
-            is_slow: false,
+            is_slow: state == State::Unknown,
         };
         if let Work::Probe(probe) = &target.work {
             let address = probe.question.address.unwrap_or(IpAddr::from([0; 4]));
