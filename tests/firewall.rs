@@ -222,8 +222,13 @@ fn odd_entries_of_a_response_policy_zone_harm_nothing() {
         ("own.example", "x.own.example"),
         ("y.own.example", "x.own.example"),
     ] {
-        let expected = [format!("{name}. 60 IN CNAME {target}."), format!("{target}. 60 IN A 192.0.2.7")];
-        assert_eq!(dig(&server, A, name, &[]).records, expected);
+        let records = dig(&server, A, name, &[]).records;
+        assert_eq!((records.len(), &records[0]), (2, &format!("{name}. 60 IN CNAME {target}.")), "{records:?}");
+        // It may be from the cache.
+        assert!(
+            records[1].starts_with(&format!("{target}. ")) && records[1].ends_with("IN A 192.0.2.7"),
+            "{records:?}"
+        );
     }
     // The queried name in front of the target is a name, and then it is longer than a name can be.
     let label = |len: usize| "l".repeat(len);
