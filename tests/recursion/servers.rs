@@ -397,7 +397,9 @@ fn one_client_query_causes_few_queries() {
         let label = labels[depth.saturating_sub(4)];
         let label = &label[label.len().saturating_sub(40)..];
         let names: Vec<String> = (0..5).map(|n| format!("ns.{label}x{n}.tree.zone.test")).collect();
-        let servers: Vec<(&str, Option<&str>)> = names.iter().map(|name| (name.as_str(), None)).collect();
+        let mut servers: Vec<(&str, Option<&str>)> = names.iter().map(|name| (name.as_str(), None)).collect();
+        // zonal asks no server at this address.
+        servers.push(("local.tree.zone.test", Some("127.0.0.1")));
         referral(asked, &zone, &servers)
     };
     let (root, tld) = above(&lab, |_| None);

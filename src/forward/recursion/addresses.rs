@@ -17,13 +17,18 @@ use super::{
 };
 use crate::clock::random_seed;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use hickory_server::proto::{
-    op::{Message, Query},
-    rr::{
-        Name, RData, Record, RecordType,
-        rdata::{A, AAAA, NS},
+use hickory_server::{
+    proto::{
+        access_control::{AccessControlSet, AccessControlSetBuilder},
+        op::{Message, Query},
+        rr::{
+            Name, RData, Record, RecordType,
+            rdata::{A, AAAA, NS},
+        },
     },
+    resolver::recursor::RecursorOptions,
 };
+use ipnet::IpNet;
 use moka::sync::Cache;
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -50,12 +55,17 @@ const MAX_SEEK: Duration = Duration::from_secs(3);
 pub struct Addresses {
     seen: Cache<Name, Vec<Ipv4Addr>>,
     resolver: OnceLock<Weak<Resolver>>,
+    /// The recursor asks only servers that this filter does not deny.
+    filter: AccessControlSet,
 }
 
 impl Addresses {
-    /// Creates an empty store.
-    pub fn new() -> Addresses {
-        Addresses { seen: Cache::new(MAX_NAMES), resolver: OnceLock::new() }
+    /// Creates an empty store. The recursor asks servers in `allowed`, and all that are not in
+    /// special-purpose ranges.
+    pub fn new(allowed: &[IpNet]) -> anyhow::Result<Addresses> {
+        let denied = RecursorOptions::default().deny_server;
+        let filter = AccessControlSetBuilder::new("name servers").allow(allowed.iter()).deny(denied.iter()).build()?;
+        Ok(Addresses { seen: Cache::new(MAX_NAMES), resolver: OnceLock::new(), filter })
     }
 
     /// Sets the resolver that looks up addresses.
@@ -94,6 +104,7 @@ impl Addresses {
     /// Looks up a few servers at the same time, and does not wait for those that take much longer than
     /// the first. If not all of them have addresses, the NS records last for `shortest` seconds.
     pub async fn find(&self, message: &mut Message, zone: &Name, errand: &Errand, shortest: u32) -> bool {
+        message.additionals.retain(|record| record.data.ip_addr().is_none_or(|ip| !self.filter.denied(ip)));
         let above = zone.base_name();
         let is_accepted = |record: &Record| record.data.ip_addr().is_some() && above.zone_of(&record.name);
         let mut all = name_servers(message);
@@ -168,7 +179,8 @@ impl Addresses {
             let asking: std::pin::Pin<Box<dyn Future<Output = _> + Send + '_>> =
                 Box::pin(resolver.ask_aside(name, *rtype, waiting, &errand.budget));
             let Ok(Said { message, .. }) = asking.await else { continue };
-            let address = |record: &Record| record.data.ip_addr().filter(|_| record.name == *name);
+            let is_asked = |record: &Record, ip: &IpAddr| record.name == *name && !self.filter.denied(*ip);
+            let address = |record: &Record| record.data.ip_addr().filter(|ip| is_asked(record, ip));
             let addresses: Vec<_> = message.answers.iter().filter_map(address).take(MAX_ADDRESSES).collect();
             if !addresses.is_empty() {
                 return addresses;

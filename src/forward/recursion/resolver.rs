@@ -132,7 +132,7 @@ impl Resolver {
     /// Creates a resolver with empty caches.
     pub fn new(options: &Options) -> anyhow::Result<Arc<Resolver>> {
         let octets = |_: &(Name, RecordType), kept: &Kept| octets(&kept.said.message);
-        let addresses = Arc::new(Addresses::new());
+        let addresses = Arc::new(Addresses::new(&options.allow_servers)?);
         let resolver = Arc::new(Resolver {
             recursors: Recursors::new(options, &addresses)?,
             responses: Cache::builder().max_capacity(MAX_OCTETS).weigher(octets).build(),
