@@ -14,10 +14,58 @@ from prelude import check
 DEFAULT_VPC = "vpc-default"
 MANIFEST = {"vpcs": {DEFAULT_VPC: {"region": "us-east-1", "cidr_blocks": ["172.31.0.0/16"]}}}
 
+# The AZs of the Regions in which the tests of EC2 look for a default VPC.
+ZONES = {
+    "us-east-1": ("use1", "abcdef"),
+    "us-west-1": ("usw1", "abc"),
+    "us-west-2": ("usw2", "abcd"),
+    "eu-west-1": ("euw1", "abc"),
+}
+
+
+def default_vpc(region):
+    """The default VPC of a Region, with a subnet in each AZ."""
+    short, letters = ZONES[region]
+    zones = {region + letter: f"{short}-az{number}" for number, letter in enumerate(letters, 1)}
+    subnet = lambda number, zone: {
+        "availability_zone_id": zone,
+        "cidr_blocks": [f"172.31.{16 * number}.0/20"],
+        "aws": {"DefaultForAz": True},
+    }
+    return {
+        "owner_id": DEFAULT_ACCOUNT_ID,
+        "region": region,
+        "cidr_blocks": ["172.31.0.0/16"],
+        "availability_zones": zones,
+        "subnets": {f"subnet-{zone}": subnet(number, zone) for number, zone in enumerate(zones.values())},
+        "aws": {"IsDefault": True},
+    }
+
+
+def vpc(block, *subnets):
+    """A VPC of the tests of Transit Gateways, which do not create it."""
+    zone = {"availability_zone_id": "usw1-az1"}
+    return {
+        "owner_id": DEFAULT_ACCOUNT_ID,
+        "region": "us-west-1",
+        "cidr_blocks": [f"{block}.0.0/16"],
+        "subnets": {id: {"cidr_blocks": [f"{block}.{number}.0/24"], **zone} for number, id in enumerate(subnets)},
+    }
+
+
+EC2_MANIFEST = {
+    "vpcs": {
+        **{f"vpc-default-{region}": default_vpc(region) for region in ZONES},
+        "vpc-id": vpc("10.201", "sub1", "sub2", "sub3"),
+        "vpc-id2": vpc("10.202", "sub4"),
+    }
+}
+
 
 def reset(self):
     """Replaces the manifest."""
-    manifest = {"generation": time.time_ns() // 1000, **MANIFEST}
+    is_of_ec2 = "test_ec2/" in os.environ.get("PYTEST_CURRENT_TEST", "")
+    manifest = {"generation": time.time_ns() // 1000, **(EC2_MANIFEST if is_of_ec2 else MANIFEST)}
     request = urllib.request.Request(
         os.environ["TEST_SERVER_MODE_ENDPOINT"] + "/v1/manifest",
         json.dumps(manifest).encode(),
@@ -41,7 +89,7 @@ def checked(call):
     """A call whose result is checked against the model."""
 
     def wrapper(self, operation, parameters):
-        if operation == "CreateSecurityGroup":
+        if operation == "CreateSecurityGroup" and "test_ec2/" not in os.environ.get("PYTEST_CURRENT_TEST", ""):
             parameters = {"VpcId": DEFAULT_VPC, **parameters}
         result = call(self, operation, parameters)
         check(parsed=result, model=self.meta.service_model.operation_model(operation))

@@ -44,6 +44,17 @@ CORRECTIONS = [
     # The maximum is 10, and only CALCULATED checks have the other threshold.
     ('"FailureThreshold": 123,', '"FailureThreshold": 10,'),
     ('"HealthThreshold": 123,', ""),
+    # A peer is in its own Region.
+    ('peer_region="us-east-1"', 'peer_region="us-west-1"'),
+    ('PeerRegion="us-east-1",', 'PeerRegion="us-west-1",'),
+    ("InvalidVpcPeeringConnectionId.NotFound", "InvalidVpcPeeringConnectionID.NotFound"),
+    # An interface endpoint is of a service that exists, and private names need DNS host names.
+    ('ServiceName="com.tester.my-test-endpoint",', 'ServiceName="com.amazonaws.us-west-1.sqs", PrivateDnsEnabled=False,'),
+    ('VpcEndpointType="interface"', 'VpcEndpointType="Interface"'),
+    # A subnet is in its VPC.
+    ('VpcId="vpc-id2", SubnetIds=["sub1"]', 'VpcId="vpc-id2", SubnetIds=["sub4"]'),
+    # EC2 clears the host bits of a block.
+    ('random_cidr = f"{random_ip}/16"', 'random_cidr = f"{random_ip.rsplit(chr(46), 2)[0]}.0.0/16"'),
 ]
 
 
@@ -69,7 +80,7 @@ def main():
             TEST_SERVER_MODE="true",
             TEST_SERVER_MODE_ENDPOINT=url,
             AWS_DEFAULT_REGION="us-east-1",
-            AWS_MAX_ATTEMPTS="1",
+            AWS_MAX_ATTEMPTS="2",
             AWS_CONFIG_FILE="/dev/null",
             AWS_SHARED_CREDENTIALS_FILE="/dev/null",
             PYTHONPATH=str(Path(__file__).parent.resolve()),

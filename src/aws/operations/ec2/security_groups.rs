@@ -144,11 +144,26 @@ fn group_arn(context: &Context, id: &str, group: &SecurityGroup) -> String {
     arn("ec2", region, context.owner(&group.owner_id), &format!("security-group/{id}"))
 }
 
+/// Permissions in the form of EC2, which has all lists of sources or targets.
+fn permissions_value(permissions: &[AwsData]) -> Vec<Value> {
+    let complete = |permission: &AwsData| {
+        let mut value = json!(permission);
+        for (list, _) in PEERS {
+            if value.get(list).is_none() {
+                value[list] = json!([]);
+            }
+        }
+        value
+    };
+    permissions.iter().map(complete).collect()
+}
+
 fn group_value(context: &Context, id: &str, group: &SecurityGroup) -> Value {
     object(json!({
         "GroupId": id, "GroupName": group.name.as_deref().unwrap_or(id), "Description": group.description,
         "OwnerId": context.owner(&group.owner_id), "VpcId": group.vpc_id,
-        "IpPermissions": group.ip_permissions, "IpPermissionsEgress": group.ip_permissions_egress,
+        "IpPermissions": permissions_value(&group.ip_permissions),
+        "IpPermissionsEgress": permissions_value(&group.ip_permissions_egress),
         "SecurityGroupArn": group_arn(context, id, group),
         "Tags": tag_list(&group.tags, None),
     }))

@@ -208,7 +208,7 @@ fn check_block(vpc: &Vpc, block: &IpNet, text: &str) -> Result<(), ServiceError>
     Ok(())
 }
 
-/// Name and ID of the AZ of a new subnet. Without one in the request, it is the first AZ.
+/// Name and ID of the AZ of a new subnet. Without one in the request, it is the first AZ with the fewest subnets of the VPC.
 fn az(context: &Context, vpc: &Vpc, parameters: Parameters) -> Result<(String, Id), ServiceError> {
     let azs = azs(context);
     let refused = |parameter: &str, value: &str| {
@@ -223,8 +223,9 @@ fn az(context: &Context, vpc: &Vpc, parameters: Parameters) -> Result<(String, I
     let (name, id) = (parameters.given_text("AvailabilityZone"), parameters.given_text("AvailabilityZoneId"));
     match (name, id) {
         (None, None) => {
-            let first = azs.iter().next().map(|(name, id)| (name.clone(), id.clone()));
-            first.ok_or_else(|| missing("AvailabilityZone"))
+            let subnets_in = |az: &Id| vpc.subnets.values().filter(|subnet| subnet.availability_zone_id == *az).count();
+            let emptiest = azs.iter().min_by_key(|(_, id)| subnets_in(id));
+            emptiest.map(|(name, id)| (name.clone(), id.clone())).ok_or_else(|| missing("AvailabilityZone"))
         }
         (None, Some(id)) => Ok((az_name(context, vpc, id), id.into())),
         (Some(name), None) => {
