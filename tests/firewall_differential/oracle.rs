@@ -185,7 +185,6 @@ impl<'n> Evaluation<'n> {
             if target.is_none() && (!is_blocked || self.semantics.waits_for_addresses) {
                 let is_unbound = self.semantics.is_unbound;
                 let end = match hit {
-                    Some(hit) if is_unbound && (hit.is_client || *hit.action == Action::TcpOnly) => 0,
                     Some(hit) if !is_unbound => hit.zone.min(self.end),
                     _ => self.end,
                 };
