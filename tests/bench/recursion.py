@@ -205,7 +205,9 @@ class Internet:
             header = struct.pack('!HHHHHH', query.id, 0x8000, 1, 0, len(records), 0)
             return header + query.question[0].name.to_wire() + struct.pack('!HH', qtype, 1) + b''.join(records)
         if zone == 'tree.net.' and is_below:
-            servers = [f'ns.{labels[-4][-40:]}x{n}.tree.net.' for n in range(5)]
+            # No resolver asks a server at the last one's address.
+            servers = [f'ns.{labels[-4][-40:]}x{n}.tree.net.' for n in range(5)] + ['local.tree.net.']
+            response.additional.append(rrset(name('local.tree.net.'), 'A', '127.0.0.1'))
             response.flags &= ~dns.flags.AA
             response.authority.append(rrset(name('.'.join(labels[-4:])), 'NS', *servers))
             return response
