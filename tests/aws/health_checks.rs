@@ -24,7 +24,7 @@ fn dig_sees_the_verdicts_of_health_checks_that_boto3_makes() {
         &server,
         "
 import http.server, threading, time, urllib.request
-route53 = client('route53')
+route53, other = client('route53'), client('route53', account='444455556666')
 def report(id, status):
     body = json.dumps({'status': status}).encode()
     request = urllib.request.Request(f'{sys.argv[1]}/v1/health/{id}', body, {'Content-Type': 'application/json'}, method='PUT')
@@ -94,6 +94,11 @@ show({
         refused(route53.create_health_check, CallerReference='4', HealthCheckConfig={'Type': 'HTTP', 'FullyQualifiedDomainName': 'api.one.example'}),
         refused(route53.create_health_check, CallerReference='4', HealthCheckConfig={'Type': 'HTTP', 'IPAddress': '198.51.100.1'}),
         refused(route53.create_health_check, CallerReference='4', HealthCheckConfig={'Type': 'HTTP_STR_MATCH', 'IPAddress': '127.0.0.1'}),
+        refused(route53.create_health_check, CallerReference='4', HealthCheckConfig={'Type': 'HTTP', 'IPAddress': '10.9.0.1'}),
+        refused(route53.create_health_check, CallerReference='4', HealthCheckConfig={'Type': 'HTTP', 'FullyQualifiedDomainName': 'a.example', 'HealthCheckSourceId': 'vpc-other'}),
+        refused(other.create_health_check, CallerReference='4', HealthCheckConfig={'Type': 'CALCULATED', 'ChildHealthChecks': [external], 'HealthThreshold': 1}),
+        refused(other.list_tags_for_resource, ResourceType='healthcheck', ResourceId=external),
+        refused(other.change_tags_for_resource, ResourceType='healthcheck', ResourceId=external, AddTags=[{'Key': 'k', 'Value': 'v'}]),
         refused(route53.get_health_check, HealthCheckId='no'),
         refused(route53.get_health_check_status, HealthCheckId='no'),
         refused(route53.update_health_check, HealthCheckId=checked['Id'], HealthCheckVersion=9),
@@ -155,6 +160,11 @@ show({
             "InvalidInput",
             "InvalidInput",
             "InvalidInput",
+            "InvalidInput",
+            "InvalidInput",
+            "InvalidInput",
+            "NoSuchHealthCheck",
+            "NoSuchHealthCheck",
             "NoSuchHealthCheck",
             "NoSuchHealthCheck",
             "HealthCheckVersionMismatch",
@@ -185,12 +195,13 @@ names = [('www.one.example', 'A'), ('no.one.example', 'A'), ('any.one.example', 
 show({
     'www': ask('www.one.example.'),
     'like dig': [[words(*name), dig(*name)] for name in names],
-    'other': [words('www.one.example', ResolverIP='10.9.0.1'), words('www.one.example', ResolverIP='127.0.0.1'),
+    'other': [words('www.one.example', ResolverIP='10.8.0.1'), words('www.one.example', ResolverIP='127.0.0.1'),
               words('www.one.example', EDNS0ClientSubnetIP='127.0.1.9', EDNS0ClientSubnetMask='24'),
               words('www.one.example', ResolverIP='203.0.113.1')],
     'refused': [
         refused(route53.test_dns_answer, HostedZoneId='Z9', RecordName='www.one.example', RecordType='A'),
         refused(route53.test_dns_answer, HostedZoneId='Z1', RecordName='www.two.example', RecordType='A'),
+        refused(route53.test_dns_answer, HostedZoneId='Z1', RecordName='www.one.example', RecordType='A', ResolverIP='10.9.0.1'),
         refused(route53.test_dns_answer, HostedZoneId='Z1', RecordName='www.one.example', RecordType='A', ResolverIP='127.0.0.1', EDNS0ClientSubnetIP='127.0.0.1', EDNS0ClientSubnetMask='99'),
     ],
 })
@@ -205,7 +216,12 @@ show({
         assert_eq!(pair[0], pair[1]);
     }
     let answers = "NOERROR 192.0.2.1 192.0.2.2";
-    // 10.9.0.1 is in a VPC without the zone, and the internet resolver is off. 203.0.113.1 is in no network.
+    // 10.8.0.1 is in a VPC without the zone, and the internet resolver is off. 203.0.113.1 is in no network.
     assert_eq!(found["other"], json!(["REFUSED", answers, answers, "REFUSED"]));
-    assert_eq!(codes(&found), ["NoSuchHostedZone", "InvalidInput", "InvalidInput"], "{}", found["refused"]);
+    assert_eq!(
+        codes(&found),
+        ["NoSuchHostedZone", "InvalidInput", "InvalidInput", "InvalidInput"],
+        "{}",
+        found["refused"]
+    );
 }

@@ -34,7 +34,7 @@ use data_encoding::BASE64URL_NOPAD;
 use filters::{Filters, Known};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use std::ops::Bound;
+use std::{net::IpAddr, ops::Bound};
 
 /// The account of a key that has none. It sees the resources of all accounts.
 pub const NO_ACCOUNT: &str = "000000000000";
@@ -108,6 +108,14 @@ impl<'a> Context<'a> {
     /// Whether a VPC is in the caller's account and Region.
     fn has_vpc(&self, vpc: &Vpc) -> bool {
         self.sees(&vpc.owner_id) && self.is_in(&vpc.region)
+    }
+
+    /// Whether an address is in a VPC of another account, and in none of the caller.
+    fn is_foreign(&self, address: IpAddr) -> bool {
+        let vpcs = self.manifest().vpcs.values();
+        let mut with_address =
+            vpcs.filter(|vpc| vpc.cidr_blocks.iter().any(|block| block.contains(&address))).peekable();
+        with_address.peek().is_some() && !with_address.any(|vpc| self.sees(&vpc.owner_id))
     }
 
     /// Whether a resource with this data is in the caller's account and Region. `vpc` is its first VPC.

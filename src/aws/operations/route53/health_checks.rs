@@ -95,7 +95,11 @@ fn version(check: &HealthCheck) -> u64 {
 }
 
 fn find<'a>(context: &Context<'a>, parameters: Parameters) -> Result<(&'a String, &'a Arc<HealthCheck>), ServiceError> {
-    let id = bare(parameters.text("HealthCheckId"));
+    find_id(context, bare(parameters.text("HealthCheckId")))
+}
+
+/// The health check of the caller with an identifier.
+pub(super) fn find_id<'a>(context: &Context<'a>, id: &str) -> Result<(&'a String, &'a Arc<HealthCheck>), ServiceError> {
     let found = context.manifest().health_checks.get_key_value(id).filter(|(_, check)| context.sees(owner(check)));
     found.ok_or_else(|| error("NoSuchHealthCheck", format!("A health check with id {id} does not exist.")))
 }
@@ -259,7 +263,7 @@ fn checker_ip_ranges(context: &Context, _: Parameters) -> ReadResult {
 // Writes.
 
 /// A check with the members of a request.
-fn apply(given: Parameters, mut members: Map<String, Value>) -> Result<HealthCheck, ServiceError> {
+fn apply(context: &Context, given: Parameters, mut members: Map<String, Value>) -> Result<HealthCheck, ServiceError> {
     for (member, field) in MEMBERS {
         if let Some(value) = given.get(member) {
             members.insert(field.into(), value.clone());
@@ -287,7 +291,24 @@ fn apply(given: Parameters, mut members: Map<String, Value>) -> Result<HealthChe
                        FullyQualifiedDomainName";
         return Err(error("InvalidInput", message));
     }
+    check_accounts(context, &check)?;
     Ok(check)
+}
+
+/// Checks that a check tells the caller nothing about the networks and checks of other accounts.
+fn check_accounts(context: &Context, check: &HealthCheck) -> Result<(), ServiceError> {
+    if let Some(address) = check.ip_address.filter(|address| context.is_foreign(*address)) {
+        return Err(error("InvalidInput", format!("IPAddress: {address} is in a VPC of another account")));
+    }
+    if let Some(vpc) = &check.vpc_id {
+        let found = context.manifest().vpcs.get(vpc).filter(|vpc| context.sees(&vpc.owner_id));
+        found.ok_or_else(|| error("InvalidInput", format!("HealthCheckSourceId: the VPC {vpc} does not exist")))?;
+    }
+    for child in &check.child_health_checks {
+        let missing = |_| error("InvalidInput", format!("ChildHealthChecks: the health check {child} does not exist"));
+        find_id(context, child).map_err(missing)?;
+    }
+    Ok(())
 }
 
 fn create(context: &Context, parameters: Parameters) -> WriteResult {
@@ -298,7 +319,7 @@ fn create(context: &Context, parameters: Parameters) -> WriteResult {
     if kind.ends_with("_STR_MATCH") && given.get("SearchString").is_none() {
         return Err(error("InvalidInput", format!("SearchString: it is missing; the type {kind} needs it")));
     }
-    let mut check = apply(given, Map::from_iter([("type".to_string(), plain.into())]))?;
+    let mut check = apply(context, given, Map::from_iter([("type".to_string(), plain.into())]))?;
     if is_external {
         check.aws.set_in(ECHO, "Type", Some(kind.into()));
     }
@@ -345,7 +366,7 @@ fn update(context: &Context, parameters: Parameters) -> WriteResult {
             members.remove(field);
         }
     }
-    let mut changed = apply(parameters, members)?;
+    let mut changed = apply(context, parameters, members)?;
     if resets.contains(&"Regions") && parameters.get("Regions").is_none() {
         changed.aws.set_in(ECHO, "Regions", None);
     }

@@ -1,6 +1,6 @@
 //! Hosted zones of Route 53: reads.
 
-use super::{delegation_sets, features, record_sets};
+use super::{delegation_sets, features, health_checks, record_sets};
 use crate::{
     aws::{
         codec::server::ServiceError,
@@ -269,11 +269,7 @@ pub(super) fn get_dnssec(context: &Context, parameters: Parameters) -> ReadResul
 fn tags_of(context: &Context, kind: &str, id: &str) -> ReadResult {
     let tags = match kind {
         "hostedzone" => &find_exactly(context, id)?.1.tags,
-        "healthcheck" => {
-            let found = context.manifest().health_checks.get(id);
-            let missing = || error("NoSuchHealthCheck", format!("A health check with id {id} does not exist."));
-            &found.ok_or_else(missing)?.tags
-        }
+        "healthcheck" => &health_checks::find_id(context, id)?.1.tags,
         _ => return Err(error("InvalidInput", format!("ResourceType: zonal has no {kind}"))),
     };
     Ok(json!({"ResourceType": kind, "ResourceId": id, "Tags": tag_list(tags, None)}))

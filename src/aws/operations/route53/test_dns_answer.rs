@@ -88,6 +88,10 @@ fn test_dns_answer(context: &Context, parameters: Parameters) -> ReadResult {
     let qtype = type_from_text(rtype);
     let qtype = qtype.ok_or_else(|| error("InvalidInput", format!("RecordType: zonal does not know {rtype}")))?;
     let Asker { from, to, via } = asker(context, zone, parameters)?;
+    // What zonal answers the clients of another account is not for the caller to see.
+    if let Some(address) = [Some(from), via].into_iter().flatten().find(|address| context.is_foreign(*address)) {
+        return Err(error("InvalidInput", format!("{address} is in a VPC of another account")));
+    }
     let snapshot = context.snapshot;
     let client = Client { source: via.unwrap_or(from), port: 0, local: to, transport: Transport::Tcp };
     let template = match via {

@@ -1,7 +1,7 @@
 //! Hosted zones of Route 53: writes.
 
 use super::{
-    authorizations, delegation_sets, features,
+    authorizations, delegation_sets, features, health_checks,
     hosted_zones::{self, change_info, error, find},
     record_sets::{self, SetsByKey, key_of},
 };
@@ -203,10 +203,8 @@ pub(super) fn change_tags_for_resource(context: &Context, parameters: Parameters
             vec![zone_edit(id, changed)]
         }
         "healthcheck" => {
-            let found = context.manifest().health_checks.get(id);
-            let found =
-                found.ok_or_else(|| error("NoSuchHealthCheck", format!("A health check with id {id} does not exist.")));
-            let mut changed = (**found?).clone();
+            let (id, found) = health_checks::find_id(context, id)?;
+            let mut changed = (**found).clone();
             change(&mut changed.tags);
             vec![edits::put(id, Resource::HealthCheck(Arc::new(changed)))]
         }
@@ -243,8 +241,8 @@ pub(super) fn change_resource_record_sets(context: &Context, parameters: Paramet
         if let Some(set) = change.get("ResourceRecordSet") {
             check_parts(change.text("Action"), Parameters(set))?;
             let check = Parameters(set).given_text("HealthCheckId");
-            if let Some(check) = check.filter(|check| !context.manifest().health_checks.contains_key(check)) {
-                return Err(error("NoSuchHealthCheck", format!("A health check with id {check} does not exist.")));
+            if let Some(check) = check.filter(|_| change.text("Action") != "DELETE") {
+                health_checks::find_id(context, check)?;
             }
             batch.change(change.text("Action"), Parameters(set));
         }
