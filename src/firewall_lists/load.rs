@@ -27,6 +27,8 @@ const MAX_PARTS: u32 = 16;
 /// no old part is in memory beside a new one.
 const MIN_FIRST_PARTS: u32 = 4;
 const ENTRIES_OF_FIRST_PART: u64 = 1_000_000;
+/// The number of entries that are read before another thread may run.
+const ENTRIES_PER_TURN: u32 = 256;
 /// The size of the buffer that a text is read with, in octets.
 const BUFFER_OCTETS: usize = 256 << 10;
 
@@ -77,7 +79,7 @@ impl Text {
     ///
     /// If the file cannot be read.
     pub fn inspect(&self) -> Result<Content, String> {
-        self.read(&mut |_| {})
+        self.read(&mut in_turns(|_| {}))
     }
 
     /// Reads the text. Each entry goes to `visit`.
@@ -119,6 +121,19 @@ pub type Read<'r> = dyn Fn(&mut dyn FnMut(&Entry)) -> Result<Content, String> + 
 /// Makes a change and publishes the result.
 pub type Publish<'p> = dyn FnMut(&mut ListsChange) -> Result<(), String> + 'p;
 
+/// Lets other threads run now and then: a thread that got a query would else wait until the kernel ends the turn of this one,
+/// which takes milliseconds even at a lower priority.
+fn in_turns(mut visit: impl FnMut(&Entry)) -> impl FnMut(&Entry) {
+    let mut count: u32 = 0;
+    move |entry: &Entry| {
+        count = count.wrapping_add(1);
+        if count.is_multiple_of(ENTRIES_PER_TURN) {
+            std::thread::yield_now();
+        }
+        visit(entry);
+    }
+}
+
 /// The number of parts in which names are compiled: a power of two, up to `max`.
 fn parts(names: u64, max: u32) -> u32 {
     let parts = names.div_ceil(NAMES_AT_ONCE).clamp(1, max.into());
@@ -159,7 +174,7 @@ pub fn compile(
     let data = Arc::new(data);
     for part in 0..parts {
         let mut batch = Batch::new(number, Extent::Part { number: part, count: parts }, content.entries);
-        let again = read(&mut |entry| batch.add(entry))?;
+        let again = read(&mut in_turns(|entry| batch.add(entry)))?;
         if (again.entries, again.lines) != (content.entries, content.lines) {
             return Err("the text has changed while it was read".into());
         }

@@ -6,7 +6,7 @@ use super::{
     posting::{Posting, Postings},
     shard::{Built, Hashes, ListSet, MAX_RECORDS, Shard, write_record},
 };
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, thread::yield_now};
 
 /// The names whose entries of the list a batch replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,8 @@ const MAX_RESERVED: u64 = 1 << 20;
 const MAX_POSTINGS: usize = 4096;
 /// A shard with more names is divided.
 const MAX_NAMES: usize = 3072;
+/// The number of items that are processed before another thread may run, which may have to answer a query.
+const ITEMS_PER_TURN: usize = 1024;
 /// More names are built in several steps.
 const NAMES_OF_STEP: usize = 16 * MAX_NAMES;
 /// A shard with larger records is divided.
@@ -170,7 +172,11 @@ impl Lists {
     ///
     /// If one name has too many different entries.
     pub fn with_batch(&self, batch: &mut Batch) -> Result<Lists, TooManyNames> {
-        // In the order of names, entries keep their order.
+        // In the order of names, entries keep their order. The last sort merges the sorted chunks.
+        for chunk in batch.items.chunks_mut(ITEMS_PER_TURN) {
+            chunk.sort_by_key(|item| item.hash);
+            yield_now();
+        }
         batch.items.sort_by_key(|item| item.hash);
         let front = self.front_with(batch);
         let mut shards: Vec<(u64, Shard)> = Vec::new();
@@ -184,7 +190,10 @@ impl Lists {
                 Extent::Part { .. } => old.lists.has(batch.list) && batch.extent.meets(first, last),
             };
             match has_old_entries || !ours.is_empty() {
-                true => rebuild(first, old, batch, ours, &mut shards)?,
+                true => {
+                    rebuild(first, old, batch, ours, &mut shards)?;
+                    yield_now();
+                }
                 false => shards.push((first, old.clone())),
             }
         }
@@ -222,11 +231,12 @@ impl Lists {
                 Arc::new(front)
             }
         };
-        for item in batch.items.iter().filter(|item| !item.is_removal) {
-            Hashes::new(batch.name(item.at))
-                .and_then(|hashes| hashes.front)
-                .into_iter()
-                .for_each(|hash| front.add(hash));
+        for chunk in batch.items.chunks(ITEMS_PER_TURN) {
+            for item in chunk.iter().filter(|item| !item.is_removal) {
+                let hashes = Hashes::new(batch.name(item.at));
+                hashes.and_then(|hashes| hashes.front).into_iter().for_each(|hash| front.add(hash));
+            }
+            yield_now();
         }
         front
     }
