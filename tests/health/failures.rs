@@ -89,7 +89,7 @@ fn through(begin: impl Fn(&mut Scene), end: impl Fn(&mut Scene), left: [&[&str];
     scene.wait_for_stored("\"state\":\"unhealthy\"", ALL.len() - left[0].len());
     let known = Instant::now();
     scene.restart();
-    scene.seen[0].wait_for(left[0], known, FOLLOWED);
+    scene.seen[0].wait_for(left[0], Instant::now(), FOLLOWED);
     // A process takes over when the failure is known.
     scene.take_over();
     scene.seen[0].assert_only(left[0], known, true);
@@ -167,7 +167,7 @@ fn a_flapping_target_stays_out_through_takeover_and_restart() {
     let before = ALL.map(|address| report(&scene.lab, address)["held_until"].clone());
     scene.take_over();
     scene.restart();
-    scene.seen[0].wait_for(&ALL[2..], known, FOLLOWED);
+    scene.seen[0].wait_for(&ALL[2..], Instant::now(), FOLLOWED);
     wait_until("it has passed a check at the new process", || {
         (report(&scene.lab, ALL[0])["attempts"][0]["success"].as_bool()?).then_some(())
     });

@@ -19,17 +19,24 @@ use std::{
 /// The pause between two queries.
 const PAUSE: Duration = Duration::from_millis(10);
 /// The time without a reply after which a query counts as lost.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Addresses in ascending order. None for a query that was lost.
 pub type Answer = Option<Vec<String>>;
+
+#[derive(Default)]
+struct Noted {
+    /// Each answer that differs from the one before, with its time.
+    answers: Vec<(Instant, Answer)>,
+    /// The time at which the last query with an answer was sent.
+    asked: Option<Instant>,
+}
 
 /// The answers about `svc.example` that a client gets from a node.
 pub struct Timeline {
     /// Names of the client and the node.
     name: String,
-    /// Each answer that differs from the one before, with its time.
-    answers: Arc<Mutex<Vec<(Instant, Answer)>>>,
+    noted: Arc<Mutex<Noted>>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -43,32 +50,40 @@ impl Timeline {
             socket
         });
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let answers = Arc::new(Mutex::new(Vec::<(Instant, Answer)>::new()));
-        let is_over = Arc::new(AtomicBool::new(false));
-        let (noted, over) = (answers.clone(), is_over.clone());
+        let (noted, is_over) = (Arc::new(Mutex::new(Noted::default())), Arc::new(AtomicBool::new(false)));
+        let (of_thread, over) = (noted.clone(), is_over.clone());
         let thread = std::thread::spawn(move || {
             for id in (0..=u16::MAX).cycle() {
                 if over.load(Relaxed) {
                     return;
                 }
+                let sent = Instant::now();
                 let answer = ask(&socket, id);
-                let mut noted = noted.lock().unwrap();
-                if noted.last().is_none_or(|(_, last)| *last != answer) {
-                    noted.push((Instant::now(), answer));
+                let mut noted = of_thread.lock().unwrap();
+                if answer.is_some() {
+                    noted.asked = Some(sent);
+                }
+                if noted.answers.last().is_none_or(|(_, last)| *last != answer) {
+                    noted.answers.push((Instant::now(), answer));
                 }
                 drop(noted);
                 sleep(PAUSE);
             }
         });
-        Timeline { name: format!("{client} at {node}"), answers, is_over, thread: Some(thread) }
+        Timeline { name: format!("{client} at {node}"), noted, is_over, thread: Some(thread) }
     }
 
-    /// Waits until the answer is `expected`, and returns the time from `begin` to this answer. Panics after `limit`.
+    /// Waits until a query that is sent after `begin` is answered with `expected`. Returns the time from `begin` to the first
+    /// such answer, which may be that of an earlier query: then it is zero. Panics after `limit`.
     pub fn wait_for(&self, expected: &[&str], begin: Instant, limit: Duration) -> Duration {
         loop {
-            let last = self.answers.lock().unwrap().last().cloned();
+            let (last, asked) = {
+                let noted = self.noted.lock().unwrap();
+                (noted.answers.last().cloned(), noted.asked)
+            };
             if let Some((at, Some(answer))) = &last
                 && answer == expected
+                && asked.is_some_and(|asked| asked >= begin)
             {
                 let duration = at.saturating_duration_since(begin);
                 assert!(duration <= limit, "{}: {expected:?} came after {duration:?}, more than {limit:?}", self.name);
@@ -86,9 +101,9 @@ impl Timeline {
 
     /// The answers since `begin`, with the one that was current then.
     pub fn since(&self, begin: Instant) -> Vec<Answer> {
-        let answers = self.answers.lock().unwrap();
-        let first = answers.iter().rposition(|(at, _)| *at <= begin).unwrap_or(0);
-        answers[first..].iter().map(|(_, answer)| answer.clone()).collect()
+        let noted = self.noted.lock().unwrap();
+        let first = noted.answers.iter().rposition(|(at, _)| *at <= begin).unwrap_or(0);
+        noted.answers[first..].iter().map(|(_, answer)| answer.clone()).collect()
     }
 
     /// Panics unless every answer since `begin` has exactly these addresses. A query may be lost if `may_lose` is set.
