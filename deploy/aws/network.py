@@ -4,7 +4,7 @@
     network.py http://127.0.0.1:9153 203.0.113.53
 
 The first argument is zonal's admin address, the second one is the DNS server that the rule forwards to. The script prints
-the identifiers of the new resources.
+the identifiers of the new resources. boto3 takes the access key from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 """
 
 import sys
