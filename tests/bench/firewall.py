@@ -293,14 +293,14 @@ class Load:
             else:
                 self.tail.append(line)
 
-    def end(self):
-        """Stops sending. Returns the number of queries without a right answer."""
+    def end(self, since):
+        """Stops sending. Returns the number of queries without an answer, and of wrong answers since a time."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait()
         self.reader.join()
         lost = re.search(r'Queries lost:\s+(\d+)', ''.join(self.tail))
         is_wrong = lambda answer: answer[1] != ('NOERROR' if answer[2].rstrip('.').endswith(ZONE) else 'NXDOMAIN')
-        return int(lost[1] if lost else 0) + sum(map(is_wrong, self.answers))
+        return int(lost[1] if lost else 0) + sum(is_wrong(answer) for answer in self.answers if answer[0] >= since)
 
     def p99(self, start, end):
         times = sorted(took for at, _, _, took in self.answers if start <= at < end)
@@ -381,7 +381,7 @@ def measure_reload(name, definition, dir, size, a):
             if reload:
                 reload.wait()
             time.sleep(1)
-            lost = load.end()
+            lost = load.end(began)
             rows.append((server.memory('VmHWM:') / rss, load.p99(began, done) / load.p99(began - 10, began), done - began, lost))
             if markers:
                 return f'the new list is not served after {a.limit_seconds} s'
