@@ -10,7 +10,7 @@ use super::{
     access::Access,
     not_found,
     problem::ApiError,
-    push::{octets_up_to, send},
+    push::{check_protection, octets_up_to, send},
 };
 use crate::{
     aws::{
@@ -387,6 +387,10 @@ fn prepare(admin: Arc<Admin>, request: Arc<WriteRequest>, outcome: Outcome) -> P
         let WriteRequest { caller, call, handler } = &*request;
         let written = with_context(&admin, caller, collection, position.revision, |context| {
             handler(context, Parameters::of(call))
+        });
+        let written = written.and_then(|written| match check_protection(collection, &written.edits) {
+            Ok(()) => Ok(written),
+            Err(error) => Err(operations::refused_change(call.service, call.operation, &[error.to_string()])),
         });
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);
         match written {

@@ -132,7 +132,7 @@ impl Operation {
 }
 
 /// Refuses a change of protected record sets.
-fn check_protection(collection: &Collection, edits: &[Edit]) -> Result<(), ChangeError> {
+pub(super) fn check_protection(collection: &Collection, edits: &[Edit]) -> Result<(), ChangeError> {
     match protection::violations(collection, edits).into_iter().next() {
         Some((key, refusal)) => Err(ChangeError::Conflict(format!("{}/{}: {refusal}", key.kind, key.id))),
         None => Ok(()),

@@ -23,7 +23,7 @@ pub(super) struct KeyArguments {
     /// What the key permits.
     #[arg(long, value_enum, default_value_t = KeyRole::Write)]
     role: KeyRole,
-    /// Account that the key acts for: 12 digits.
+    /// Account that the key acts for: 12 digits. The default is no account: the key acts for all accounts.
     #[arg(long, value_name = "ACCOUNT", default_value = "000000000000")]
     account: String,
     /// Append the line to this file, and print the access key only. The file is created with mode 0600.

@@ -378,3 +378,33 @@ show({'steps': steps, 'public': 'Features' in route53.get_hosted_zone(Id='Z3')['
     assert_eq!(found["public"], false);
     assert_eq!(super::tools::codes(&found), ["InvalidInput", "InvalidInput", "InvalidInput"]);
 }
+
+#[test]
+fn protected_record_sets_are_not_changed() {
+    if !can_run_here() {
+        return;
+    }
+    let mut manifest = network();
+    let database = json!({"name": "db", "type": "A", "records": ["192.0.2.90"], "protected": true, "protection_comment": "ask the database team"});
+    manifest["private_hosted_zones"]["Z2"]["records"] = json!([database]);
+    let server = pushed(manifest);
+    let found = boto3(
+        &server,
+        "
+route53 = client('route53')
+change = lambda action, name, address: {'Changes': [{'Action': action, 'ResourceRecordSet': {
+    'Name': name, 'Type': 'A', 'TTL': 300, 'ResourceRecords': [{'Value': address}]}}]}
+show([
+    refused(route53.change_resource_record_sets, HostedZoneId='Z2', ChangeBatch=change('UPSERT', 'db.two.example', '192.0.2.91')),
+    refused(route53.change_resource_record_sets, HostedZoneId='Z2', ChangeBatch=change('DELETE', 'db.two.example', '192.0.2.90')),
+    route53.change_resource_record_sets(HostedZoneId='Z2', ChangeBatch=change('CREATE', 'other.two.example', '192.0.2.92'))['ChangeInfo']['Status'],
+])
+",
+    );
+    for refusal in [&found[0], &found[1]] {
+        assert_eq!(refusal[0], "InvalidChangeBatch");
+        assert!(refusal[1].as_str().unwrap().contains("ask the database team"), "{refusal}");
+    }
+    assert_eq!(found[2], "INSYNC");
+    assert_eq!(answer(&server, "db.two.example", "A"), ["db.two.example. 300 A 192.0.2.90"]);
+}
