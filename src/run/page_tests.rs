@@ -127,7 +127,8 @@ fn the_reference_page_has_every_metric() {
         format!("| `{}` | {} | {labels} | {} |", family.name(), kind(family.get_field_type()), family.help())
     };
     let reported: Vec<String> = metrics.registry.gather().iter().map(row).collect();
-    let page = include_str!("../../docs/reference/metrics.md");
+    // The metrics of `zonal sync aws` are those of another process.
+    let page = include_str!("../../docs/reference/metrics.md").split("## Metrics of").next().unwrap();
     let listed: Vec<&str> =
         page.lines().filter(|line| line.starts_with("| `zonal_") || line.starts_with("| `process_")).collect();
     assert!(reported == listed, "the table in docs/reference/metrics.md has to be:\n\n{}\n", reported.join("\n"));
