@@ -24,7 +24,10 @@ use crate::{
         sigv4::{ALGORITHM, Claim, ErrorKind, Keys, Principal, SignatureError, verify},
     },
     clock::now,
-    control_plane::change::{ChangeError, Position, Prepare, PreparedChange, Trial},
+    control_plane::{
+        change::{ChangeError, Position, Prepare, PreparedChange, Trial},
+        etcd::NO_ANSWER,
+    },
     listen::Core,
     manifest::{Problem, collection::Collection},
 };
@@ -328,7 +331,7 @@ async fn write(
         match writer.write(conditions, &edits).await.map_err(|error| etcd_failed(service, &error))? {
             Some(written) => {
                 let served = writer.wait_until_served(written, keys).await;
-                return served.map(|()| result).map_err(|error| failed(service, error));
+                return served.map(|()| result).map_err(|error| unconfirmed(service, &error));
             }
             // This node has not read the change of another client yet.
             None => writer.wait_for_later(revision, ETCD_RETRY_INTERVAL).await,
@@ -342,6 +345,12 @@ fn failed(service: Service, message: impl Into<String>) -> ServiceError {
     ServiceError::new(service, "ServiceUnavailable", message).with_status(503)
 }
 
+/// The error for a write that may have been made. SDKs repeat requests by themselves after other codes.
+fn unconfirmed(service: Service, message: &str) -> ServiceError {
+    let message = format!("{message}; read the resource before you repeat the request");
+    ServiceError::new(service, "OperationUnconfirmed", message).with_status(409)
+}
+
 /// The error for a transaction that failed.
 fn etcd_failed(service: Service, error: &anyhow::Error) -> ServiceError {
     let text = format!("{error:#}");
@@ -350,10 +359,10 @@ fn etcd_failed(service: Service, error: &anyhow::Error) -> ServiceError {
         let message = format!("etcd: {text}; raise `--max-request-bytes` of etcd, or divide the resource");
         return ServiceError::new(service, "LimitExceeded", message);
     }
-    failed(
-        service,
-        format!("etcd: {text}; read the resource before you repeat the request: etcd may have made the change"),
-    )
+    match text.contains(NO_ANSWER) {
+        true => unconfirmed(service, &format!("etcd: {text}: it may have made the change")),
+        false => failed(service, format!("etcd: {text}")),
+    }
 }
 
 /// A request of an operation that writes.

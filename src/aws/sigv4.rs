@@ -196,13 +196,21 @@ impl Claim {
         if authorizations.next().is_some() {
             return Err(incomplete("the request has several headers `Authorization`"));
         }
-        match authorization.and_then(|value| value.to_str().ok()?.strip_prefix(ALGORITHM)) {
+        let claim = match authorization.and_then(|value| value.to_str().ok()?.strip_prefix(ALGORITHM)) {
             Some(rest) => Claim::of_header(rest, headers),
             None if query.contains("X-Amz-Signature=") => Claim::of_query(query),
             None => Err(SignatureError::new(
                 ErrorKind::Missing,
                 format!("the request has no signature: sign it with {ALGORITHM} in the header `Authorization`"),
             )),
+        }?;
+        // An unsigned header of AWS could be changed on the way: `X-Amz-Target` names the operation.
+        let unsigned = headers.keys().map(|name| name.as_str()).find(|name| {
+            (*name == "host" || name.starts_with("x-amz-")) && !claim.signed_headers.iter().any(|signed| signed == name)
+        });
+        match unsigned {
+            Some(name) => Err(incomplete(format!("the header `{name}` is not among the signed headers"))),
+            None => Ok(claim),
         }
     }
 
@@ -225,15 +233,7 @@ impl Claim {
         if times.next().is_some() {
             return Err(incomplete("the request has several headers `X-Amz-Date`"));
         }
-        let claim = Claim::new(credential, signed, signature, time, None)?;
-        // An unsigned header of AWS could be changed on the way: `X-Amz-Target` names the operation.
-        let unsigned = headers.keys().map(|name| name.as_str()).find(|name| {
-            (*name == "host" || name.starts_with("x-amz-")) && !claim.signed_headers.iter().any(|signed| signed == name)
-        });
-        match unsigned {
-            Some(name) => Err(incomplete(format!("the header `{name}` is not among the signed headers"))),
-            None => Ok(claim),
-        }
+        Claim::new(credential, signed, signature, time, None)
     }
 
     fn of_query(query: &str) -> Result<Claim, SignatureError> {

@@ -174,18 +174,20 @@ impl Sync {
         let (Descriptions { mut outputs, refused }, identity) = (described?, identity?);
         let account =
             identity["Account"].as_str().context("AWS does not say the account of the credentials")?.to_string();
+        if !refused.is_empty() {
+            // A resource without the part that was refused would lose that part in the target.
+            self.report("", &refused, &Changes::default());
+            self.counters.note_refused(refused.len());
+            return Ok(false);
+        }
         outputs.push(("sts-GetCallerIdentity.json".into(), identity));
         let (made, remarks) = import::of_outputs(outputs);
         let state = self.target.read()?;
-        let deletions = match (refused.is_empty(), arguments.force) {
-            (false, _) => Deletions::None,
-            (true, true) => Deletions::All,
-            (true, false) => Deletions::Limited,
-        };
+        let deletions = if arguments.force { Deletions::All } else { Deletions::Limited };
         let changes = Changes::new(&state.collection, &made, &account, deletions);
         self.report(&remarks, &refused, &changes);
-        let is_whole = refused.is_empty() && changes.foreign.is_empty() && changes.held.is_empty();
-        self.counters.note_state(&changes, refused.len());
+        let is_whole = changes.foreign.is_empty() && changes.held.is_empty();
+        self.counters.note_state(&changes);
         if changes.edits.is_empty() {
             if arguments.once {
                 print("No difference.\n");
@@ -232,7 +234,7 @@ impl Sync {
             }
         };
         let keys = |keys: &[Key]| keys.iter().map(|key| format!("{}/{}", key.kind, key.id)).collect();
-        add("Requests that AWS refused, so nothing is deleted", refused.to_vec());
+        add("Requests that AWS refused, so nothing is changed", refused.to_vec());
         add("Not made by this command, and left alone", keys(&changes.foreign));
         add("Not in the account any more, and not deleted (`--force` deletes more than 30 %)", keys(&changes.held));
         if report != self.last_report {

@@ -36,6 +36,8 @@ use tokio::{
 
 /// The time-out of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The error of a request without an answer in [`REQUEST_TIMEOUT`].
+pub const NO_ANSWER: &str = "no answer in time";
 /// The time-out of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval of keep-alive messages on an idle connection, and the time-out of their answers.
@@ -477,7 +479,7 @@ pub fn end_of(prefix: &[u8]) -> Vec<u8> {
 ///
 /// etcd does not answer in time, or answers with an error.
 pub async fn with_timeout<T>(request: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
-    timeout(REQUEST_TIMEOUT, request).await.context("no answer in time")?.map_err(error_of)
+    timeout(REQUEST_TIMEOUT, request).await.context(NO_ANSWER)?.map_err(error_of)
 }
 
 /// An error of etcd without its gRPC details.

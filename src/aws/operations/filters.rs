@@ -7,6 +7,11 @@ use serde_json::Value;
 /// The filters that a list knows: the name of a filter, and the path of the member that it compares.
 pub(super) type Known = &'static [(&'static str, &'static str)];
 
+/// The maximum number of values of a filter, as in AWS.
+const MAX_VALUES: usize = 200;
+/// The longest value of a filter. A comparison takes the time of its length times that of the compared text.
+const MAX_VALUE_OCTETS: usize = 1024;
+
 /// The filters of a request.
 pub(super) struct Filters<'a> {
     has_wildcards: bool,
@@ -47,7 +52,14 @@ impl<'a> Filters<'a> {
                 let message = format!("The filter '{name}' is invalid: zonal knows {}", names.join(", "));
                 ServiceError::new(service, refusal_code(service, ""), message)
             })?;
-            filters.push((kind, filter.texts("Values")));
+            let values = filter.texts("Values");
+            if values.len() > MAX_VALUES || values.iter().any(|value| value.len() > MAX_VALUE_OCTETS) {
+                let message = format!(
+                    "The filter '{name}' is invalid: a filter has at most {MAX_VALUES} values of at most {MAX_VALUE_OCTETS} octets"
+                );
+                return Err(ServiceError::new(service, refusal_code(service, ""), message));
+            }
+            filters.push((kind, values));
         }
         Ok(Filters { has_wildcards: service == Service::Ec2, filters })
     }

@@ -110,12 +110,12 @@ impl<'a> Context<'a> {
         self.sees(&vpc.owner_id) && self.is_in(&vpc.region)
     }
 
-    /// Whether an address is in a VPC of another account, and in none of the caller.
+    /// Whether an address is in a VPC of another account. A VPC of the caller with the same address changes nothing: each
+    /// account chooses its blocks.
     fn is_foreign(&self, address: IpAddr) -> bool {
-        let vpcs = self.manifest().vpcs.values();
-        let mut with_address =
-            vpcs.filter(|vpc| vpc.cidr_blocks.iter().any(|block| block.contains(&address))).peekable();
-        with_address.peek().is_some() && !with_address.any(|vpc| self.sees(&vpc.owner_id))
+        let address = address.to_canonical();
+        let mut foreign = self.manifest().vpcs.values().filter(|vpc| !self.sees(&vpc.owner_id));
+        foreign.any(|vpc| vpc.cidr_blocks.iter().any(|block| block.contains(&address)))
     }
 
     /// Whether a resource with this data is in the caller's account and Region. `vpc` is its first VPC.

@@ -5,7 +5,6 @@ use hyper::header::{HeaderMap, HeaderValue, InvalidHeaderValue};
 use ring::{digest, hmac};
 
 /// The credentials of a client.
-#[derive(Debug)]
 pub struct Credentials {
     /// The identifier of the access key.
     pub access_key_id: String,

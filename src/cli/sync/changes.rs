@@ -23,8 +23,6 @@ pub(super) enum Deletions {
     Limited,
     /// However many they are.
     All,
-    /// None: a part of the account could not be described.
-    None,
 }
 
 /// The changes of a target.
@@ -75,7 +73,6 @@ impl Changes {
         }
         let are_many = owned.len() >= MIN_JUDGED && gone.len() * 100 > owned.len() * MAX_DELETED_PERCENT;
         match deletions {
-            Deletions::None => changes.held = gone.into_iter().collect(),
             Deletions::Limited if are_many => changes.held = gone.into_iter().collect(),
             Deletions::Limited | Deletions::All => {
                 gone.into_iter().for_each(|key| wanted.apply(&[Edit { key, value: None }]));
@@ -126,8 +123,6 @@ mod tests {
         // Another account does not touch the resources of this one.
         let other = Changes::new(&target, &made(&[]), "444455556666", Deletions::All);
         assert!(other.edits.is_empty() && other.held.is_empty());
-        let changes = Changes::new(&target, &made(&["vpc-a"]), ACCOUNT, Deletions::None);
-        assert_eq!((changes.edits.len(), changes.held.len()), (0, 1));
         let changes = Changes::new(&target, &made(&["vpc-a"]), ACCOUNT, Deletions::Limited);
         apply(&mut target, &changes);
         assert_eq!(ids(&target), ["vpc-a", "vpc-own"]);

@@ -120,11 +120,16 @@ impl Counters {
         }
     }
 
+    /// Notes the number of requests that AWS has refused in a round.
+    pub(super) fn note_refused(&self, refused: usize) {
+        self.refused.set(refused as i64);
+    }
+
     /// Notes the state of the target.
-    pub(super) fn note_state(&self, changes: &Changes, refused: usize) {
+    pub(super) fn note_state(&self, changes: &Changes) {
         for (gauge, count) in [
             (&self.resources, changes.resources),
-            (&self.refused, refused),
+            (&self.refused, 0),
             (&self.foreign, changes.foreign.len()),
             (&self.held, changes.held.len()),
         ] {

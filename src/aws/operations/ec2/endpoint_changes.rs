@@ -102,10 +102,12 @@ impl Families {
 fn usable(block: &IpNet) -> (u128, u128) {
     match block {
         IpNet::V4(block) => (
-            u128::from(block.network().to_bits()) + RESERVED_FIRST,
+            u128::from(block.network().to_bits()).saturating_add(RESERVED_FIRST),
             u128::from(block.broadcast().to_bits()).saturating_sub(1),
         ),
-        IpNet::V6(block) => (block.network().to_bits() + RESERVED_FIRST, block.broadcast().to_bits().saturating_sub(1)),
+        IpNet::V6(block) => {
+            (block.network().to_bits().saturating_add(RESERVED_FIRST), block.broadcast().to_bits().saturating_sub(1))
+        }
     }
 }
 

@@ -62,6 +62,9 @@ pub(super) const TABLE: &[Entry] = &[
 ];
 
 /// The seconds for which a deleted or rejected connection can be described.
+/// The maximum number of forgotten connections that a request deletes.
+const MAX_FORGOTTEN: usize = 32;
+
 const SECONDS_AFTER_END: i64 = 3600;
 /// The sides of a connection, in the order of its VPCs.
 const SIDES: [&str; 2] = ["requester", "accepter"];
@@ -191,6 +194,8 @@ fn create_peering(context: &Context, parameters: Parameters) -> WriteResult {
     }
     let mut edits: Vec<Edit> = all
         .filter(|(_, other)| is_forgotten(context, other))
+        // etcd makes at most 128 comparisons in a transaction.
+        .take(MAX_FORGOTTEN)
         .map(|(id, _)| edits::delete("vpc_peering_connections", id))
         .collect();
     let mut peering = VpcPeeringConnection {

@@ -37,6 +37,10 @@ pub(super) const TABLE: &[Entry] = &[
     write(Ec2, "DeleteTags", delete_tags, "Resources Tags DryRun"),
 ];
 
+/// The longest key and the longest value of a tag, as in AWS.
+const MAX_KEY_CHARACTERS: usize = 128;
+const MAX_VALUE_CHARACTERS: usize = 256;
+
 /// The prefix of tags that set members.
 const MEMBER: &str = "zonal:";
 
@@ -182,6 +186,14 @@ tagged! {
 fn set(context: &Context, resource: &mut dyn Tagged, key: &str, value: Option<&str>) -> Result<(), ServiceError> {
     if key.starts_with("aws:") {
         let message = "Tag keys starting with 'aws:' are reserved for internal use";
+        return Err(error("InvalidParameterValue", message));
+    }
+    if key.chars().count() > MAX_KEY_CHARACTERS
+        || value.is_some_and(|value| value.chars().count() > MAX_VALUE_CHARACTERS)
+    {
+        let message = format!(
+            "A tag has a key of at most {MAX_KEY_CHARACTERS} characters and a value of at most {MAX_VALUE_CHARACTERS}"
+        );
         return Err(error("InvalidParameterValue", message));
     }
     if let Some(member) = key.strip_prefix(MEMBER) {

@@ -1,9 +1,12 @@
 //! The reads of CIDR collections.
 
 use super::hosted_zones::error;
-use crate::aws::{
-    model::Service,
-    operations::{Context, Parameters, ReadResult, filters::Known, list, start},
+use crate::{
+    aws::{
+        model::Service,
+        operations::{Context, Parameters, ReadResult, filters::Known, list, start},
+    },
+    manifest::CidrCollection,
 };
 use serde_json::json;
 
@@ -12,10 +15,14 @@ const LIST: (Service, &str, usize) = (Service::Route53, "InvalidInput", 100);
 /// The lists have no filters.
 const NO_FILTERS: Known = &[];
 
+fn sees(context: &Context, collection: &CidrCollection) -> bool {
+    context.sees(collection.aws.text("owner_id").unwrap_or_default())
+}
+
 pub(super) fn list_cidr_collections(context: &Context, parameters: Parameters) -> ReadResult {
     list(LIST, parameters, "CidrCollections", NO_FILTERS, |after| {
         let collections = context.manifest().cidr_collections.range_from(start(after));
-        collections.map(|(id, collection)| {
+        collections.filter(|(_, collection)| sees(context, collection)).map(|(id, collection)| {
             let name = collection.name.as_deref().unwrap_or(id);
             // zonal keeps no versions.
             let value =
@@ -27,7 +34,8 @@ pub(super) fn list_cidr_collections(context: &Context, parameters: Parameters) -
 
 pub(super) fn list_cidr_blocks(context: &Context, parameters: Parameters) -> ReadResult {
     let (id, wanted) = (parameters.text("CollectionId"), parameters.given_text("LocationName"));
-    let Some(collection) = context.manifest().cidr_collections.get(id) else {
+    let found = context.manifest().cidr_collections.get(id);
+    let Some(collection) = found.filter(|collection| sees(context, collection)) else {
         return Err(error("NoSuchCidrCollectionException", format!("There is no CIDR collection {id}")));
     };
     if let Some(location) = wanted.filter(|location| !collection.locations.contains_key(*location)) {

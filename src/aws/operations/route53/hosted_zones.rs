@@ -184,7 +184,7 @@ pub(super) fn list_hosted_zones_by_name(context: &Context, parameters: Parameter
 pub(super) fn list_hosted_zones_by_vpc(context: &Context, parameters: Parameters) -> ReadResult {
     let limit = limit(parameters)?;
     let vpc = parameters.text("VPCId");
-    if !context.manifest().vpcs.contains_key(vpc) {
+    if !context.manifest().vpcs.get(vpc).is_some_and(|vpc| context.sees(&vpc.owner_id)) {
         return Err(error("InvalidVPCId", format!("The VPC {vpc} does not exist")));
     }
     let zones = |after: Option<&str>| {
