@@ -98,7 +98,7 @@ fn certbot_solves_challenges_and_cleans_up() {
     }
     let server = pushed(network());
     let mut certbot = command(&server, PYTHON)
-        .arg(tree("tests/aws/clients/certbot.py"))
+        .arg(tree("tests/aws/clients/solve_challenges.py"))
         .args(["first", "second"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
