@@ -74,11 +74,17 @@ impl Store {
         Store { file, found }
     }
 
-    /// Replaces the file as a whole.
+    /// Replaces the file as a whole. Without states, there is no file: a takeover does not wait for the disk.
     ///
     /// # Errors
     /// The new file cannot be written or renamed. The old file remains.
     pub fn write(&self, kept: &BTreeMap<String, Kept>) -> io::Result<()> {
+        if kept.is_empty() {
+            return match fs::remove_file(&self.file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                result => result,
+            };
+        }
         let draft = self.file.with_extension("json.new");
         let mut out = fs::File::create(&draft)?;
         out.write_all(&serde_json::to_vec(kept)?)?;
@@ -118,6 +124,9 @@ mod tests {
             assert!(Store::open(&directory).found.is_empty());
             assert_eq!(fs::read_to_string(directory.join("health.json.damaged")).unwrap(), damaged);
         }
+        Store::open(&directory).write(&all).unwrap();
+        (0..2).for_each(|_| Store::open(&directory).write(&BTreeMap::new()).unwrap());
+        assert!(!directory.join(FILE).exists());
         fs::remove_dir_all(directory).unwrap();
     }
 }
