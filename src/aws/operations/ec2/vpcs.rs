@@ -178,7 +178,7 @@ fn ipv4_block(text: &str) -> Result<IpNet, ServiceError> {
     let block: Ipv4Net = cidr("CidrBlock", text)?;
     let first = block.network();
     // As in AWS: no VPC has these addresses.
-    let is_special = first.is_loopback() || first.is_link_local() || first.is_multicast() || first.is_unspecified();
+    let is_special = first.is_link_local() || first.is_multicast() || first.is_unspecified();
     match block.prefix_len() {
         16..=28 if !is_special => Ok(block.trunc().into()),
         _ => Err(error("InvalidVpc.Range", format!("The CIDR '{text}' is invalid."))),

@@ -345,6 +345,8 @@ fn is_same(zone: &PrivateHostedZone, one: &ResourceRecordSet, other: &ResourceRe
             plain.ttl.get_or_insert(record_sets::DEFAULT_TTL);
         }
         plain.records.sort();
+        // Route 53 has no protection.
+        (plain.protected, plain.protection_comment) = (false, None);
         plain
     };
     plain(one) == plain(other)
