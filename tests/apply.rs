@@ -1,7 +1,7 @@
 //! `diff`, `apply` and `export` between files, etcd and a server; `wait` and `status` for several
 //! nodes.
 
-use crate::harness::{Scratch, Server, ZONAL, can_run, cluster::Single, http_send, wait_until};
+use crate::harness::{Scratch, Server, ZONAL, can_run, cluster::Single, http_send, text, wait_until};
 use serde_json::Value;
 use std::{
     io::Write,
@@ -12,10 +12,6 @@ use zonal::manifest::collection::{Edit, Key};
 
 fn zonal(arguments: &[&str]) -> Output {
     Command::new(ZONAL).args(arguments).current_dir(std::env::temp_dir()).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// Writes a VPC with zones, and one more zone with a master file.

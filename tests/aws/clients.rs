@@ -4,12 +4,12 @@ use super::{
     PYTHON,
     tools::{answer, network, pushed},
 };
-use crate::harness::{Server, can_run, tree, wait_until_equal};
+use crate::harness::{Server, can_run, text, tree, wait_until_equal};
 use serde_json::{Value, json};
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
 };
 
 /// A command with zonal as the endpoint of all services.
@@ -30,10 +30,6 @@ fn command(server: &Server, program: &str) -> Command {
 /// A program of the Python packages.
 fn program(name: &str) -> String {
     tree("target/tools/venv/bin").join(name).to_str().unwrap().into()
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
 #[test]

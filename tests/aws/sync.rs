@@ -1,7 +1,7 @@
 //! `zonal sync aws`. The account is another zonal, whose API verifies signatures.
 
 use super::tools::{answer, can_run_here, network, push, pushed};
-use crate::harness::{Scratch, Server, ZONAL, can_run, cluster::Single, http_get, wait_until};
+use crate::harness::{Scratch, Server, ZONAL, can_run, cluster::Single, http_get, text, wait_until};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -28,10 +28,6 @@ fn account(manifest: &Value) -> (Server, String, String, Scratch) {
     let server = Server::start_with_admin("{push: {}}", &format!("access_keys_file: {path}"));
     push(&server, manifest.clone());
     (server, id, secret, keys)
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
 /// Runs `zonal sync aws` without any of the environment.

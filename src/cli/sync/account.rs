@@ -12,6 +12,7 @@ use crate::{
     },
     cli::{AccessArguments, client},
     clock::now,
+    control_plane::etcd::pause as wait_for,
 };
 use anyhow::{Context, anyhow, bail};
 use hyper::{
@@ -21,7 +22,7 @@ use hyper::{
 use rustls::ClientConfig;
 use serde_json::{Map, Value};
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 /// The maximum number of attempts of a request.
 const MAX_ATTEMPTS: u32 = 8;
@@ -138,8 +139,7 @@ impl Account {
         let mut last = anyhow!("no attempt was made");
         for attempt in 0..MAX_ATTEMPTS {
             if attempt > 0 {
-                let random = f64::from(crate::clock::random_seed().0 as u16) / f64::from(u16::MAX);
-                sleep(pause.mul_f64(0.5 + random / 2.0)).await;
+                wait_for(pause).await;
                 pause = (2 * pause).min(MAX_PAUSE);
             }
             sleep_until(self.next).await;

@@ -128,12 +128,7 @@ impl Collector {
                 lists.extend(members);
             }
         }
-        let ids = |list: &str, member: &str| -> Vec<String> {
-            let items = lists.get(list).and_then(Value::as_array).into_iter().flatten();
-            // zonal has no use for the domain lists that AWS manages: their domains cannot be listed.
-            let own = items.filter(|item| item.get("ManagedOwnerName").is_none());
-            own.filter_map(|item| item[member].as_str().map(String::from)).collect()
-        };
+        let ids = |list: &str, member: &str| lists.get(list).map(|list| ids_of(list, member)).unwrap_or_default();
         for vpc in ids("Vpcs", "VpcId") {
             for attribute in ["enableDnsSupport", "enableDnsHostnames"] {
                 let parameters = json!({"VpcId": vpc, "Attribute": attribute});
@@ -167,7 +162,7 @@ impl Collector {
         let zones = self.get(Route53, &region, "ListHostedZones", "", json!({}), found).await?.unwrap_or_default();
         self.get(Route53, &region, "ListHealthChecks", "", json!({}), found).await?;
         let collections = self.get(Route53, &region, "ListCidrCollections", "", json!({}), found).await?;
-        for collection in ids_of(&collections.unwrap_or_default()["CidrCollections"]) {
+        for collection in ids_of(&collections.unwrap_or_default()["CidrCollections"], "Id") {
             self.get(Route53, &region, "ListCidrBlocks", &collection, json!({"CollectionId": collection}), found)
                 .await?;
         }
@@ -239,7 +234,8 @@ impl Collector {
     }
 }
 
-/// The identifiers of the elements of a list.
-fn ids_of(list: &Value) -> Vec<String> {
-    list.as_array().into_iter().flatten().filter_map(|item| item["Id"].as_str().map(String::from)).collect()
+/// The identifiers of the elements of a list. Domain lists that AWS manages are left out: their domains cannot be listed.
+fn ids_of(list: &Value, member: &str) -> Vec<String> {
+    let own = list.as_array().into_iter().flatten().filter(|item| item.get("ManagedOwnerName").is_none());
+    own.filter_map(|item| item[member].as_str().map(String::from)).collect()
 }
