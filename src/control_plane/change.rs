@@ -77,7 +77,7 @@ pub struct PreparedChange {
 /// Prepares a change when it is its turn, or returns why it cannot be made.
 pub type Prepare = Box<dyn Fn(&Collection, &Position) -> Result<PreparedChange, ChangeError> + Send>;
 
-/// What a trial of a change computes.
+/// The result that a trial of a change returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trial {
     /// Whether the change would be made.

@@ -151,7 +151,7 @@ fn findings_outlive_a_change_of_the_manifest_and_end_with_the_rules() {
     world.snapshot = snapshot(Some(&without), true);
     assert_eq!(world.tunnel(A, "x.tunnel.example"), None);
     world.ask(A, "www.tunnel.example", false);
-    assert_eq!(world.tunnel(A, "x.tunnel.example"), None, "the detector begins anew too");
+    assert_eq!(world.tunnel(A, "x.tunnel.example"), None, "the detector starts from zero too");
     world.ask(B, "www.tunnel.example", false);
     assert_eq!(lock(&world.detectors.vpcs).len(), 2);
 }
@@ -182,7 +182,7 @@ fn finds_a_client_that_asks_for_generated_names_in_vain() {
     for number in 6..12 {
         world.ask(A, &format!("{}.com", generated(number)), true);
     }
-    assert!(!world.is_bot(A), "an hour later the count begins anew");
+    assert!(!world.is_bot(A), "an hour later the count starts from zero");
     for number in 0..20 {
         world.ask(A, &format!("{}.com", generated(number)), true);
     }

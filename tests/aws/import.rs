@@ -1,4 +1,4 @@
-//! What zonal's APIs describe, imported again: `zonal import aws` makes the resources that were described.
+//! A round trip: zonal's APIs describe resources, and `zonal import aws` makes the same resources of the descriptions.
 
 use super::tools::{boto3, can_run_here, network, pushed};
 use crate::harness::{Scratch, ZONAL, loaded};

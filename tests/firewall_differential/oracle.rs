@@ -11,7 +11,8 @@ pub enum Wildcards {
     AllBelow,
     /// As a wildcard of the DNS: no names at or below another name of the zone (RFC 4592).
     ClosestEncloser,
-    /// Those of the name that the queried name shares with the entry before it, in an order of shorter labels first.
+    /// Only the wildcard of one ancestor. The program sorts the entries, and takes the entry before the queried name. The
+    /// ancestor is the longest name that is at or above both.
     OfPredecessor,
 }
 

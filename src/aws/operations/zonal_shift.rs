@@ -43,7 +43,7 @@ fn invalid(message: impl Into<String>) -> ServiceError {
     error("ValidationException", message)
 }
 
-/// What a shift is for.
+/// The resource that a zonal shift applies to.
 #[derive(Clone, Copy, PartialEq)]
 enum Target<'a> {
     /// All endpoints.

@@ -195,7 +195,11 @@ mod tests {
         assert_eq!(findings.get(7, 200), Some(numbers(10, 3)));
         assert_eq!(findings.get(7, 200 + LIFETIME), None);
         assert_eq!(findings.get(8, 200), None);
-        assert_eq!(findings.put(7, numbers(1, 1), 200 + LIFETIME), Numbers::default(), "it begins anew");
+        assert_eq!(
+            findings.put(7, numbers(1, 1), 200 + LIFETIME),
+            Numbers::default(),
+            "the finding starts from zero after its lifetime"
+        );
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub struct Group {
     pub policy: Policy,
     /// Members in the order of the manifest.
     pub members: Box<[Member]>,
-    /// What a query reads of each member: four members are in one cache line.
+    /// The data that a query reads of each member. One cache line has the data of four members.
     quick: Box<[QuickMember]>,
     /// For [`Policy::Cidr`], the members by location.
     pub cidrs: Option<CidrMembers>,

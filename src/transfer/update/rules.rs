@@ -123,7 +123,7 @@ fn served_types(zone: &Zone, owner: &Name) -> impl Iterator<Item = u16> {
     zone.node_of(owner.as_wire()).into_iter().flat_map(|node| node.sets().map(|set| set.rtype()).collect::<Vec<_>>())
 }
 
-/// What keeps updates from changing a record set; none for a plain one.
+/// The reason why updates cannot change a record set: its routing policy or its alias. `None` if updates can change it.
 fn fixed_kind(zone: &Zone, owner: &Name, rtype: u16) -> Option<&'static str> {
     let set = zone.node_of(owner.as_wire())?.set(rtype)?;
     match (set.group(), set.alias()) {

@@ -255,7 +255,7 @@ fn delete_transit_gateway(context: &Context, parameters: Parameters) -> WriteRes
 
 // Route tables.
 
-/// What AWS keeps of a route table.
+/// A route table of a Transit Gateway, as the member `aws` of the gateway stores it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct RouteTable {

@@ -180,8 +180,8 @@ fn count(context: &Context, _: Parameters) -> ReadResult {
 
 // Verdicts.
 
-/// What this node has observed. The Region is that of the check's VPC, else that of the request, if AWS has checkers there:
-/// clients expect one.
+/// The observation of this node, as Route 53 shows it. Clients expect a Region. The function writes the Region of the check's
+/// VPC or, without a VPC, the Region of the request, if AWS has checkers in that Region.
 fn observation(context: &Context, check: &HealthCheck, status: String, at: i64) -> Value {
     let time = Timestamp::from_second(at).unwrap_or_default().to_string();
     let region = check.vpc_id.as_deref().map_or(context.caller.region.as_str(), |vpc| context.vpc_region(vpc));

@@ -158,8 +158,8 @@ struct Record {
 }
 
 impl Lists {
-    /// About the number of names of all lists whose memory is written anew when `entries` new entries replace those of a
-    /// list.
+    /// Estimates the work of replacing the entries of a list by `entries` new entries: the number of names that the table has
+    /// to write again. A shard is written as a whole, so the names of other lists in its shards count too.
     pub fn rebuilt_names(&self, list: u32, entries: u64) -> u64 {
         let with_list = self.shards().map(|(_, shard)| shard).filter(|shard| shard.lists.has(list));
         let old: u64 = with_list.map(|shard| u64::from(shard.names)).sum();
