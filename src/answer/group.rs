@@ -92,10 +92,12 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         let Context { snapshot, matched, .. } = self.context;
         let health = Health { snapshot, client: matched.az, looks: Cell::new(0) };
         let is_healthy = |at: usize| health.of_member(zone, group, at, rtype, 0);
-        let place = self.client_place();
+        let place = if group.policy.depends_on_place() { client_place(&self.context) } else { ClientPlace::default() };
         self.summary.scope = self.summary.scope.max(group.scope(&place));
         let choice = group.choose(&place, is_healthy, self.context.moment.draw);
-        self.trace.notes(Stage::Zone, || explanation(group, &place, choice, self.context.moment.now, is_healthy));
+        let context = &self.context;
+        self.trace
+            .notes(Stage::Zone, || explanation(group, &client_place(context), choice, context.moment.now, is_healthy));
         let before = self.reply.count(Section::Answer);
         for at in group.chosen(choice, is_healthy) {
             let Some(node) = group.records(at) else {
@@ -128,18 +130,18 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         self.negative(zone, apex)?;
         Ok(Decision::Answered(rcode::NOERROR))
     }
+}
 
-    /// Returns the location of the client: of its own network, or of the VPC whose view it has.
-    fn client_place(&self) -> ClientPlace<'s> {
-        let (networks, matched) = (&self.context.snapshot.networks, &self.context.matched);
-        let own = matched.network.map(|network| networks.info(network));
-        let vpc = own.and_then(|own| own.vpc.as_deref()).or_else(|| networks.vpc(matched.vpc));
-        ClientPlace {
-            az: matched.az.map(|az| self.context.snapshot.azs.id(az)),
-            region: vpc.map_or("", |vpc| &vpc.region),
-            coordinates: own.and_then(|own| own.coordinates),
-            prefix: Some(self.context.prefix),
-        }
+/// Returns the location of the client: of its own network, or of the VPC whose view it has.
+fn client_place<'s>(context: &Context<'s>) -> ClientPlace<'s> {
+    let (networks, matched) = (&context.snapshot.networks, &context.matched);
+    let own = matched.network.map(|network| networks.info(network));
+    let vpc = own.and_then(|own| own.vpc.as_deref()).or_else(|| networks.vpc(matched.vpc));
+    ClientPlace {
+        az: matched.az.map(|az| context.snapshot.azs.id(az)),
+        region: vpc.map_or("", |vpc| &vpc.region),
+        coordinates: own.and_then(|own| own.coordinates),
+        prefix: Some(context.prefix),
     }
 }
 

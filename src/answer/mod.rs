@@ -41,7 +41,7 @@ use crate::{
         firewall::table::SearchHint,
         forwarders::Forwarder,
         networks::{ClientPath, MatchedClient, Refusal},
-        zone::Zone,
+        zone::{CACHE_LINE, Zone, groups::Group},
     },
     wire::{
         codes::{class, ede, flag, rcode},
@@ -243,21 +243,32 @@ pub enum PrefetchHint<'s> {
         /// The hash of the name.
         hash: u64,
     },
+    /// A group of record sets of a zone.
+    Group {
+        /// The zone.
+        zone: &'s Zone,
+        /// The group.
+        group: &'s Group,
+    },
     /// The names of DNS Firewall lists.
     Lists(SearchHint<'s>),
 }
 
 impl PrefetchHint<'_> {
     /// The number of stages of [`PrefetchHint::visit_addresses`].
-    pub const STAGES: usize = 3;
+    pub const STAGES: usize = 4;
 
     /// Visits the addresses of a stage. They are found in the memory of the stage before. False if the answer reads little
     /// memory.
     #[inline]
-    pub fn visit_addresses(&self, stage: usize, visit: &mut impl FnMut(*const u8)) -> bool {
+    pub fn visit_addresses(&mut self, stage: usize, visit: &mut impl FnMut(*const u8)) -> bool {
         let (zone, hash) = match self {
-            PrefetchHint::Lists(hint) => return hint.visit_addresses(stage, visit),
-            PrefetchHint::Zone { zone, hash } => (zone, *hash),
+            PrefetchHint::Lists(hint) => return stage >= SearchHint::STAGES || hint.visit_addresses(stage, visit),
+            PrefetchHint::Group { zone, group } => {
+                zone.visit_members(group, visit);
+                return true;
+            }
+            PrefetchHint::Zone { zone, hash } => (*zone, *hash),
         };
         match stage {
             0 => visit(zone.first_address(hash)),
@@ -267,14 +278,17 @@ impl PrefetchHint<'_> {
                     visit(address.wrapping_add(CACHE_LINE));
                 }
             }
+            2 => {
+                if let Some(group) = zone.probable_group(hash) {
+                    group.visit(visit);
+                    *self = PrefetchHint::Group { zone, group };
+                }
+            }
             _ => {}
         }
         true
     }
 }
-
-/// The size of a cache line of the processor, in octets.
-const CACHE_LINE: usize = 64;
 
 /// Finds the memory that the answer to a query will read, if a zone or DNS Firewall answers it. `name` gets the query's name.
 #[inline]

@@ -245,7 +245,7 @@ impl Worker {
             let Some(Packet { source, port, local, query, .. }) = self.batch.packet(index) else { continue };
             let client = Client { source, port, local: local.unwrap_or(self.local), transport: Transport::Udp };
             *hint = answers::find_prefetch_hint(snapshot, &client, query, name);
-            hint.iter().for_each(|hint| _ = hint.visit_addresses(0, &mut prefetch));
+            hint.iter_mut().for_each(|hint| _ = hint.visit_addresses(0, &mut prefetch));
         }
         for stage in 1..PrefetchHint::STAGES {
             for hint in &mut hints {

@@ -202,6 +202,12 @@ impl Verdict {
         self.0.unhealthy_for.load(Relaxed) & clients::in_az(az) == 0
     }
 
+    /// The address that [`Verdict::is_healthy_for`] reads.
+    #[inline]
+    pub fn address(&self) -> *const u8 {
+        std::ptr::from_ref(&self.0.unhealthy_for).cast()
+    }
+
     /// Whether the verdict is the same for all clients.
     #[inline]
     pub fn is_same_for_all(&self) -> bool {

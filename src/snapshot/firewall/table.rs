@@ -140,7 +140,10 @@ pub struct SearchHint<'l> {
 }
 
 impl SearchHint<'_> {
-    /// Visits the addresses of a stage, from 0 to 2. They are found in the memory of the stage before. False if the search
+    /// The number of stages of [`SearchHint::visit_addresses`].
+    pub const STAGES: usize = 3;
+
+    /// Visits the addresses of a stage. They are found in the memory of the stage before. False if the search
     /// reads no more: no list has the last two labels.
     #[inline]
     pub fn visit_addresses(&self, stage: usize, visit: &mut impl FnMut(*const u8)) -> bool {

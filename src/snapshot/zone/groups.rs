@@ -5,7 +5,7 @@
 //! nodes in the zone's block, and no name leads to them. A choice reads verdicts and compares
 //! ranks. It does not allocate.
 
-use super::{Node, Zone};
+use super::{CACHE_LINE, Node, NodeAt, Set, Zone};
 use crate::{
     manifest::{
         Id, ResourceRecordSet,
@@ -19,6 +19,7 @@ use crate::{
     wire::Name,
 };
 use ipnet::IpNet;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Maximum number of record sets in one multivalue answer, as in Route 53.
@@ -26,18 +27,23 @@ pub const MAX_ANSWERED: usize = 8;
 /// Maximum number of members of a group, as in Route 53.
 pub const MAX_MEMBERS: usize = 100;
 
-/// A group of record sets with one name, one type and one routing policy.
+/// A group of record sets with one name, one type and one routing policy. A query for a group of [`QUICK_MEMBERS`] members
+/// reads two cache lines of it.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub struct Group {
     /// Policy of all members.
     pub policy: Policy,
     /// Members in the order of the manifest.
     pub members: Box<[Member]>,
-    /// The data that a query reads of each member. One cache line has the data of four members.
-    quick: Box<[QuickMember]>,
+    /// The data that a query reads of each member.
+    quick: SmallVec<[QuickMember; QUICK_MEMBERS]>,
     /// For [`Policy::Cidr`], the members by location.
-    pub cidrs: Option<CidrMembers>,
+    pub cidrs: Option<Box<CidrMembers>>,
 }
+
+/// Number of members whose data is in the [`Group`] itself. The data of a larger group is in memory of its own.
+const QUICK_MEMBERS: usize = 4;
 
 /// The part of a member that a query reads.
 #[derive(Clone, Debug)]
@@ -113,6 +119,12 @@ pub enum Policy {
 }
 
 impl Policy {
+    /// Whether the choice depends on the location of the client.
+    #[inline]
+    pub fn depends_on_place(self) -> bool {
+        !matches!(self, Policy::Weighted | Policy::Failover | Policy::Multivalue)
+    }
+
     /// Returns the name of the policy for texts, such as `weighted`.
     pub fn word(self) -> &'static str {
         match self {
@@ -369,18 +381,18 @@ impl Group {
     /// Returns the members whose locations contain a client, each with the length of the prefix around the client. The
     /// longest prefix comes first, and the member for clients in no location last.
     fn around(&self, client: &ClientPlace) -> impl Iterator<Item = (usize, Option<u8>)> + Clone {
-        let around = self.cidrs.iter().zip(client.prefix).flat_map(|(cidrs, prefix)| {
+        let around = self.cidrs.as_deref().into_iter().zip(client.prefix).flat_map(|(cidrs, prefix)| {
             let member = move |location: usize| cidrs.of_location.get(location).copied().flatten();
             cidrs.table.around(prefix).filter_map(move |(location, len)| Some((member(location)?, Some(len))))
         });
-        let default = self.cidrs.iter().filter_map(|cidrs| Some((cidrs.default?, None)));
+        let default = self.cidrs.as_deref().into_iter().filter_map(|cidrs| Some((cidrs.default?, None)));
         around.chain(default).map(|(at, len)| (usize::from(at), len))
     }
 
     /// Returns the scope of an answer from the group to a client's prefix (RFC 7871): the length of the shortest prefix in
     /// which every client gets the same answer. 0 if the policy does not depend on the address.
     pub fn scope(&self, client: &ClientPlace) -> u8 {
-        self.cidrs.as_ref().zip(client.prefix).map_or(0, |(cidrs, prefix)| cidrs.table.scope(prefix.address))
+        self.cidrs.as_deref().zip(client.prefix).map_or(0, |(cidrs, prefix)| cidrs.table.scope(prefix.address))
     }
 
     /// Returns the rank of a member for a client, or `None` if the member is not for the client. The member with the smallest
@@ -459,6 +471,20 @@ impl CidrMembers {
     }
 }
 
+impl Group {
+    /// Visits the addresses of the group's cache lines.
+    #[inline]
+    pub fn visit(&self, visit: &mut impl FnMut(*const u8)) {
+        visit_lines(std::ptr::from_ref(self).cast(), 2, visit);
+    }
+}
+
+/// Visits a number of cache lines, from an address on.
+#[inline]
+fn visit_lines(first: *const u8, count: usize, visit: &mut impl FnMut(*const u8)) {
+    (0..count).for_each(|line| visit(first.wrapping_add(line * CACHE_LINE)));
+}
+
 /// Maps the numbers of a counter to evenly distributed numbers.
 fn mix(draw: u32) -> u32 {
     let mut x = draw.wrapping_mul(0x9e37_79b9);
@@ -476,6 +502,27 @@ impl Zone {
     /// Whether the zone has groups.
     pub fn has_groups(&self) -> bool {
         !self.groups.is_empty()
+    }
+
+    /// Returns the group of the name that probably has this hash. A query reads it after [`Zone::second_address`].
+    #[inline]
+    pub fn probable_group(&self, hash: u64) -> Option<&Group> {
+        if !self.has_groups() {
+            return None;
+        }
+        let node = self.node(NodeAt(self.table.guess(hash)?));
+        node.sets().find_map(Set::group).and_then(|number| self.group(number))
+    }
+
+    /// Visits the addresses that a query reads after those of the group: verdicts, and the records of the members, which are
+    /// side by side.
+    #[inline]
+    pub fn visit_members(&self, group: &Group, visit: &mut impl FnMut(*const u8)) {
+        for quick in group.quick.iter().take(QUICK_MEMBERS) {
+            quick.verdict.iter().for_each(|verdict| visit(verdict.address()));
+        }
+        let records = group.quick.iter().find_map(|quick| self.block.get(quick.records as usize));
+        records.into_iter().for_each(|records| visit_lines(records, 3, visit));
     }
 
     /// Returns the node at an offset of the zone's block. `at` comes from [`Content::Records`].
@@ -504,7 +551,7 @@ impl Zone {
         }
         let mut groups: Vec<Group> = self.groups.to_vec();
         for group in groups.iter_mut().filter(|group| !has_table(group)) {
-            group.cidrs = table(group).map(|table| CidrMembers::new(table, &group.members));
+            group.cidrs = table(group).map(|table| Box::new(CidrMembers::new(table, &group.members)));
         }
         for Group { members, quick, .. } in &mut groups {
             members.iter().zip(quick).for_each(|(member, quick)| quick.verdict = verdict(member));

@@ -60,6 +60,9 @@ pub use serial::Serial;
 /// The bit in the number of a set without records that tells a group from an alias.
 const GROUP: usize = 1 << 31;
 
+/// The size of a cache line of the processor, in octets.
+pub const CACHE_LINE: usize = 64;
+
 /// Flags of a node.
 mod node_flag {
     /// It has NS records and is not the apex.
