@@ -1,8 +1,8 @@
 use crate::{
-    answer::{Client, Moment, Outcome, Transport, answer},
+    answer::{Client, Moment, Outcome, PrefetchHint, Transport, answer, find_prefetch_hint},
     manifest::{Loaded, Manifest, share_unchanged},
     snapshot::{Snapshot, compile},
-    wire::{message::Message, rdata::rtype},
+    wire::{message::Message, query::LookupName, rdata::rtype},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -111,4 +111,34 @@ fn a_changed_collection_changes_answers_without_a_change_of_the_zone() {
     same["vpcs"]["a"]["owner_id"] = json!("1");
     let third = compiled(same, Some(&first));
     assert!(Arc::ptr_eq(first.zone("Z").unwrap(), third.zone("Z").unwrap()), "an unchanged collection changes no zone");
+}
+
+/// The addresses of each stage that a worker prefetches for a query from 10.1.2.7.
+fn prefetched(snapshot: &Snapshot, name: &str) -> Vec<usize> {
+    let client =
+        Client { source: [10, 1, 2, 7].into(), port: 0, local: [10, 1, 0, 2].into(), transport: Transport::Udp };
+    let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.len() as u8];
+    query.extend_from_slice(name.as_bytes());
+    query.extend_from_slice(b"\x01z\x07example\0\0\x01\0\x01");
+    let mut hint = find_prefetch_hint(snapshot, &client, &query, &mut LookupName::root());
+    let mut visited = |stage| {
+        let mut count = 0;
+        assert!(hint.as_mut().unwrap().visit_addresses(stage, &mut |_| count += 1), "{name}");
+        count
+    };
+    (0..PrefetchHint::STAGES).map(&mut visited).collect()
+}
+
+#[test]
+fn a_worker_prefetches_the_group_and_then_its_verdicts_and_records() {
+    let mut manifest = manifest();
+    manifest["health_checks"] = json!({"h": {"type": "EXTERNAL", "stale_after": 90}});
+    let records = manifest["private_hosted_zones"]["Z"]["records"].as_array_mut().unwrap();
+    records[0]["health_check_id"] = json!("h");
+    records[1]["health_check_id"] = json!("h");
+    let snapshot = compiled(manifest, None);
+    // Two lines of the group; then two verdicts, and three lines of records.
+    assert_eq!(prefetched(&snapshot, "all"), [1, 2, 2, 5]);
+    assert_eq!(prefetched(&snapshot, "plain"), [1, 2, 0, 0]);
+    assert_eq!(prefetched(&snapshot, "missing"), [1, 0, 0, 0]);
 }

@@ -193,7 +193,7 @@ fn tables(blocks: &[(char, &str)]) -> CidrTables {
 fn cidr_group(tables: &CidrTables, locations: &[&str]) -> Group {
     let rules = locations.iter().map(|name| Rule::Cidr("c".into(), (*name).into())).collect();
     let mut group = group(rules);
-    group.cidrs = tables.get("c").map(|table| CidrMembers::new(table, &group.members));
+    group.cidrs = tables.get("c").map(|table| Box::new(CidrMembers::new(table, &group.members)));
     group
 }
 
