@@ -140,5 +140,4 @@ fn a_worker_prefetches_the_group_and_then_its_verdicts_and_records() {
     // Two lines of the group; then two verdicts, and three lines of records.
     assert_eq!(prefetched(&snapshot, "all"), [1, 2, 2, 5]);
     assert_eq!(prefetched(&snapshot, "plain"), [1, 2, 0, 0]);
-    assert_eq!(prefetched(&snapshot, "missing"), [1, 0, 0, 0]);
 }
