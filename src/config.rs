@@ -288,6 +288,9 @@ pub struct Limits {
     /// The maximum size of one zone transfer, in octets: of its messages, and of its records in
     /// memory. The default is 256 MiB.
     pub transfer_octets: u64,
+    /// The maximum size of one transfer of a DNS Firewall list, in octets: of its messages, and of its records in a file. The
+    /// default is 1 GiB. Records beyond `transfer_octets` are in the file instead of memory.
+    pub list_transfer_octets: u64,
 }
 
 impl Default for Limits {
@@ -299,6 +302,7 @@ impl Default for Limits {
             tcp_connections_per_client: 100,
             tcp_idle_timeout_seconds: 10,
             transfer_octets: 256 << 20,
+            list_transfer_octets: 1 << 30,
         }
     }
 }
@@ -323,7 +327,7 @@ pub struct Cache {
     pub max_stale_seconds: u32,
 }
 
-/// The minimum of `transfer_octets`: one message.
+/// The minimum of `transfer_octets` and `list_transfer_octets`: one message.
 const MIN_TRANSFER_OCTETS: u64 = 1 << 16;
 /// The minimum of `size_octets`.
 const MIN_CACHE_OCTETS: u64 = 1 << 20;
@@ -477,8 +481,13 @@ impl Config {
                 errors.add(&format!("limits.{field}"), "it must be at least 1".into(), None);
             }
         }
-        if self.limits.transfer_octets < MIN_TRANSFER_OCTETS {
-            errors.add("limits.transfer_octets", format!("it must be at least {MIN_TRANSFER_OCTETS}"), None);
+        for (field, octets) in [
+            ("transfer_octets", self.limits.transfer_octets),
+            ("list_transfer_octets", self.limits.list_transfer_octets),
+        ] {
+            if octets < MIN_TRANSFER_OCTETS {
+                errors.add(&format!("limits.{field}"), format!("it must be at least {MIN_TRANSFER_OCTETS}"), None);
+            }
         }
         for (field, message) in self.cache.check() {
             errors.add(&format!("cache.{field}"), message, None);

@@ -113,6 +113,10 @@ fn reports_every_error_with_its_position() {
             "limits: {transfer_octets: 1}",
             "etc/zonal.yaml:1:27: error: limits.transfer_octets: it must be at least 65536",
         ),
+        (
+            "limits: {list_transfer_octets: 1}",
+            "etc/zonal.yaml:1:32: error: limits.list_transfer_octets: it must be at least 65536",
+        ),
         ("cache: {size_octets: 4096}", "etc/zonal.yaml:1:22: error: cache.size_octets: it must be at least 1048576"),
         (
             "cache: {min_ttl_seconds: 20, max_negative_ttl_seconds: 10}",

@@ -123,7 +123,7 @@ pub type Publish<'p> = dyn FnMut(&mut ListsChange) -> Result<(), String> + 'p;
 
 /// Lets other threads run now and then: a thread that got a query would else wait until the kernel ends the turn of this one,
 /// which takes milliseconds even at a lower priority.
-fn in_turns(mut visit: impl FnMut(&Entry)) -> impl FnMut(&Entry) {
+pub fn in_turns(mut visit: impl FnMut(&Entry)) -> impl FnMut(&Entry) {
     let mut count: u32 = 0;
     move |entry: &Entry| {
         count = count.wrapping_add(1);

@@ -17,7 +17,7 @@ use crate::{
         transferred::{Content, ZoneCopy},
     },
     snapshot::firewall::table::{Batch, Extent, Lists},
-    wire::Name,
+    wire::{Name, name::name_text},
 };
 use std::{
     collections::BTreeSet,
@@ -161,8 +161,8 @@ impl FirewallLists {
         zone: &Content,
         publish: &mut Publish,
     ) -> Result<(RpzReader, domain_lists::Content), String> {
-        let (reader, content) = read_zone(zone, &mut |_| {});
-        let read = |visit: &mut dyn FnMut(&Entry)| Ok(read_zone(zone, visit).1);
+        let (reader, content) = read_zone(zone, &mut load::in_turns(|_| {}))?;
+        let read = |visit: &mut dyn FnMut(&Entry)| read_zone(zone, visit).map(|(_, content)| content);
         let lists = self.snapshot.load().firewall_lists.clone();
         load::compile(&read, id, &content, lists, &|| self.is_transferred(id, &zone.zone), publish)?;
         Ok((reader, content))
@@ -218,14 +218,25 @@ fn apex(zone: &Content) -> Vec<u8> {
 }
 
 /// Reads the records of a zone as entries. They have no lines.
-fn read_zone(zone: &Content, visit: &mut dyn FnMut(&Entry)) -> (RpzReader, domain_lists::Content) {
+///
+/// # Errors
+///
+/// If their file cannot be read.
+fn read_zone(zone: &Content, visit: &mut dyn FnMut(&Entry)) -> Result<(RpzReader, domain_lists::Content), String> {
     let (mut reader, mut content) = (RpzReader::new(Some(&zone.zone)), domain_lists::Content::default());
     for (owner, rtype, values) in zone.sets() {
         for (ttl, data) in values.iter() {
-            read_record(&mut reader, owner, rtype, (ttl, data), &mut content, visit);
+            read_record(&mut reader, owner.as_wire(), rtype, (ttl, data), &mut content, visit);
         }
     }
-    (reader, content)
+    if let Some(file) = zone.file() {
+        file.visit(&mut |record| {
+            let values = (record.ttl, record.data);
+            read_record(&mut reader, record.owner, record.rtype, values, &mut content, visit);
+            Ok(())
+        })?;
+    }
+    Ok((reader, content))
 }
 
 fn read_owner(
@@ -237,28 +248,31 @@ fn read_owner(
 ) {
     for (rtype, values) in zone.sets_of(owner) {
         for (ttl, data) in values.iter() {
-            read_record(reader, owner, rtype, (ttl, data), content, visit);
+            read_record(reader, owner.as_wire(), rtype, (ttl, data), content, visit);
         }
     }
 }
 
 fn read_record(
     reader: &mut RpzReader,
-    owner: &Name,
+    owner: &[u8],
     rtype: u16,
     (ttl, data): (u32, &[u8]),
     content: &mut domain_lists::Content,
     visit: &mut dyn FnMut(&Entry),
 ) {
-    if let Err(reason) = reader.record(owner.as_wire(), rtype, ttl, data, 0, content, visit) {
-        content.skip(0, owner.to_string().as_bytes(), reason);
+    if let Err(reason) = reader.record(owner, rtype, ttl, data, 0, content, visit) {
+        content.skip(0, name_text(owner).as_bytes(), reason);
     }
 }
 
-/// The owners that differ in a new version, without a leading `*`. None if it is better compiled as a whole: the former version is not served, too
-/// many names have changed, or entries for addresses have.
+/// The owners that differ in a new version, without a leading `*`. None if it is better compiled as a whole: the former version
+/// is not served, records are in a file, too many names have changed, or entries for addresses have.
 fn changed_names(old: &Content, new: &Content, before: &TransferredList) -> Option<BTreeSet<Name>> {
     before.reader.as_ref()?;
+    if old.file().is_some() || new.file().is_some() {
+        return None;
+    }
     // Numbers of local data are not used again.
     if before.content.local.len() > 2 * old.len() + MAX_CHANGED_NAMES || before.content.skipped > 0 {
         return None;

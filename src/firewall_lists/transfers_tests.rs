@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     firewall_lists::{Settings, load::ListsChange},
-    manifest::{FirewallListSource, Primary, Record},
+    manifest::{FirewallListSource, Primary, Record, record_file::RecordWriter},
     snapshot::{Node, Snapshot},
     wire::{query::LookupName, rdata},
 };
@@ -125,6 +125,30 @@ fn an_incremental_transfer_leads_to_the_entries_of_the_whole_zone() {
         let entries = |lists: &FirewallLists| lists.report()[0].entries;
         assert_eq!(entries(&followed), entries(&fresh));
     }
+}
+
+#[test]
+fn records_in_a_file_lead_to_the_same_entries() {
+    let records = [
+        record("gone", "CNAME", "."),
+        record("*.Data", "A", "192.0.2.1"),
+        record("*.data", "A", "192.0.2.2"),
+        record("24.0.2.0.192.rpz-ip", "CNAME", "."),
+    ];
+    let mut writer = RecordWriter::new(std::env::temp_dir());
+    records.iter().for_each(|record| writer.add(record));
+    let soa = record("@", "SOA", "ns. hostmaster. 1 3600 600 86400 60");
+    let content = Content::in_file(Name::absolute("rpz.example").unwrap(), &soa, writer.finish().unwrap()).unwrap();
+    let (in_file, in_memory) = (lists(), lists());
+    serve(&in_file, ZoneCopy { content: Arc::new(content), is_expired: false }).unwrap();
+    serve(&in_memory, copy(&records)).unwrap();
+    for name in ["gone", "x.data", "data"] {
+        assert_eq!(found(&in_file, name), found(&in_memory, name), "{name}");
+    }
+    assert_eq!(in_file.report()[0].entries, 4);
+    // The next version replaces all of them, whatever it is in.
+    serve(&in_file, copy(&records[..1])).unwrap();
+    assert_eq!((found(&in_file, "gone").len(), found(&in_file, "x.data").len()), (1, 0));
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub mod problem;
 pub mod profiles;
 pub mod protection;
 pub mod query_log;
+pub mod record_file;
 pub mod record_lints;
 pub mod resources;
 pub mod rewrite;

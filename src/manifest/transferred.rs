@@ -1,6 +1,6 @@
 //! Records of zones that zonal transfers from primaries.
 
-use super::{Id, Record, catalog, digest::Digest, work};
+use super::{Id, Record, catalog, digest::Digest, record_file::RecordFile, work};
 use crate::wire::{
     Name,
     rdata::{rtype, type_to_text},
@@ -90,6 +90,7 @@ pub struct Content {
     octets: usize,
     digest: Digest,
     members: OnceLock<Result<Box<[catalog::Member]>, String>>,
+    file: Option<Arc<RecordFile>>,
 }
 
 /// Estimated memory of a record beside its owner and data, in octets.
@@ -191,7 +192,22 @@ impl Content {
     /// Creates a zone without records. A valid zone also needs a SOA record.
     pub fn new(zone: Name) -> Content {
         let (soa, sets, records, octets, digest) = Default::default();
-        Content { zone, soa, sets, records, octets, digest, members: OnceLock::new() }
+        Content { zone, soa, sets, records, octets, digest, members: OnceLock::new(), file: None }
+    }
+
+    /// Creates a zone whose records are in a file, except for its SOA record. It can only be read from start to end: no
+    /// other method knows the records of the file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Content::of`].
+    pub fn in_file(zone: Name, soa: &Record, file: RecordFile) -> Result<Content, String> {
+        Ok(Content { file: Some(Arc::new(file)), ..Content::of(zone, [soa])? })
+    }
+
+    /// The file of [`Content::in_file`].
+    pub fn file(&self) -> Option<&RecordFile> {
+        self.file.as_deref()
     }
 
     /// Creates a zone from its records.

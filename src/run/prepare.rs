@@ -294,8 +294,14 @@ fn core(
         ..forward::Limits::default()
     };
     let forwarding = Forwarding::new(snapshot.clone(), &limits_of_forwarding, upstreams, recursion, runtime);
-    let limits_of_transfers =
-        TransferLimits { octets: config.limits.transfer_octets as usize, ..TransferLimits::default() };
+    let mut limits_of_transfers = TransferLimits {
+        octets: config.limits.transfer_octets as usize,
+        list_octets: config.limits.list_transfer_octets as usize,
+        ..TransferLimits::default()
+    };
+    if let Some(directory) = Copies::new(config.state_directory.as_deref()).directory() {
+        limits_of_transfers.directory = directory.into();
+    }
     let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, limits_of_transfers, updates, runtime);
     let limits = limits(config, open_files);
     Ok(Arc::new(Core::new(snapshot, &limits, forwarding, transfers, query_log, runtime)))

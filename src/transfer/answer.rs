@@ -4,6 +4,7 @@
 use crate::{
     manifest::{
         Record,
+        record_file::RecordWriter,
         transferred::{Content, RECORD_OCTETS, Soa},
     },
     wire::{
@@ -24,8 +25,51 @@ pub enum Transferred {
     Current,
     /// The whole zone.
     Whole(Content),
+    /// The whole zone of a list.
+    List(ListRecords),
     /// The differences, applied to the former version.
     Changed(Content),
+}
+
+/// The records of a list. Few of them become a [`Content`] in memory, and many one in a file.
+#[derive(Debug)]
+pub struct ListRecords {
+    soa: Record,
+    writer: RecordWriter,
+    /// The octets that they need in memory.
+    octets: usize,
+}
+
+impl ListRecords {
+    /// The zone with this apex. Its records are in memory if they need at most `max_octets` there.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written or read, or a record does not fit into the zone.
+    pub fn content(self, zone: &Name, max_octets: usize) -> Result<Content, String> {
+        if self.octets > max_octets {
+            let file = self.writer.finish().map_err(|error| format!("its records cannot be written: {error}"))?;
+            return Content::in_file(zone.clone(), &self.soa, file);
+        }
+        let mut content = Content::of(zone.clone(), [&self.soa])?;
+        self.writer.visit(&mut |record| {
+            let owner = Name::from_wire(record.owner).map_err(|error| error.to_string())?;
+            let rdata = record.data.into();
+            content.add(&Record { owner, rtype: record.rtype, ttl: record.ttl, rdata, file: 0, line: 0 })
+        })?;
+        Ok(content)
+    }
+}
+
+/// The limits of the records of a transfer.
+#[derive(Debug)]
+pub struct RecordLimits {
+    /// Their number.
+    pub records: usize,
+    /// Their octets in memory.
+    pub octets: usize,
+    /// For a list: where the records of a whole zone go, and the maximum number of their octets there.
+    pub list: Option<(RecordWriter, u64)>,
 }
 
 /// Reads the records of an answer.
@@ -33,8 +77,7 @@ pub struct Reader<'a> {
     zone: &'a Name,
     /// The version that an IXFR request names.
     old: Option<&'a Content>,
-    /// The maximum number of records, and of their octets in memory.
-    max: (usize, usize),
+    max: RecordLimits,
     count: usize,
     octets: usize,
     state: State,
@@ -47,6 +90,8 @@ enum State {
     First(Record),
     /// Within the whole zone.
     Whole { first: Record, content: Content },
+    /// Within the whole zone of a list, whose records go to the writer of the limits.
+    List { first: Record },
     /// Within the deleted records of a difference, which are removed from `content` at once. `last`
     /// is the SOA record of the newest version.
     Deleted { last: Record, content: Content },
@@ -58,7 +103,7 @@ enum State {
 
 impl<'a> Reader<'a> {
     /// A reader of an answer to AXFR, or, with `old`, to IXFR.
-    pub fn new(zone: &'a Name, old: Option<&'a Content>, max: (usize, usize)) -> Reader<'a> {
+    pub fn new(zone: &'a Name, old: Option<&'a Content>, max: RecordLimits) -> Reader<'a> {
         Reader { zone, old, max, count: 0, octets: 0, state: State::Start }
     }
 
@@ -76,12 +121,15 @@ impl<'a> Reader<'a> {
         // A name that is compressed in the message has its whole length in memory.
         self.count += 1;
         self.octets += RECORD_OCTETS + record.owner.len() + record.rdata.len();
-        let (records, octets) = self.max;
+        let RecordLimits { records, octets, .. } = self.max;
         if self.count > records {
             return Err(format!("the transfer has more than {records} records"));
         }
-        if self.octets > octets {
-            return Err(format!("the records of the transfer take more than {octets} octets"));
+        let is_for_file = matches!(self.state, State::Start | State::First(_) | State::List { .. });
+        if self.octets > octets && !(is_for_file && self.max.list.is_some()) {
+            return Err(format!(
+                "the records of the transfer take more than {octets} octets: raise limits.transfer_octets"
+            ));
         }
         let record = self.check(record)?;
         let soa = match record.rtype {
@@ -111,6 +159,18 @@ impl<'a> Reader<'a> {
                     ));
                 }
             },
+            (State::First(first), None) if self.max.list.is_some() => {
+                self.keep(&record)?;
+                State::List { first }
+            }
+            (State::List { first }, None) => {
+                self.keep(&record)?;
+                State::List { first }
+            }
+            (State::List { first }, Some(_)) if first.rdata == record.rdata => {
+                let (writer, _) = self.max.list.take().ok_or("no list")?;
+                return Ok(Some(Transferred::List(ListRecords { soa: first, writer, octets: self.octets })));
+            }
             (State::First(first), None) => {
                 let content = Content::of(self.zone.clone(), [&first, &record])?;
                 State::Whole { first, content }
@@ -118,7 +178,7 @@ impl<'a> Reader<'a> {
             (State::Whole { first, content }, Some(_)) if first.rdata == record.rdata => {
                 return Ok(Some(Transferred::Whole(content)));
             }
-            (State::Whole { .. }, Some(_)) => {
+            (State::Whole { .. } | State::List { .. }, Some(_)) => {
                 return Err("the last SOA record is another one than the first".into());
             }
             (State::Whole { first, mut content }, None) => {
@@ -149,6 +209,23 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
+    /// Gives a record of a list to the writer.
+    fn keep(&mut self, record: &Record) -> Result<(), String> {
+        let (writer, max) = self.max.list.as_mut().ok_or("no list")?;
+        writer.add(record);
+        match writer.octets() > *max {
+            true => {
+                Err(format!("the records of the list take more than {max} octets: raise limits.list_transfer_octets"))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// The writer of a list, if its buffer is full.
+    pub fn full_writer(&mut self) -> Option<&mut RecordWriter> {
+        self.max.list.as_mut().map(|(writer, _)| writer).filter(|writer| writer.is_full())
+    }
+
     /// Whether the answer is only the SOA record of the former version.
     pub fn is_current(&self) -> bool {
         match (&self.state, self.old) {
@@ -160,12 +237,14 @@ impl<'a> Reader<'a> {
     /// The former version with all differences. The limits are those of a whole zone.
     fn changed(&self, mut content: Content, last: &Record) -> Result<Transferred, String> {
         content.add(last)?;
-        let (records, octets) = self.max;
+        let RecordLimits { records, octets, .. } = self.max;
         if content.len() > records {
             return Err(format!("the zone would have more than {records} records"));
         }
         if content.octets() > octets {
-            return Err(format!("the records of the zone would take more than {octets} octets"));
+            return Err(format!(
+                "the records of the zone would take more than {octets} octets: raise limits.transfer_octets"
+            ));
         }
         Ok(Transferred::Changed(content))
     }
@@ -217,9 +296,13 @@ mod tests {
         text.lines().map(|text| line(&short(text.trim()))).collect()
     }
 
+    fn limits(records: usize, octets: usize) -> RecordLimits {
+        RecordLimits { records, octets, list: None }
+    }
+
     fn read(text: &str, old: Option<&Content>) -> Result<Option<Transferred>, String> {
         let zone = zone();
-        let mut reader = Reader::new(&zone, old, (8, 10_000));
+        let mut reader = Reader::new(&zone, old, limits(8, 10_000));
         let mut result = Ok(None);
         for record in records(text) {
             result = reader.push(record);
@@ -292,12 +375,12 @@ mod tests {
             (below, "b.a.example. SOA is not that of the zone"),
         ] {
             let zone = zone();
-            let mut reader = Reader::new(&zone, None, (8, 10_000));
+            let mut reader = Reader::new(&zone, None, limits(8, 10_000));
             reader.push(soa.clone()).unwrap();
             assert_eq!(reader.push(record).unwrap_err(), message);
         }
         let zone = zone();
-        let mut reader = Reader::new(&zone, None, (8, 10_000));
+        let mut reader = Reader::new(&zone, None, limits(8, 10_000));
         reader.push(soa.clone()).unwrap();
         reader.push(response::Record { ttl: u32::MAX, ..a }).unwrap();
         let Ok(Some(Transferred::Whole(content))) = reader.push(soa) else { panic!("no zone") };
@@ -312,12 +395,45 @@ mod tests {
         let (zone, all) = (zone(), records("SOA 5;www A 10.0.0.1;x A 10.0.0.1"));
         let size = |record: &response::Record| RECORD_OCTETS + record.owner.len() + record.rdata.len();
         let most = all.iter().map(size).sum::<usize>();
-        for (octets, expected) in
-            [(most, Ok(())), (most - 1, Err(format!("the records of the transfer take more than {} octets", most - 1)))]
-        {
-            let mut reader = Reader::new(&zone, None, (8, octets));
+        for (octets, expected) in [
+            (most, None),
+            (most - 1, Some(format!("take more than {} octets: raise limits.transfer_octets", most - 1))),
+        ] {
+            let mut reader = Reader::new(&zone, None, limits(8, octets));
             let read = all.iter().try_for_each(|record| reader.push(record.clone()).map(|_| ()));
-            assert_eq!(read, expected);
+            match expected {
+                None => assert_eq!(read, Ok(())),
+                Some(expected) => assert!(read.as_ref().is_err_and(|error| error.ends_with(&expected)), "{read:?}"),
+            }
+        }
+    }
+
+    /// A list beyond the limit of memory goes to a file, up to a limit of its own.
+    #[test]
+    fn records_of_large_lists_go_to_a_file() {
+        let (zone, all) = (zone(), records("SOA 5;www A 10.0.0.1;www TXT x;SOA 5"));
+        for (in_memory, in_file, expected) in [
+            (10_000, 10_000, Ok(3)),
+            (100, 10_000, Ok(1)),
+            (
+                100,
+                50,
+                Err("the records of the list take more than 50 octets: raise limits.list_transfer_octets".into()),
+            ),
+        ] {
+            let list = Some((RecordWriter::new(std::env::temp_dir()), in_file));
+            let mut reader = Reader::new(&zone, None, RecordLimits { list, ..limits(8, in_memory) });
+            let read = all.iter().try_fold(None, |_, record| reader.push(record.clone()));
+            let content = read.and_then(|read| match read {
+                Some(Transferred::List(list)) => list.content(&zone, in_memory),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(content.as_ref().map(Content::len).map_err(String::clone), expected);
+            let Ok(content) = content else { continue };
+            assert_eq!(
+                (content.soa.serial, content.file().map(|file| file.len())),
+                (5, (in_memory == 100).then_some(2))
+            );
         }
     }
 }

@@ -16,7 +16,10 @@
 //! Invariant: the digest at the end names the version of the copy, and a change is appended to that
 //! version only. A part that is damaged or incomplete is cut off, so that the last good version
 //! remains.
+//!
+//! `list_copy` has another format, for large DNS Firewall lists.
 
+use super::list_copy;
 use crate::{
     clock::seconds,
     manifest::{
@@ -45,7 +48,7 @@ const FIRST_MAGIC: &[u8; 16] = b"zonal zone 1\n\0\0\0";
 /// The offset of the time and its checksum.
 const TIME: usize = MAGIC.len();
 /// The offset of the first part.
-const PARTS: usize = TIME + 12;
+pub(super) const PARTS: usize = TIME + 12;
 /// The number of octets of the length, the digest and the checksum of a part.
 const LENGTH: usize = 8;
 const DIGEST: usize = 32;
@@ -81,6 +84,11 @@ impl Copies {
     /// The copies in a state directory.
     pub fn new(state_directory: Option<&Path>) -> Copies {
         Copies(state_directory.map(|directory| directory.join("zones")))
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> Option<&Path> {
+        self.0.as_deref()
     }
 
     /// Reads all copies. A damaged copy is logged and renamed. If only its last changes are
@@ -129,7 +137,10 @@ impl Copies {
         let draft = path.with_extension("new");
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         let mut out = BufWriter::new(file);
-        write_whole(&mut out, id, content, refreshed)?;
+        match content.file() {
+            Some(records) => list_copy::write(&mut out, id, content, records, refreshed)?,
+            None => write_whole(&mut out, id, content, refreshed)?,
+        }
         out.into_inner()?.sync_all()?;
         fs::rename(&draft, &path)?;
         File::open(directory)?.sync_all()
@@ -218,7 +229,7 @@ impl Copies {
 }
 
 /// The time of a refresh, and its checksum.
-fn time(refreshed: SystemTime) -> [u8; 12] {
+pub(super) fn time(refreshed: SystemTime) -> [u8; 12] {
     let mut octets = [0; 12];
     octets[..8].copy_from_slice(&seconds(refreshed).to_be_bytes());
     let sum = crc32c::crc32c(&octets[..8]);
@@ -272,13 +283,13 @@ fn write_part<'a, S: Iterator<Item = ChangedSet<'a>>>(
 /// Reads a copy, and cuts off damaged changes.
 fn read(path: &Path) -> Result<(Id, StoredCopy), String> {
     let mut octets = Vec::new();
-    let file = OpenOptions::new().read(true).write(true).open(path);
-    let read = file.and_then(|mut file| {
-        file.lock()?;
-        file.read_to_end(&mut octets)?;
-        Ok(file)
-    });
-    let file = read.map_err(|error| error.to_string())?;
+    let text_of = |error: io::Error| error.to_string();
+    let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(text_of)?;
+    file.lock().map_err(text_of)?;
+    if list_copy::is_one(&file) {
+        return list_copy::read(file);
+    }
+    file.read_to_end(&mut octets).map_err(text_of)?;
     let Decoded { id, copy, damage } = decode(&octets)?;
     if let Some((good, why)) = damage {
         let (zone, serial) = (&copy.content.zone, copy.content.soa.serial);
@@ -342,7 +353,7 @@ fn decode(octets: &[u8]) -> Result<Decoded, String> {
 
 /// The time of the last refresh: the one in the head of the copy, or `written` if that is damaged
 /// or older.
-fn last_time(octets: &[u8], written: u64) -> u64 {
+pub(super) fn last_time(octets: &[u8], written: u64) -> u64 {
     let (time, sum) = octets[TIME..PARTS].split_at(8);
     let is_good = crc32c::crc32c(time).to_be_bytes() == sum;
     if is_good { written.max(number(time)) } else { written }
@@ -420,20 +431,20 @@ fn check(id: &Id, content: &Arc<Content>) -> Result<(), String> {
 }
 
 /// Reads octets from the front.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn octets(&mut self, length: usize) -> Result<&'a [u8], String> {
+    pub(super) fn octets(&mut self, length: usize) -> Result<&'a [u8], String> {
         let (octets, rest) = self.0.split_at_checked(length).ok_or("it ends too early")?;
         self.0 = rest;
         Ok(octets)
     }
 
-    fn number(&mut self, length: usize) -> Result<u64, String> {
+    pub(super) fn number(&mut self, length: usize) -> Result<u64, String> {
         self.octets(length).map(number)
     }
 
-    fn name(&mut self) -> Result<Name, String> {
+    pub(super) fn name(&mut self) -> Result<Name, String> {
         let length = self.number(1)? as usize;
         Name::from_wire(self.octets(length)?).map_err(|error| error.to_string())
     }

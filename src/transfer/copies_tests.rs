@@ -1,5 +1,11 @@
 use super::*;
-use crate::manifest::transferred::tests::content;
+use crate::{
+    manifest::{
+        record_file::{FileRecord, RecordWriter},
+        transferred::tests::content,
+    },
+    wire::rdata::rtype,
+};
 use proptest::{collection::vec, prelude::*};
 use std::{
     collections::BTreeSet,
@@ -44,6 +50,61 @@ fn whole(id: &str, content: &Content, refreshed: SystemTime) -> Vec<u8> {
 /// A version of a zone with this serial, and this address at `www`.
 fn version(serial: u32, address: u8) -> Content {
     content("a.example", &format!("@ 60 SOA ns hm {serial} 60 30 100 4\n@ 60 NS ns\nwww 60 A 10.0.0.{address}\n"))
+}
+
+/// A version of a large list, whose records are in a file.
+fn list(serial: u32, names: u32) -> Content {
+    let memory = content("a.example", &format!("@ 60 SOA ns hm {serial} 60 30 100 4\n"));
+    let (ttl, rdata) = memory.soa_record().unwrap();
+    let record = |owner: &Name, rtype, ttl, rdata: &[u8]| Record {
+        owner: owner.clone(),
+        rtype,
+        ttl,
+        rdata: rdata.into(),
+        file: 0,
+        line: 0,
+    };
+    let mut writer = RecordWriter::new(std::env::temp_dir());
+    for n in 0..names {
+        writer.add(&record(&memory.zone.child(format!("n{n}").as_bytes()).unwrap(), rtype::CNAME, 60, &[0]));
+    }
+    let soa = record(&memory.zone, rtype::SOA, ttl, rdata);
+    Content::in_file(memory.zone.clone(), &soa, writer.finish().unwrap()).unwrap()
+}
+
+#[test]
+fn reads_the_copies_of_large_lists() {
+    let scratch = Scratch::new();
+    let copies = scratch.copies();
+    copies.write("l", &list(1, 5), at(1000)).unwrap();
+    copies.write("l", &list(2, 3), at(2000)).unwrap();
+    copies.touch("l", at(3000)).unwrap();
+    let read = copies.read();
+    let (copy, mut owners) = (&read["l"], Vec::new());
+    assert_eq!((copy.content.soa.serial, copy.refreshed), (2, at(3000)));
+    let records = copy.content.file().unwrap();
+    let mut visit = |record: FileRecord| {
+        owners.push(Name::from_wire(record.owner).unwrap().to_string());
+        Ok(())
+    };
+    records.visit(&mut visit).unwrap();
+    assert_eq!(owners, ["n0.a.example.", "n1.a.example.", "n2.a.example."]);
+    // What was read can be written again.
+    copies.write("l", &copy.content, at(4000)).unwrap();
+    assert_eq!(copies.read()["l"].refreshed, at(4000));
+
+    let path = scratch.0.join("l.copy");
+    let good = fs::read(&path).unwrap();
+    for change in (0..good.len()).filter(|at| !(TIME..PARTS).contains(at)) {
+        let mut octets = good.clone();
+        octets[change] ^= 1;
+        fs::write(&path, &octets).unwrap();
+        assert!(super::read(&path).is_err(), "octet {change}");
+    }
+    for len in 0..good.len() {
+        fs::write(&path, &good[..len]).unwrap();
+        assert!(super::read(&path).is_err(), "{len} octets");
+    }
 }
 
 #[test]

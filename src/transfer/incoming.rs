@@ -14,7 +14,7 @@ use crate::{
     control_plane::{Message, change::ZoneTransfer},
     firewall_lists::{
         FirewallLists,
-        transfers::{zone_id, zone_of},
+        transfers::{list_id, zone_id, zone_of},
     },
     manifest::{
         Id, Primary, PrivateHostedZone, Problem, WithMetadata, catalog, changes,
@@ -520,8 +520,9 @@ async fn ask_primaries(
                 }
             },
         };
-        let (upstreams, limits) = (&transfers.forwarding.upstreams, transfers.incoming.limits);
-        let client = PrimaryClient { primary, key, zone: &zone.source.name, have, upstreams, limits };
+        let (upstreams, limits) = (&transfers.forwarding.upstreams, &transfers.incoming.limits);
+        let is_list = list_id(&zone.id).is_some();
+        let client = PrimaryClient { primary, key, zone: &zone.source.name, have, upstreams, limits, is_list };
         match client.run(&transfers.incoming.transfers).await {
             Ok(PrimaryVersion::Older(serial)) => older = Some((PrimaryVersion::Older(serial), primary.address())),
             Ok(version) => return Ok((version, primary.address())),

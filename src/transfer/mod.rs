@@ -9,7 +9,7 @@
 //!
 //! In: `incoming` runs a task for each zone with primaries. It waits by a `schedule`, asks a
 //! `primary`, and reads its `answer`. The publisher serves the zone, and `copies` writes it to the
-//! state directory. `notified` receives notifications.
+//! state directory, a large DNS Firewall list as a `list_copy`. `notified` receives notifications.
 
 mod access;
 pub mod answer;
@@ -17,6 +17,7 @@ pub mod copies;
 mod counters;
 mod history;
 pub mod incoming;
+mod list_copy;
 pub mod message;
 pub mod notified;
 mod notify;

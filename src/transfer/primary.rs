@@ -2,7 +2,7 @@
 //! or TLS, with TSIG if there is a key.
 
 use super::{
-    answer::{Reader, Transferred},
+    answer::{Reader, RecordLimits, Transferred},
     tsig::{Key, Session},
 };
 use crate::{
@@ -10,6 +10,7 @@ use crate::{
     forward::upstream::Upstreams,
     manifest::{
         Primary, Protocol,
+        record_file::RecordWriter,
         transferred::{Content, Soa, is_newer},
     },
     snapshot::routes::Target,
@@ -21,7 +22,7 @@ use crate::{
         response::{self, Response, read_name},
     },
 };
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -35,10 +36,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The limits of a transfer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TransferLimits {
     /// Octets of all messages, and of the records in memory.
     pub octets: usize,
+    /// For a DNS Firewall list: octets of all messages, and of the records in a file.
+    pub list_octets: usize,
+    /// The directory of that file.
+    pub directory: PathBuf,
     /// Number of records.
     pub records: usize,
     /// Duration.
@@ -47,7 +52,13 @@ pub struct TransferLimits {
 
 impl Default for TransferLimits {
     fn default() -> TransferLimits {
-        TransferLimits { octets: 256 << 20, records: 20_000_000, time: Duration::from_secs(900) }
+        TransferLimits {
+            octets: 256 << 20,
+            list_octets: 1 << 30,
+            directory: std::env::temp_dir(),
+            records: 20_000_000,
+            time: Duration::from_secs(900),
+        }
     }
 }
 
@@ -80,7 +91,9 @@ pub struct PrimaryClient<'a> {
     /// Opens TLS connections.
     pub upstreams: &'a Upstreams,
     /// The limits of a transfer.
-    pub limits: TransferLimits,
+    pub limits: &'a TransferLimits,
+    /// Whether the zone is a DNS Firewall list. Its records may be in a file.
+    pub is_list: bool,
 }
 
 /// A connection to a primary.
@@ -149,7 +162,8 @@ impl PrimaryClient<'_> {
         }
         let _permit = permits.acquire().await.map_err(|_| "the server ends")?;
         let transfer = async {
-            if let Some(have) = self.have {
+            // Differences are applied to records in memory.
+            if let Some(have) = self.have.filter(|have| have.file().is_none()) {
                 match self.transfer(&mut connection, Some(have)).await {
                     Err(TransferError::WrongAnswer(text)) => {
                         let (zone, address) = (self.zone, self.primary.address());
@@ -168,6 +182,11 @@ impl PrimaryClient<'_> {
         let (content, is_difference) = match transferred {
             Transferred::Current => return Ok(PrimaryVersion::Current),
             Transferred::Whole(content) => (content, false),
+            Transferred::List(list) => {
+                let (zone, max_octets) = (self.zone.clone(), self.limits.octets);
+                let content = in_background(move || list.content(&zone, max_octets)).await?;
+                (content, false)
+            }
             Transferred::Changed(content) => (content, true),
         };
         match self.have {
@@ -222,7 +241,13 @@ impl PrimaryClient<'_> {
             |text: String| if old.is_some() { TransferError::WrongAnswer(text) } else { TransferError::Failed(text) };
         let (request, mut session) = self.request(if old.is_some() { rtype::IXFR } else { rtype::AXFR }, old);
         connection.send(&request).await.map_err(wrong)?;
-        let mut reader = Reader::new(self.zone, old, (self.limits.records, self.limits.octets));
+        let (octets, name) = match self.is_list {
+            true => (self.limits.list_octets, "limits.list_transfer_octets"),
+            false => (self.limits.octets, "limits.transfer_octets"),
+        };
+        let list = self.is_list.then(|| (RecordWriter::new(self.limits.directory.clone()), octets as u64));
+        let limits = RecordLimits { records: self.limits.records, octets: self.limits.octets, list };
+        let mut reader = Reader::new(self.zone, old, limits);
         let mut is_first = true;
         loop {
             let response = self.response(connection, &request, &mut session, is_first).await.map_err(wrong)?;
@@ -234,8 +259,8 @@ impl PrimaryClient<'_> {
             if answer.is_empty() {
                 return Err(wrong("the transfer has a message without records".into()));
             }
-            if connection.octets > self.limits.octets {
-                return Err(TransferError::Failed(format!("the transfer has more than {} octets", self.limits.octets)));
+            if connection.octets > octets {
+                return Err(TransferError::Failed(format!("the transfer has more than {octets} octets: raise {name}")));
             }
             let mut transferred = None;
             for record in answer {
@@ -243,6 +268,15 @@ impl PrimaryClient<'_> {
                     return Err(wrong("there are records after the last one".into()));
                 }
                 transferred = reader.push(record).map_err(wrong)?;
+            }
+            if let Some(writer) = reader.full_writer() {
+                let directory = self.limits.directory.display();
+                let mut full = std::mem::replace(writer, RecordWriter::new(PathBuf::new()));
+                let written =
+                    in_background(move || full.flush().map(|()| full).map_err(|error| error.to_string())).await;
+                let text =
+                    |error| TransferError::Failed(format!("its records cannot be written to {directory}: {error}"));
+                *writer = written.map_err(text)?;
             }
             if reader.is_current() {
                 transferred = Some(Transferred::Current);
@@ -324,6 +358,13 @@ impl Connection {
         self.octets += message.len() + 2;
         Ok(message)
     }
+}
+
+/// Does work that waits for the disk, or takes long.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
 }
 
 fn mnemonic(code: u16) -> String {

@@ -85,6 +85,41 @@ fn follows_a_policy_zone_of_knot() {
     }
 }
 
+/// The records of a list that need more memory than `transfer_octets` stay in a file, also after a restart. Each version is
+/// transferred as a whole. Beyond `list_transfer_octets`, the transfer is refused.
+#[test]
+fn follows_a_large_policy_zone_in_a_file() {
+    if !can_run(&["named", "nsupdate", "dig"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (port, secondary) = (free_port(), free_port());
+    let primary = Primary { scratch: &scratch, port, secondary, signed: true, secure: false };
+    let more: String = (0..4000).map(|n| format!("other{n}.example CNAME .\n")).collect();
+    write_zone(&scratch, "rpz.test", "1 3600 3600 86400", &format!("n0.example CNAME .\n{more}"));
+    let process = primary.bind(&["rpz.test"]);
+    scratch.write("zones/m.yaml", manifest_of(port));
+    let config = |limits: &str| format!("{}limits: {{{limits}}}\n", with_state(&scratch.path().join("state")));
+    let start = |limits: &str| Server::start_at(secondary, &scratch.path().join("zones"), &config(limits));
+
+    let server = start("list_transfer_octets: 65536");
+    wait_for_error(&server, "firewall_domain_lists/l", "more than 65536 octets: raise limits.list_transfer_octets");
+    assert_eq!(ask(secondary, "127.71.0.9", "n0.example", RecordType::A).status, "SERVFAIL");
+    drop(server);
+
+    let server = start("transfer_octets: 65536");
+    wait_until("the list is transferred", || (blocked(secondary) == [0]).then_some(()));
+    primary.update("zone rpz.test\nupdate delete n0.example.rpz.test CNAME\nupdate add n5.example.rpz.test 60 CNAME .");
+    wait_until("the list has the changes", || (blocked(secondary) == [5]).then_some(()));
+    assert_eq!((transfers(&server, "axfr"), transfers(&server, "ixfr")), (2.0, 0.0));
+
+    drop(process);
+    let server = server.restart().ready();
+    assert_eq!(blocked(secondary), [5]);
+    assert_eq!(ask(secondary, "127.71.0.9", "other3999.example", RecordType::A).status, "NXDOMAIN");
+    drop(server);
+}
+
 /// What an entry of the changing list does.
 #[derive(Clone, Copy, PartialEq)]
 enum Action {
