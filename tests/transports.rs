@@ -3,6 +3,7 @@
 
 use crate::harness::{
     Scratch, ZONAL, can_run,
+    lab::Lab,
     reply::Reply,
     secure::{
         Certificate, Client, NAME, RUNTIME, SecureServer, ask_h3, ask_quic, ask_stream, message, post, receive_stream,
@@ -672,4 +673,40 @@ fn cancelled_streams_leave_nothing() {
         }
         assert_eq!(post(&mut client.h2().await, &good).await.body().len(), 468);
     });
+}
+
+/// A reply that is longer than the MTU of the interface is truncated, because answers have the flag "don't fragment".
+#[test]
+fn a_reply_that_does_not_fit_the_interface_sends_the_client_to_tcp() {
+    let mut lab = Lab::new();
+    lab.router("router");
+    lab.host("server", "router", &["10.1.0.2"]);
+    lab.host("client", "router", &["10.1.0.7"]);
+    let strings = (0..10).map(|number| format!("\"{}\"", number.to_string().repeat(90))).collect::<Vec<_>>().join(" ");
+    lab.scratch.write(
+        "zones/manifest.yaml",
+        format!(
+            "vpcs: {{app: {{region: r, cidr_blocks: [10.1.0.0/16]}}}}\n\
+             private_hosted_zones:\n  z:\n    name: z.example\n    vpc_ids: [app]\n    records:\n      \
+             - {{name: long, type: TXT, records: ['{strings}']}}\n"
+        ),
+    );
+    let listen = "listen: [{address: \"10.1.0.2:53\"}]\n";
+    let config = lab
+        .scratch
+        .write("zonal.yaml", format!("{listen}control_plane: {{directory: zones}}\ninternet_resolver: none\n"));
+    let mut server = lab.start("server", &[ZONAL, "serve", "--config", config.to_str().unwrap()]);
+    let ask =
+        |options: &str| lab.dig("client", &format!("@10.1.0.2 long.z.example TXT +time=2 +bufsize=1232 {options}"));
+    wait_until("zonal answers", || {
+        server.assert_alive();
+        (ask("").status == "NOERROR").then_some(())
+    });
+    let whole = ask("+ignore");
+    assert_eq!((whole.answer.len(), whole.flags.contains("tc")), (1, false), "{whole:?}");
+    let output = lab.run("server", &["ip", "link", "set", "dev", "eth0", "mtu", "700"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let truncated = ask("+ignore");
+    assert_eq!((truncated.answer.len(), truncated.flags.contains("tc")), (0, true), "{truncated:?}");
+    assert_eq!(ask("").answer, whole.answer);
 }

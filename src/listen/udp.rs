@@ -13,7 +13,7 @@ use crate::{
     clock::seconds,
     listen::workers::DropReason,
     query_log::LARGE_RING_OCTETS,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, zone::CACHE_LINE},
     wire::{query::LookupName, reply::MAX_UDP_OCTETS},
 };
 use deferred::{DeferredQuery, DeferredReply, ReplyQueue};
@@ -36,6 +36,9 @@ use std::{
 const BATCH: usize = 32;
 /// The maximum length of a query. Longer packets are cut off, and answered as malformed. Real queries are far shorter.
 const MAX_QUERY_OCTETS: usize = 4096;
+/// The distance between the buffers of two queries. With a power of two, the beginnings of all buffers would be in the same
+/// set of the processor's cache, which holds fewer than [`BATCH`] of them.
+const QUERY_BUFFER_OCTETS: usize = MAX_QUERY_OCTETS + 2 * CACHE_LINE;
 /// The time-out of a receive, after which a worker looks whether it must stop.
 const RECEIVE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The maximum time that a worker reads after the stop.
@@ -83,6 +86,9 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// Sets the options that can be set on a bound socket too.
+///
+/// A forged "fragmentation needed" must not make the kernel fragment answers, so the kernel ignores such messages. Over IPv4,
+/// answers have the flag "don't fragment": no router fragments them either (RFC 9715, 3.1). Over IPv6, no router fragments.
 fn set_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     // The system may allow a smaller buffer only.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
@@ -93,13 +99,12 @@ fn set_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
         if wildcard {
             set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         }
-        // A forged "fragmentation needed" must not make the kernel fragment answers.
         let _ = set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, IPV6_PMTUDISC_OMIT);
     } else {
         if wildcard {
             set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
         }
-        let _ = set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT);
+        let _ = set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
     }
     Ok(())
 }
@@ -306,7 +311,7 @@ struct Control([u8; 64]);
 /// `replies`, `names` and `controls`: a reply goes to the source of its query, from the address that the query was sent to.
 struct Batch {
     socket: Arc<Socket>,
-    queries: Vec<[u8; MAX_QUERY_OCTETS]>,
+    queries: Vec<[u8; QUERY_BUFFER_OCTETS]>,
     replies: Vec<[u8; MAX_UDP_OCTETS]>,
     names: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
@@ -342,7 +347,7 @@ impl Batch {
             let header = MaybeUninit::<libc::mmsghdr>::zeroed().assume_init();
             (name, header, libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 })
         };
-        let mut queries = vec![[0; MAX_QUERY_OCTETS]; BATCH];
+        let mut queries = vec![[0; QUERY_BUFFER_OCTETS]; BATCH];
         let mut replies = vec![[0; MAX_UDP_OCTETS]; BATCH];
         let mut names = vec![name; BATCH];
         let mut controls = vec![Control([0; 64]); BATCH];
@@ -462,6 +467,16 @@ unsafe fn send_all(socket: &Socket, messages: &mut [libc::mmsghdr], flags: libc:
             Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) if attempts < MAX_SEND_ATTEMPTS && flags == 0 => {
                 attempts += 1;
                 std::thread::sleep(Duration::from_micros(100));
+            }
+            // The MTU of the interface is too small for the reply: the client asks again over TCP.
+            Some(libc::EMSGSIZE) if attempts == 0 => {
+                attempts = MAX_SEND_ATTEMPTS;
+                // SAFETY: as the caller promises, the header has one vector, whose octets are the reply.
+                unsafe {
+                    let vector = &mut *rest[0].msg_hdr.msg_iov;
+                    let reply = std::slice::from_raw_parts_mut(vector.iov_base.cast(), vector.iov_len);
+                    vector.iov_len = answers::truncate_large(reply, vector.iov_len);
+                }
             }
             _ => {
                 sent += 1;
