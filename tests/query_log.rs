@@ -632,3 +632,32 @@ fn writes_all_entries_at_the_end() {
     wait_until("the server ends", || server.process.ended());
     assert_eq!(lines(&log_of(&server, "a")).len(), count);
 }
+
+/// The number of times that the writer has waited since the start.
+fn waits_of_the_writer(server: &Server) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{}/task", server.process.id())).unwrap().flatten();
+    let is_writer = |path: &PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim() == "query-log");
+    let writer = threads.map(|thread| thread.path()).find(is_writer).expect("a writer");
+    let status = fs::read_to_string(writer.join("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).expect("a count");
+    line.trim().parse().unwrap()
+}
+
+/// Without queries, the writer seldom looks for entries. The first entry after a pause is written as soon as any other one.
+#[test]
+fn a_quiet_log_costs_little_and_delays_nothing() {
+    if !can_run(&["setpriv"]) {
+        return;
+    }
+    let (server, _files) = server("  a: {vpc_ids: [vpc-a], destination: {file: {path: a}}}", free_port(), "");
+    for count in 1..=2 {
+        assert_eq!(ask(&server, "127.61.0.7", "www.corp.test A"), "NOERROR");
+        wait_for_lines(&log_of(&server, "a"), count);
+        let waits = |time| {
+            let before = waits_of_the_writer(&server);
+            thread::sleep(time);
+            waits_of_the_writer(&server) - before
+        };
+        wait_until("the writer is quiet", || (waits(Duration::from_millis(500)) < 10).then_some(()));
+    }
+}

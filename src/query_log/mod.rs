@@ -18,6 +18,7 @@ mod firewall;
 mod json;
 mod sink;
 mod stream;
+mod wake;
 mod writer;
 
 use crate::{
@@ -37,6 +38,7 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use wake::Wake;
 
 pub use events::{EventCounts, Events};
 pub use writer::RunningWriter;
@@ -58,6 +60,8 @@ pub struct QueryLog {
     lost: [AtomicU64; SLOTS + 1],
     reopen: AtomicBool,
     stop: AtomicBool,
+    /// Wakes the writer.
+    wake: Wake,
     /// Entries by configuration and outcome.
     pub entries: IntCounterVec,
     /// Whether the destination of a configuration fails.
@@ -77,6 +81,7 @@ impl QueryLog {
             lost: [const { AtomicU64::new(0) }; SLOTS + 1],
             reopen: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            wake: Wake::default(),
             entries: counters(
                 "zonal_query_log_entries_total",
                 "Entries of query logs. outcome: written, dropped (the destination failed, or there were too many entries at once), \
@@ -106,6 +111,7 @@ impl QueryLog {
     /// Makes the sinks open their files again. A program such as logrotate may have renamed the files.
     pub fn reopen(&self) {
         self.reopen.store(true, Relaxed);
+        self.wake.wake();
     }
 
     fn ring(&self, size: usize) -> Producer<u8> {
@@ -287,6 +293,7 @@ impl EntrySender {
         if !has_room {
             self.log.count_lost(entry.slots);
         }
+        self.log.wake.wake();
         has_room
     }
 }

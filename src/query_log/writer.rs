@@ -35,6 +35,10 @@ use tokio::{runtime::Handle, sync::watch};
 
 /// The time that the writer sleeps when the rings are empty.
 const IDLE_SLEEP: Duration = Duration::from_millis(5);
+/// After this number of sleeps without an entry, the next entry wakes the writer. By then, no batch waits.
+const MAX_SLEEPS: u32 = 20;
+/// The maximum time until a parked writer follows a new snapshot, or finds an entry that did not wake it.
+const MAX_PARKED: Duration = Duration::from_millis(250);
 /// A batch goes to its sink when it has this many octets,
 const BATCH_OCTETS: usize = 1 << 17;
 /// or when its first entry is this old.
@@ -138,6 +142,7 @@ impl RunningWriter {
     pub fn stop(self) {
         self.log.stop.store(true, Relaxed);
         self.wake.notify_one();
+        self.log.wake.wake();
         let _ = self.thread.join();
         // Nothing is ever sent: the channel closes when the last sink ends.
         let _ = self.ended.recv_timeout(STOP_TIMEOUT);
@@ -229,6 +234,7 @@ impl Writer {
     /// Writes until the stop. `sleep` returns when the snapshot may have changed.
     fn run(&mut self, mut sleep: impl FnMut()) {
         let (mut rings, mut scratch): (Vec<Consumer<u8>>, Vec<u8>) = Default::default();
+        let mut sleeps = 0;
         loop {
             let is_last = self.log.stop.load(Relaxed);
             self.follow();
@@ -244,8 +250,15 @@ impl Writer {
             match (count, is_last) {
                 (0, true) => return,
                 (0, false) if self.is_idle() => sleep(),
-                (0, false) => thread::sleep(IDLE_SLEEP),
-                _ => {}
+                (0, false) if sleeps < MAX_SLEEPS => {
+                    sleeps += 1;
+                    thread::sleep(IDLE_SLEEP);
+                }
+                (0, false) => {
+                    let has_work = || self.log.stop.load(Relaxed) || rings.iter().any(|ring| !ring.is_empty());
+                    self.log.wake.park(MAX_PARKED, has_work);
+                }
+                _ => sleeps = 0,
             }
         }
     }

@@ -72,6 +72,13 @@ pub struct RecordLimits {
     pub list: Option<(RecordWriter, u64)>,
 }
 
+impl RecordLimits {
+    /// The limits for a zone.
+    pub fn new(records: usize, octets: usize) -> RecordLimits {
+        RecordLimits { records, octets, list: None }
+    }
+}
+
 /// Reads the records of an answer.
 pub struct Reader<'a> {
     zone: &'a Name,
@@ -296,13 +303,9 @@ mod tests {
         text.lines().map(|text| line(&short(text.trim()))).collect()
     }
 
-    fn limits(records: usize, octets: usize) -> RecordLimits {
-        RecordLimits { records, octets, list: None }
-    }
-
     fn read(text: &str, old: Option<&Content>) -> Result<Option<Transferred>, String> {
         let zone = zone();
-        let mut reader = Reader::new(&zone, old, limits(8, 10_000));
+        let mut reader = Reader::new(&zone, old, RecordLimits::new(8, 10_000));
         let mut result = Ok(None);
         for record in records(text) {
             result = reader.push(record);
@@ -325,6 +328,7 @@ mod tests {
             Ok(Some(Transferred::Whole(content))) => {
                 format!("whole {} {}", content.soa.serial, content.len())
             }
+            Ok(Some(Transferred::List(list))) => panic!("{list:?}"),
             Ok(Some(Transferred::Changed(content))) => {
                 format!("changed {} {}", content.soa.serial, content.len())
             }
@@ -375,12 +379,12 @@ mod tests {
             (below, "b.a.example. SOA is not that of the zone"),
         ] {
             let zone = zone();
-            let mut reader = Reader::new(&zone, None, limits(8, 10_000));
+            let mut reader = Reader::new(&zone, None, RecordLimits::new(8, 10_000));
             reader.push(soa.clone()).unwrap();
             assert_eq!(reader.push(record).unwrap_err(), message);
         }
         let zone = zone();
-        let mut reader = Reader::new(&zone, None, limits(8, 10_000));
+        let mut reader = Reader::new(&zone, None, RecordLimits::new(8, 10_000));
         reader.push(soa.clone()).unwrap();
         reader.push(response::Record { ttl: u32::MAX, ..a }).unwrap();
         let Ok(Some(Transferred::Whole(content))) = reader.push(soa) else { panic!("no zone") };
@@ -399,7 +403,7 @@ mod tests {
             (most, None),
             (most - 1, Some(format!("take more than {} octets: raise limits.transfer_octets", most - 1))),
         ] {
-            let mut reader = Reader::new(&zone, None, limits(8, octets));
+            let mut reader = Reader::new(&zone, None, RecordLimits::new(8, octets));
             let read = all.iter().try_for_each(|record| reader.push(record.clone()).map(|_| ()));
             match expected {
                 None => assert_eq!(read, Ok(())),
@@ -422,7 +426,7 @@ mod tests {
             ),
         ] {
             let list = Some((RecordWriter::new(std::env::temp_dir()), in_file));
-            let mut reader = Reader::new(&zone, None, RecordLimits { list, ..limits(8, in_memory) });
+            let mut reader = Reader::new(&zone, None, RecordLimits { list, ..RecordLimits::new(8, in_memory) });
             let read = all.iter().try_fold(None, |_, record| reader.push(record.clone()));
             let content = read.and_then(|read| match read {
                 Some(Transferred::List(list)) => list.content(&zone, in_memory),

@@ -201,7 +201,7 @@ mod tests {
             transferred::{Content, ZoneCopy},
         },
         snapshot::{Snapshot, compile},
-        transfer::answer::{Reader, Transferred},
+        transfer::answer::{Reader, RecordLimits, Transferred},
         wire::{Name, rdata, response},
     };
 
@@ -324,7 +324,7 @@ mod tests {
         };
         let soa = |serial: u32| record("@", &format!("SOA ns hm {serial} 1 2 3 4"));
         let read = |old: Option<&Content>, records: Vec<response::Record>| {
-            let mut reader = Reader::new(&zone, old, (usize::MAX, usize::MAX));
+            let mut reader = Reader::new(&zone, old, RecordLimits::new(usize::MAX, usize::MAX));
             match records.into_iter().filter_map(|record| reader.push(record).unwrap()).last() {
                 Some(Transferred::Whole(content) | Transferred::Changed(content)) => Arc::new(content),
                 other => panic!("{other:?}"),

@@ -20,7 +20,7 @@ use zonal::{
     },
     snapshot::{Node, Snapshot, compile},
     transfer::{
-        answer::{Reader, Transferred},
+        answer::{Reader, RecordLimits, Transferred},
         is_of_zone, is_signed,
         message::Request,
         tsig::{self, Key, Keys},
@@ -200,7 +200,7 @@ pub fn transfer(octets: &[u8]) {
     let before = vec![record("@", "SOA", "ns hm 1 60 30 600 5"), record("www", "A", "10.0.0.1")];
     let before = Content::of(zone.clone(), &before).expect("a zone");
     for old in [None, Some(&before)] {
-        let mut reader = Reader::new(&zone, old, (1000, 1 << 20));
+        let mut reader = Reader::new(&zone, old, RecordLimits::new(1000, 1 << 20));
         let mut transferred = None;
         for record in response.sections[0].clone() {
             match reader.push(record) {
