@@ -15,10 +15,10 @@ use std::{
         mpsc::{Receiver, Sender, channel, sync_channel},
     },
 };
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::sync::oneshot;
-
-/// The nice value of the thread: 0 is that of all others, 19 the lowest priority.
-const NICENESS: i32 = 10;
 
 /// What the thread does next.
 pub(super) type Job = Box<dyn FnOnce() + Send>;
@@ -27,8 +27,10 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 pub(super) fn start() -> io::Result<Sender<Job>> {
     let (sender, jobs): (Sender<Job>, Receiver<Job>) = channel();
     std::thread::Builder::new().name("firewall-lists".into()).spawn(move || {
-        // The priority of this thread alone: a thread that answers queries does not wait for it.
-        let _ = rustix::process::setpriority_process(None, NICENESS);
+        // SCHED_IDLE, for this thread alone: a thread that has a query to answer takes the processor at once. With a nice value,
+        // it would wait for the end of the time slice.
+        let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
         jobs.into_iter().for_each(|job| job());
     })?;
     Ok(sender)
