@@ -6,9 +6,10 @@
 
 use super::{change::Position, guard::HeldDeletions};
 use crate::manifest::{
-    Resource,
+    PrivateHostedZone, Resource, ResourceRecordSet,
     collection::{Collection, Content, Edit, Key, Replacement, Replacements},
     document,
+    record_sets::ChangedRun,
 };
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
@@ -38,13 +39,27 @@ pub struct StateEntry {
     is_incomplete: bool,
 }
 
-/// A resource or a master file with its new content. Without content, it is deleted.
+/// A resource or a master file with its new content, or a zone with the changes of its records. Without both, it is deleted.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct EditItem {
     kind: String,
     id: String,
     #[serde(flatten)]
     text: Option<Octets>,
+    /// Changes of the zone's record sets, by position. All other members of the zone are as they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    records: Vec<RecordsItem>,
+}
+
+/// Record sets in the place of others.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct RecordsItem {
+    /// The position of the first one in the list before the change.
+    at: usize,
+    /// The number of record sets that are removed there.
+    removed: usize,
+    /// The record sets that are added there.
+    added: Vec<Arc<ResourceRecordSet>>,
 }
 
 /// Octets, stored as text if they are UTF-8, otherwise as Base64.
@@ -98,16 +113,61 @@ impl Octets {
     }
 }
 
+/// Returns the changes that turn the records of one version of a zone into those of another. `None` if something else differs,
+/// or if the changes are no shorter than the zone.
+fn record_changes(old: &PrivateHostedZone, new: &PrivateHostedZone) -> Option<Vec<RecordsItem>> {
+    let [one, other] = [old, new].map(|zone| serde_json::to_vec(&zone.without_records()).ok());
+    if one != other {
+        return None;
+    }
+    let runs = new.records.changes_since(&old.records);
+    let changed: usize = runs.iter().map(|run| run.came.len()).sum();
+    let item = |run: &ChangedRun| RecordsItem {
+        at: run.old_at,
+        removed: run.gone.len(),
+        added: run.came.iter().map(|set| (*set).clone()).collect(),
+    };
+    (!runs.is_empty() && changed < new.records.len()).then(|| runs.iter().map(item).collect())
+}
+
 impl EditItem {
-    fn new(edit: &Edit) -> EditItem {
+    fn new(edit: &Edit, old: &Collection) -> EditItem {
+        let (kind, id) = (edit.key.kind.into(), edit.key.id.clone());
+        let records = match &edit.value {
+            Some(Content::Resource(Resource::PrivateHostedZone(new))) => {
+                let old = old.manifest().private_hosted_zones.get(&id);
+                old.and_then(|old| record_changes(old, new))
+            }
+            _ => None,
+        };
+        if let Some(records) = records {
+            return EditItem { kind, id, text: None, records };
+        }
         let text = edit.value.as_ref().map(|content| Octets::new(&content.text()));
-        EditItem { kind: edit.key.kind.into(), id: edit.key.id.clone(), text }
+        EditItem { kind, id, text, records: Vec::new() }
     }
 
-    /// Decodes the edit. `None` if this version of zonal does not know the kind.
-    fn edit(&self) -> io::Result<Option<Edit>> {
+    /// Decodes the edit, which was made of the collection `old`. `None` if this version of zonal does not know the kind.
+    fn edit(&self, old: &Collection) -> io::Result<Option<Edit>> {
         let Some(key) = Key::new(&self.kind, &self.id) else { return Ok(None) };
-        Ok(Some(Edit { key, value: self.text.as_ref().map(Octets::decode).transpose()?.map(Content::Text) }))
+        let value = match self.records.is_empty() {
+            true => self.text.as_ref().map(Octets::decode).transpose()?.map(Content::Text),
+            false => Some(Content::Resource(self.zone(old)?)),
+        };
+        Ok(Some(Edit { key, value }))
+    }
+
+    /// Returns the zone with the changes of its records.
+    fn zone(&self, old: &Collection) -> io::Result<Resource> {
+        let missing = || io::Error::other(format!("the zone {} lacks the record sets that change", self.id));
+        let mut zone = PrivateHostedZone::clone(old.manifest().private_hosted_zones.get(&self.id).ok_or_else(missing)?);
+        // The positions are those before the change, so the last change comes first.
+        for RecordsItem { at, removed, added } in self.records.iter().rev() {
+            if !zone.records.splice(*at, *removed, added.iter().cloned()) {
+                return Err(missing());
+            }
+        }
+        Ok(Resource::PrivateHostedZone(Arc::new(zone)))
     }
 }
 
@@ -166,10 +226,11 @@ impl PersistedState {
             id: key.id.clone(),
             revision: self.held.get(key).copied(),
         });
+        let edits = self.collection.edits_from(&old.collection);
         StateEntry {
             generation: self.generation,
             position: self.position.clone(),
-            edits: self.collection.edits_from(&old.collection).iter().map(EditItem::new).collect(),
+            edits: edits.iter().map(|edit| EditItem::new(edit, &old.collection)).collect(),
             aside: changed
                 .map(|key| AsideItem { kind: key.kind.into(), id: key.id.clone(), instead: aside(key) })
                 .collect(),
@@ -205,9 +266,10 @@ impl PersistedState {
     ///
     /// # Errors
     ///
-    /// The entry has text that is not Base64. The state may then contain a part of the entry.
+    /// The entry has text that is not Base64, or changes record sets that the state does not have. The state may then contain a
+    /// part of the entry.
     pub fn add(&mut self, entry: &StateEntry) -> io::Result<()> {
-        let edits: Vec<Option<Edit>> = entry.edits.iter().map(EditItem::edit).collect::<io::Result<_>>()?;
+        let edits = entry.edits.iter().map(|item| item.edit(&self.collection)).collect::<io::Result<Vec<_>>>()?;
         let edits: Vec<Edit> = edits.into_iter().flatten().collect();
         self.collection.apply(&edits);
         for item in &entry.aside {

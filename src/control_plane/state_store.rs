@@ -8,6 +8,9 @@
 //! A base is written under another name, and renamed when it is whole. The directory holds two
 //! bases: if the newer one is damaged, the older one and both journals lead to the same state.
 //!
+//! An entry of a journal has only the changed record sets of a zone. Version 1 of the format had the whole zone there, as bases
+//! still have. So an older zonal can read a base, and refuses a journal instead of a part of each change.
+//!
 //! Invariant: the directory never holds a part of a change. A frame that was written in part is cut
 //! off at the next start.
 
@@ -23,8 +26,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The first octets of each file.
-const MAGIC: &[u8] = b"zonal state 1\n";
+/// The first octets of a base.
+const BASE_MAGIC: &[u8] = b"zonal state 1\n";
+/// The first octets of a journal. A journal that an earlier version has begun has those of a base.
+const JOURNAL_MAGIC: &[u8] = b"zonal state 2\n";
 /// The length of a frame's header, in octets.
 const HEADER_OCTETS: usize = 12;
 /// The largest entry, in octets.
@@ -127,7 +132,11 @@ impl StateStore {
         let mut damage = Vec::new();
         let loaded = load(directory, &options, &numbers, &mut damage).with_context(context)?;
         let newest = numbers.iter().map(|(_, number)| *number).max().unwrap_or(0);
-        let is_sound = damage.is_empty() && loaded.is_some();
+        // The journal of an earlier version is not continued.
+        let is_sound = damage.is_empty() && loaded.is_some() && {
+            let newest = loaded.as_ref().map_or(0, |loaded| loaded.number);
+            is_current_journal(&path(directory, "journal", newest)).with_context(context)?
+        };
         let recovered = loaded.as_ref().map(|loaded| loaded.state.clone());
         let Loaded { state, number, journal_octets, base_octets } = loaded.unwrap_or_default();
         let (number, (journal, journal_octets), base_octets) = match is_sound {
@@ -491,14 +500,15 @@ fn read(open: File, state: &mut PersistedState) -> io::Result<End> {
     let size = open.metadata()?.len();
     let mut input = BufReader::with_capacity(1 << 20, open);
     let mut magic = Vec::new();
-    (&mut input).take(MAGIC.len() as u64).read_to_end(&mut magic)?;
-    if magic != MAGIC {
-        return Ok(match MAGIC.starts_with(&magic) || magic.iter().all(|octet| *octet == 0) {
+    (&mut input).take(BASE_MAGIC.len() as u64).read_to_end(&mut magic)?;
+    if magic != BASE_MAGIC && magic != JOURNAL_MAGIC {
+        let is_torn = [BASE_MAGIC, JOURNAL_MAGIC].iter().any(|known| known.starts_with(&magic));
+        return Ok(match is_torn || magic.iter().all(|octet| *octet == 0) {
             true => End::Torn(0),
             false => End::Damaged("it is of another kind".into()),
         });
     }
-    let mut at = MAGIC.len() as u64;
+    let mut at = BASE_MAGIC.len() as u64;
     loop {
         let rest = size - at;
         if rest == 0 {
@@ -579,28 +589,35 @@ fn open_journal(directory: &Path, number: u64, octets: u64) -> io::Result<(File,
     let mut octets = octets;
     journal.set_len(octets)?;
     if octets == 0 {
-        journal.write_all(MAGIC)?;
-        octets = MAGIC.len() as u64;
+        journal.write_all(JOURNAL_MAGIC)?;
+        octets = JOURNAL_MAGIC.len() as u64;
     }
     journal.seek(SeekFrom::Start(octets))?;
     journal.sync_all()?;
     Ok((journal, octets))
 }
 
-fn create(path: &Path) -> io::Result<File> {
+fn create(path: &Path, magic: &[u8]) -> io::Result<File> {
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
-    file.write_all(MAGIC)?;
+    file.write_all(magic)?;
     Ok(file)
+}
+
+/// Whether a journal is in the current format, or has no octets yet.
+fn is_current_journal(path: &Path) -> io::Result<bool> {
+    let mut magic = Vec::new();
+    File::open(path)?.take(JOURNAL_MAGIC.len() as u64).read_to_end(&mut magic)?;
+    Ok(JOURNAL_MAGIC.starts_with(&magic))
 }
 
 /// Creates a journal. Returns it with its length, in octets.
 fn new_journal(directory: &Path, options: &WriteOptions, number: u64) -> io::Result<(File, u64)> {
     (options.on_step)("a new journal");
-    let file = create(&path(directory, "journal", number))?;
+    let file = create(&path(directory, "journal", number), JOURNAL_MAGIC)?;
     file.sync_all()?;
     sync_directory(directory)?;
     (options.on_step)("after a new journal");
-    Ok((file, MAGIC.len() as u64))
+    Ok((file, JOURNAL_MAGIC.len() as u64))
 }
 
 /// Writes a state and the end mark to a file that has its first octets.
@@ -622,7 +639,7 @@ fn write(out: File, options: &WriteOptions, state: &PersistedState) -> io::Resul
 /// The kernel gives no memory.
 pub fn in_memory(state: &PersistedState) -> io::Result<File> {
     let mut file = File::from(memfd_create("zonal", MemfdFlags::CLOEXEC)?);
-    file.write_all(MAGIC)?;
+    file.write_all(BASE_MAGIC)?;
     write(file, &WriteOptions::default(), state)
 }
 
@@ -644,7 +661,7 @@ pub fn from_memory(mut file: File) -> io::Result<PersistedState> {
 fn write_base(directory: &Path, options: &WriteOptions, number: u64, state: &PersistedState) -> io::Result<u64> {
     let (draft, file) = (directory.join("base.new"), path(directory, "base", number));
     (options.on_step)("a new base");
-    let out = write(create(&draft)?, options, state)?;
+    let out = write(create(&draft, BASE_MAGIC)?, options, state)?;
     out.sync_all()?;
     (options.on_step)("a base without its name");
     let octets = out.metadata()?.len();

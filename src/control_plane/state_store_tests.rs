@@ -293,7 +293,15 @@ fn reports_damaged_files_and_renames_them() {
         fs::write(file, octets).unwrap();
     };
     let base_len = fs::metadata(path(&sound, "base", newest)).unwrap().len() as usize;
-    for at in [0, MAGIC.len(), MAGIC.len() + 5, MAGIC.len() + 9, MAGIC.len() + 40, base_len / 2, base_len - 1] {
+    for at in [
+        0,
+        BASE_MAGIC.len(),
+        BASE_MAGIC.len() + 5,
+        BASE_MAGIC.len() + 9,
+        BASE_MAGIC.len() + 40,
+        base_len / 2,
+        base_len - 1,
+    ] {
         let directory = scratch.path(&format!("base-{at}"));
         copy(&sound, &directory);
         flip(&path(&directory, "base", newest), at);

@@ -1,6 +1,7 @@
 //! Private hosted zones, their record sets and aliases.
 
 use super::{
+    RecordSets,
     aws_data::{AwsData, Tags},
     primaries::{Catalog, NotifySource, Primary},
     routing_policies::{
@@ -14,7 +15,7 @@ use super::{
 use crate::wire::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 /// A private hosted zone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,8 +35,8 @@ pub struct PrivateHostedZone {
     #[serde(default)]
     pub fallthrough: bool,
     /// Resource record sets, in addition to `file` or without one. Two versions of a zone share the equal ones.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub records: Vec<Arc<ResourceRecordSet>>,
+    #[serde(default, skip_serializing_if = "RecordSets::is_empty")]
+    pub records: RecordSets,
     /// Servers to transfer the zone from, in order of preference (RFC 5936, RFC 1995).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub primaries: Vec<Primary>,
@@ -83,6 +84,11 @@ impl PrivateHostedZone {
         !self.primaries.is_empty()
     }
 
+    /// The zone without its record sets.
+    pub fn without_records(&self) -> PrivateHostedZone {
+        PrivateHostedZone { records: RecordSets::default(), ..self.clone() }
+    }
+
     /// A zone of this name without VPCs and records.
     pub fn empty(name: Name) -> PrivateHostedZone {
         PrivateHostedZone {
@@ -90,7 +96,7 @@ impl PrivateHostedZone {
             vpc_ids: Vec::new(),
             file: None,
             fallthrough: false,
-            records: Vec::new(),
+            records: RecordSets::default(),
             primaries: Vec::new(),
             allow_notify: Vec::new(),
             catalog: None,

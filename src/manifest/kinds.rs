@@ -64,6 +64,14 @@ macro_rules! resources {
             )+
         }
 
+        $(
+            impl From<Arc<$type>> for Resource {
+                fn from(resource: Arc<$type>) -> Resource {
+                    Resource::$type(resource)
+                }
+            }
+        )+
+
         impl Resource {
             /// Decodes a resource of a kind, or returns all its errors. None if there is no such
             /// kind.
@@ -97,8 +105,14 @@ macro_rules! resources {
                 }
             }
 
-            /// SHA-256 over kind, identifier and content.
+            /// SHA-256 over kind, identifier and content. That of a zone costs what has changed in its record sets since the
+            /// last call for a version of it.
             pub fn digest(&self, id: &str) -> [u8; 32] {
+                if let Resource::PrivateHostedZone(zone) = self {
+                    let mut octets = serde_json::to_vec(&zone.without_records()).unwrap_or_default();
+                    octets.extend(zone.records.digest());
+                    return digest_of_octets(self.kind(), id, &octets);
+                }
                 match self {
                     $(Resource::$type(value) => digest_of(stringify!($kind), id, value),)+
                 }
@@ -173,7 +187,7 @@ pub fn kind_of(name: &str) -> Option<&'static str> {
 }
 
 /// SHA-256 over kind, identifier and content of a resource.
-pub(super) fn digest_of(kind: &str, id: &str, resource: &impl Serialize) -> [u8; 32] {
+fn digest_of(kind: &str, id: &str, resource: &impl Serialize) -> [u8; 32] {
     digest_of_octets(kind, id, &serde_json::to_vec(resource).unwrap_or_default())
 }
 

@@ -26,7 +26,7 @@ fn key(zone: &PrivateHostedZone, set: &ResourceRecordSet) -> Option<(Name, u16)>
 impl Protected {
     /// The protected names and types of a zone. None if there are none.
     pub fn of(zone: &PrivateHostedZone) -> Option<Protected> {
-        let protected = zone.records.iter().filter(|set| set.protected);
+        let protected = zone.records.protected();
         let all: BTreeMap<_, _> =
             protected.filter_map(|set| Some((key(zone, set)?, set.protection_comment.clone()))).collect();
         (!all.is_empty()).then_some(Protected(all))
@@ -49,6 +49,13 @@ fn refusal(owner: &Name, rtype: u16, comment: Option<&str>) -> String {
 /// it can. Without a new version, the zone is deleted.
 pub fn violation(old: &PrivateHostedZone, new: Option<&PrivateHostedZone>) -> Option<String> {
     let protected = Protected::of(old)?.0;
+    if let Some(new) = new.filter(|new| new.name == old.name) {
+        let runs = new.records.changes_since(&old.records);
+        let mut changed = runs.iter().flat_map(|run| run.gone.iter().chain(&run.came));
+        if !changed.any(|set| key(old, set).is_some_and(|key| protected.contains_key(&key))) {
+            return None;
+        }
+    }
     let sets_of = |zone: &PrivateHostedZone| {
         let mut sets: BTreeMap<(Name, u16), Vec<ResourceRecordSet>> = BTreeMap::new();
         for set in &zone.records {
@@ -76,7 +83,7 @@ pub fn violations(old: &Collection, edits: &[Edit]) -> Vec<(Key, String)> {
     let zones = &old.manifest().private_hosted_zones;
     let is_protected = |edit: &&Edit| {
         let zone = zones.get(&edit.key.id).filter(|_| edit.key.kind == "private_hosted_zones");
-        zone.is_some_and(|zone| zone.records.iter().any(|set| set.protected))
+        zone.is_some_and(|zone| zone.records.protected().next().is_some())
     };
     let edits: Vec<Edit> = edits.iter().filter(is_protected).cloned().collect();
     let mut new = old.clone();

@@ -1,9 +1,9 @@
 //! Rewriting the source of a zone after a dynamic update: its resource, and its master file.
 
-use super::{MasterFile, PrivateHostedZone, ResourceRecordSet, overlay::EditedSet};
+use super::{MasterFile, PrivateHostedZone, ResourceRecordSet, overlay::EditedSet, record_sets::SetKey};
 use crate::wire::{
     Name,
-    rdata::{self, type_from_text, type_to_text},
+    rdata::{self, type_to_text},
 };
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
@@ -18,28 +18,27 @@ pub fn rewrite(
     file: Option<&MasterFile>,
     sets: &[EditedSet],
 ) -> Result<(PrivateHostedZone, Option<String>), String> {
-    let edited: HashMap<(Name, u16), usize> =
+    let edited: HashMap<SetKey, usize> =
         sets.iter().zip(0..).map(|(set, at)| ((set.owner.clone(), set.rtype), at)).collect();
-    let edited = |owner: Name, rtype: u16| edited.get(&(owner, rtype)).copied();
+    let edited_at = |owner: Name, rtype: u16| edited.get(&(owner, rtype)).copied();
     let mut is_in_file = vec![false; sets.len()];
     for record in file.into_iter().flat_map(|file| &file.records) {
-        edited(record.owner.clone(), record.rtype).into_iter().for_each(|at| is_in_file[at] = true);
+        edited_at(record.owner.clone(), record.rtype).into_iter().for_each(|at| is_in_file[at] = true);
     }
+    // The next version of the zone shares the index, so only the first update of a zone looks at all of its sets.
+    zone.records.index(&zone.name);
     let mut changed = zone.clone();
-    let mut is_written = is_in_file.clone();
-    let mut write = |at: usize| {
-        let is_due = !std::mem::replace(&mut is_written[at], true) && !sets[at].values.is_empty();
-        is_due.then(|| Arc::new(record_set(&sets[at])))
-    };
-    // A set stays at its position, so that two versions of the resource differ in the changed sets only.
-    for set in std::mem::take(&mut changed.records) {
-        let owner = Name::parse(set.name.as_bytes(), Some(&zone.name)).ok();
-        match owner.zip(type_from_text(&set.record_type)).and_then(|(owner, rtype)| edited(owner, rtype)) {
-            Some(at) => changed.records.extend(write(at)),
-            None => changed.records.push(set),
+    for (set, is_in_file) in sets.iter().zip(&is_in_file) {
+        let is_due = !is_in_file && !set.values.is_empty();
+        let mut written = is_due.then(|| Arc::new(record_set(set)));
+        // A set stays at its position, so that two versions of the resource differ in the changed sets only.
+        for old in changed.records.of_key(&zone.name, &(set.owner.clone(), set.rtype)) {
+            changed.records.replace(&zone.name, Some(&old), written.take());
+        }
+        if written.is_some() {
+            changed.records.replace(&zone.name, None, written);
         }
     }
-    changed.records.extend((0..sets.len()).filter_map(write));
     let in_file: Vec<&EditedSet> = sets.iter().zip(is_in_file).filter(|(_, is)| *is).map(|(set, _)| set).collect();
     let Some(file) = file.filter(|_| !in_file.is_empty()) else { return Ok((changed, None)) };
     if file.files.len() > 1 {
@@ -50,7 +49,7 @@ pub fn rewrite(
         let _ = writeln!(written, "{owner} {ttl} IN {} {}", type_to_text(rtype), text(rtype, value));
     };
     for record in &file.records {
-        if edited(record.owner.clone(), record.rtype).is_none() {
+        if edited_at(record.owner.clone(), record.rtype).is_none() {
             line(&record.owner, record.ttl, record.rtype, &record.rdata);
         }
     }
@@ -111,7 +110,7 @@ mod tests {
         let (changed, text) =
             rewrite(&zone, Some(&file), &[set("A.corp.example", &[[192, 0, 2, 2], [192, 0, 2, 3]])]).unwrap();
         assert_eq!((changed.records.len(), text), (2, None));
-        assert_eq!(changed.records[0].records, ["192.0.2.2", "192.0.2.3"], "it stays where it was");
+        assert_eq!(changed.records.iter().next().unwrap().records, ["192.0.2.2", "192.0.2.3"], "it stays where it was");
 
         let (changed, text) =
             rewrite(&zone, Some(&file), &[set("ns.corp.example", &[]), set("b.corp.example", &[])]).unwrap();

@@ -159,7 +159,7 @@ fn change_records(manifest: &mut Manifest, number: u32) {
     let Some(old) = manifest.private_hosted_zones.get(&id) else { return };
     let records = vec![format!("10.0.1.{number}")];
     let set = ResourceRecordSet { name: "www".into(), record_type: "A".into(), records, ..Default::default() };
-    let zone = PrivateHostedZone { records: vec![Arc::new(set)], ..PrivateHostedZone::clone(old) };
+    let zone = PrivateHostedZone { records: [Arc::new(set)].into_iter().collect(), ..PrivateHostedZone::clone(old) };
     manifest.private_hosted_zones.insert(id, Arc::new(zone));
 }
 

@@ -1,7 +1,7 @@
 //! Checks of CIDR collections, and of the record sets that route by them.
 
 use super::Checker;
-use crate::manifest::{Id, PrivateHostedZone, ResourceRecordSet, routing_policies::DEFAULT_LOCATION};
+use crate::manifest::{Id, ResourceRecordSet, routing_policies::DEFAULT_LOCATION};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
@@ -73,8 +73,8 @@ impl Checker<'_> {
     }
 
     /// Checks that all members of a group have one collection, and locations of their own.
-    pub(super) fn cidr_group(&mut self, id: &Id, name: &str, zone: &PrivateHostedZone, members: &[usize]) {
-        let policies = members.iter().filter_map(|at| Some((*at, zone.records[*at].cidr_routing_policy.as_ref()?)));
+    pub(super) fn cidr_group(&mut self, id: &Id, name: &str, members: &[(usize, &ResourceRecordSet)]) {
+        let policies = members.iter().filter_map(|(at, set)| Some((*at, set.cidr_routing_policy.as_ref()?)));
         let policies: Vec<_> = policies.collect();
         let Some((first_at, first)) = policies.first().copied() else { return };
         let mut locations: BTreeMap<&str, usize> = BTreeMap::new();

@@ -103,7 +103,7 @@ impl Checked {
         let endpoints = checker.found();
         checker.shifts();
         let shifts = checker.found();
-        checker.zones(manifest.private_hosted_zones.iter());
+        checker.zones(manifest.private_hosted_zones.iter(), |_, zone| zones::all_sets(zone));
         let zones = checker.found();
         checker.resolver_endpoints();
         let resolver_endpoints = checker.found();
@@ -190,7 +190,13 @@ impl Checked {
         this.shifts = checker.found();
         if !zones.is_empty() {
             let affected = zones::affected(&zones, manifest, &this.index);
-            checker.zones(affected.iter().map(|(id, zone)| (*id, *zone)));
+            let before = this.zones.clone();
+            let has_flawed_sets: HashSet<&Id> = before.iter().filter_map(zones::id_of_flawed_sets).collect();
+            let sets_to_check = |id: &Id, zone| match old.private_hosted_zones.get(id) {
+                Some(old) if !has_flawed_sets.contains(id) => zones::sets_to_check(old, zone),
+                _ => zones::all_sets(zone),
+            };
+            checker.zones(affected.iter().map(|(id, zone)| (*id, *zone)), sets_to_check);
             let is_kept = |id: &Id| !affected.contains_key(id) && manifest.private_hosted_zones.contains_key(id);
             this.zones = merged(&this.zones, &checker.found(), is_kept);
         }

@@ -35,9 +35,9 @@ fn policies(set: &ResourceRecordSet) -> Vec<&'static str> {
 }
 
 impl Checker<'_> {
-    pub(super) fn routing_policies(&mut self, id: &Id, zone: &PrivateHostedZone) {
-        let mut groups: BTreeMap<(String, u16), Vec<usize>> = BTreeMap::new();
-        for (at, set) in zone.records.iter().enumerate() {
+    pub(super) fn routing_policies(&mut self, id: &Id, zone: &PrivateHostedZone, sets: &[(usize, &ResourceRecordSet)]) {
+        let mut groups: BTreeMap<(String, u16), Vec<(usize, &ResourceRecordSet)>> = BTreeMap::new();
+        for (at, set) in sets.iter().copied() {
             let policies = policies(set);
             let field = |name: &str| format!("records[{at}].{name}");
             match (&set.set_identifier, &policies[..]) {
@@ -93,11 +93,11 @@ impl Checker<'_> {
             self.cidr_policy(id, at, set);
             let owner = Name::parse(set.name.as_bytes(), Some(&zone.name));
             if let (Ok(owner), Some(rtype)) = (owner, type_from_text(&set.record_type)) {
-                groups.entry((owner.to_lowercase().to_string(), rtype)).or_default().push(at);
+                groups.entry((owner.to_lowercase().to_string(), rtype)).or_default().push((at, set));
             }
         }
         for ((owner, rtype), members) in groups {
-            self.group(id, &format!("{owner} {}", type_to_text(rtype)), zone, &members);
+            self.group(id, &format!("{owner} {}", type_to_text(rtype)), &members);
         }
     }
 
@@ -159,15 +159,15 @@ impl Checker<'_> {
     }
 
     /// Checks rules that concern all members of a group together.
-    fn group(&mut self, id: &Id, name: &str, zone: &PrivateHostedZone, members: &[usize]) {
-        let sets = || members.iter().map(|at| (*at, &*zone.records[*at]));
+    fn group(&mut self, id: &Id, name: &str, members: &[(usize, &ResourceRecordSet)]) {
+        let sets = || members.iter().copied();
         let has_check = |set: &ResourceRecordSet| {
             set.health_check_id.is_some() || set.alias.as_ref().is_some_and(|alias| alias.evaluate_target_health)
         };
         let weights: Vec<u8> =
             sets().filter_map(|(_, set)| Some(set.weighted_routing_policy.as_ref()?.weight)).collect();
         if !weights.is_empty() && weights.iter().all(|weight| *weight == 0) {
-            let field = format!("records[{}].weighted_routing_policy.weight", members[0]);
+            let field = format!("records[{}].weighted_routing_policy.weight", members[0].0);
             self.warning(KIND, id, field, format!("all weights of {name} are 0: each record set has the same share"));
         }
         for failover_type in [FailoverType::Primary, FailoverType::Secondary] {
@@ -189,10 +189,10 @@ impl Checker<'_> {
                 self.help("add `health_check_id`, or `evaluate_target_health: true` to an alias");
             }
         }
-        self.cidr_group(id, name, zone, members);
+        self.cidr_group(id, name, members);
         let locations: Vec<_> = sets().filter_map(|(_, set)| set.geolocation_routing_policy.as_ref()).collect();
         if !locations.is_empty() && !locations.iter().any(|policy| policy.country.as_deref() == Some("*")) {
-            let field = format!("records[{}].geolocation_routing_policy", members[0]);
+            let field = format!("records[{}].geolocation_routing_policy", members[0].0);
             self.warning(
                 KIND,
                 id,

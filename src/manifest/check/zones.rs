@@ -3,9 +3,11 @@
 use super::{Checker, Index, key_of};
 use crate::{
     manifest::{
-        Change, Id, Manifest, Primary, PrivateHostedZone, Protocol,
+        Change, Id, Manifest, Primary, PrivateHostedZone, Problem, Protocol, ResourceRecordSet,
         master::MAX_TTL,
         record_lints::{ZoneText, lint_owner, lint_value},
+        record_sets::key_of as set_key_of,
+        work,
     },
     wire::{
         Name,
@@ -41,10 +43,17 @@ pub(super) fn changes_routing(change: &Change<PrivateHostedZone>) -> bool {
 
 /// Whether a change can change which health checks are used.
 pub(super) fn changes_health_checks(change: &Change<PrivateHostedZone>) -> bool {
-    fn used(zone: Option<&Arc<PrivateHostedZone>>) -> BTreeSet<&Id> {
-        zone.into_iter().flat_map(|zone| &zone.records).filter_map(|set| set.health_check_id.as_ref()).collect()
+    fn used<'a>(sets: impl Iterator<Item = &'a Arc<ResourceRecordSet>>) -> BTreeSet<&'a Id> {
+        sets.filter_map(|set| set.health_check_id.as_ref()).collect()
     }
-    used(change.old) != used(change.new)
+    match (change.old, change.new) {
+        (Some(old), Some(new)) => {
+            let runs = new.records.changes_since(&old.records);
+            let gone = used(runs.iter().flat_map(|run| &run.gone).copied());
+            gone != used(runs.iter().flat_map(|run| &run.came).copied())
+        }
+        (one, other) => one.or(other).is_some_and(|zone| !used(zone.records.iter()).is_empty()),
+    }
 }
 
 /// Whether a change can change what Profiles with the zone have.
@@ -55,14 +64,54 @@ pub(super) fn changes_members(change: &Change<PrivateHostedZone>) -> bool {
 
 /// Whether a change can change what the zone shadows, or what shadows the zone.
 pub(super) fn changes_shadowing(change: &Change<PrivateHostedZone>) -> bool {
-    let has_alias = |zone: &PrivateHostedZone| zone.records.iter().any(|set| set.name == "@" && set.alias.is_some());
     let (Some(old), Some(new)) = (change.old, change.new) else { return true };
-    changes_routing(change) || has_alias(old) != has_alias(new)
+    let runs = new.records.changes_since(&old.records);
+    let mut changed = runs.iter().flat_map(|run| run.gone.iter().chain(&run.came));
+    changes_routing(change) || changed.any(|set| set.name == "@" && set.alias.is_some())
+}
+
+/// Record sets of a zone, with their positions.
+type PlacedSets<'a> = Vec<(usize, &'a ResourceRecordSet)>;
+
+/// The zone of a problem that concerns its record sets.
+pub(super) fn id_of_flawed_sets(problem: &Problem) -> Option<&Id> {
+    problem.resource.as_ref().filter(|_| problem.field.starts_with("records")).map(|(_, id)| id)
+}
+
+/// All record sets of a zone.
+pub(super) fn all_sets(zone: &PrivateHostedZone) -> PlacedSets<'_> {
+    zone.records.iter().map(|set| &**set).enumerate().collect()
+}
+
+/// The record sets that a change of a zone adds, if only these can have problems. Otherwise, all record sets.
+///
+/// `old` is the zone before. Its record sets have no problems. The other sets of a zone matter for a set with a routing policy,
+/// and for one whose name and type another set has.
+pub(super) fn sets_to_check<'a>(old: &PrivateHostedZone, zone: &'a PrivateHostedZone) -> PlacedSets<'a> {
+    let apex = &zone.name;
+    if *apex != old.name || !zone.records.is_indexed(apex) {
+        return all_sets(zone);
+    }
+    let runs = zone.records.changes_since(&old.records);
+    let is_alone = |set: &ResourceRecordSet| {
+        let same_key = set_key_of(apex, set).map(|key| zone.records.of_key(apex, &key));
+        set.set_identifier.is_none() && same_key.is_some_and(|sets| sets.len() < 2)
+    };
+    if !runs.iter().flat_map(|run| run.gone.iter().chain(&run.came)).all(|set| is_alone(set)) {
+        return all_sets(zone);
+    }
+    let placed = runs.iter().flat_map(|run| (run.new_at..).zip(run.came.iter().copied()));
+    placed.map(|(at, set)| (at, &**set)).collect()
 }
 
 impl<'a> Checker<'a> {
-    /// Checks zones: all of them, or those that a change [affects](affected).
-    pub(super) fn zones(&mut self, zones: impl Iterator<Item = (&'a Id, &'a Arc<PrivateHostedZone>)>) {
+    /// Checks zones: all of them, or those that a change [affects](affected). `to_check` returns the record sets that can have
+    /// problems.
+    pub(super) fn zones(
+        &mut self,
+        zones: impl Iterator<Item = (&'a Id, &'a Arc<PrivateHostedZone>)>,
+        to_check: impl Fn(&Id, &'a PrivateHostedZone) -> PlacedSets<'a>,
+    ) {
         let (mut seen, mut public) = (HashMap::new(), HashMap::new());
         for (id, zone) in zones {
             self.transfers(id, zone);
@@ -91,15 +140,16 @@ impl<'a> Checker<'a> {
                 );
                 self.help("write the labels behind the `*` here, and `*` as the name of records");
             }
-            for (at, set) in zone.records.iter().enumerate().filter(|(_, set)| !set.protected) {
+            let sets = to_check(id, zone);
+            for (at, set) in sets.iter().filter(|(_, set)| !set.protected) {
                 if set.protection_comment.is_some() {
                     let field = format!("records[{at}].protection_comment");
                     self.warning(KIND, id, field, "the comment has no effect without `protected: true`");
                 }
             }
-            self.record_lints(id, zone);
-            self.routing_policies(id, zone);
-            for (at, set) in zone.records.iter().enumerate() {
+            self.record_lints(id, zone, &sets);
+            self.routing_policies(id, zone, &sets);
+            for (at, set) in sets {
                 let field = format!("records[{at}]");
                 match &set.alias {
                     Some(_) if !set.records.is_empty() => {
@@ -143,10 +193,12 @@ impl<'a> Checker<'a> {
     }
 
     /// Checks for records that are valid, but most likely a mistake.
-    fn record_lints(&mut self, id: &str, zone: &PrivateHostedZone) {
+    fn record_lints(&mut self, id: &str, zone: &PrivateHostedZone, sets: &[(usize, &ResourceRecordSet)]) {
         let text = ZoneText::new(&zone.name);
-        let mut seen: HashMap<(Name, u16), usize> = HashMap::new();
-        for (at, set) in zone.records.iter().enumerate() {
+        // For each name and type, the first set.
+        let mut seen: HashMap<(Name, u16), (usize, &ResourceRecordSet)> = HashMap::new();
+        for (at, set) in sets.iter().copied() {
+            work::count(1);
             if let Some(finding) = lint_owner(&set.name, &text) {
                 self.error(KIND, id, format!("records[{at}].name"), finding.message);
                 self.help(finding.help.unwrap_or_default());
@@ -167,13 +219,13 @@ impl<'a> Checker<'a> {
             }
             let Ok(owner) = Name::parse(set.name.as_bytes(), Some(&zone.name)) else { continue };
             match seen.entry((owner, rtype)) {
-                Entry::Vacant(entry) => drop(entry.insert(at)),
-                Entry::Occupied(first) if set.alias.is_none() && zone.records[*first.get()].alias.is_none() => {
+                Entry::Vacant(entry) => drop(entry.insert((at, set))),
+                Entry::Occupied(first) if set.alias.is_none() && first.get().1.alias.is_none() => {
                     let (owner, rtype) = first.key();
                     let rtype = type_to_text(*rtype);
                     let message = format!(
                         "{owner} also has {rtype} records in records[{}]: zonal answers all values as one set",
-                        first.get()
+                        first.get().0
                     );
                     self.warning(KIND, id, format!("records[{at}].name"), message);
                     self.help("write all values in one `records`, or remove one of the two sets");

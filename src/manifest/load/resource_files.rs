@@ -4,11 +4,11 @@ use crate::manifest::{
     decode::{decode, nearest},
     digest::Digest,
     document::{Node, Span, Value},
-    kinds::{digest_of, with_kinds},
+    kinds::with_kinds,
     *,
 };
 use schemars::JsonSchema;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use std::collections::{HashMap, HashSet};
 
 /// A resource of a file.
@@ -115,13 +115,16 @@ pub(super) fn read_resources(
     parts
 }
 
-fn read_kind_resources<T: DeserializeOwned + Serialize + JsonSchema + PartialEq>(
+fn read_kind_resources<T: DeserializeOwned + JsonSchema + PartialEq>(
     kind: &'static str,
     node: &Node,
     last: &Resources<T>,
     file: &Arc<Path>,
     problems: &mut Vec<Problem>,
-) -> Vec<FileResource<T>> {
+) -> Vec<FileResource<T>>
+where
+    Resource: From<Arc<T>>,
+{
     let Value::Map(entries) = &node.value else {
         if !node.is_null() {
             let message = "expected a map from identifiers to resources".to_string();
@@ -136,13 +139,15 @@ fn read_kind_resources<T: DeserializeOwned + Serialize + JsonSchema + PartialEq>
         if id.is_empty() {
             problems.push(file_error(kind, "the identifier is empty".into()).at(Location::new(entry.key_span, file)));
         }
+        let digest_of = |resource: &Arc<T>| Resource::from(resource.clone()).digest(id);
         match decode::<T>(&entry.node) {
             Ok(value) => {
-                let digest = digest_of(kind, id, &value);
+                let value = Arc::new(value);
+                let digest = digest_of(&value);
                 let value = match last.get(id) {
                     // Names are equal in any case, but a change of their case must not be lost.
-                    Some(old) if **old == value && digest_of(kind, id, &**old) == digest => old.clone(),
-                    _ => Arc::new(value),
+                    Some(old) if *old == value && digest_of(old) == digest => old.clone(),
+                    _ => value,
                 };
                 all.push(FileResource { id: id.into(), value, digest, span: entry.key_span });
             }

@@ -4,7 +4,7 @@
 
 use super::{Zone, build::DEFAULT_TTL};
 use crate::{
-    manifest::{PrivateHostedZone, ResourceRecordSet, overlay::EditedSet, protection::Protected, work},
+    manifest::{PrivateHostedZone, ResourceRecordSet, overlay::EditedSet, protection::Protected},
     wire::{
         Name,
         rdata::{parse_text, rtype, type_from_text},
@@ -38,7 +38,12 @@ pub(super) fn between(zone: &Zone, new: &PrivateHostedZone) -> Option<Vec<Edited
     {
         return None;
     }
-    let (gone, came) = differing(&old.records, &new.records)?;
+    let runs = new.records.changes_since(&old.records);
+    let gone: Vec<&ResourceRecordSet> = runs.iter().flat_map(|run| &run.gone).map(|set| &***set).collect();
+    let came: Vec<&ResourceRecordSet> = runs.iter().flat_map(|run| &run.came).map(|set| &***set).collect();
+    if gone.len() + came.len() > MAX_CHANGES {
+        return None;
+    }
     let was = sets_of(&gone, &old.name)?;
     let mut is = sets_of(&came, &new.name)?;
     for ((owner, rtype), (_, values)) in &was {
@@ -87,45 +92,6 @@ fn rest(zone: &PrivateHostedZone) -> impl PartialEq + '_ {
     } = zone;
     let access = (allow_notify, secondaries, allow_transfer, transfer_policy_records, allow_update);
     ((name.as_wire(), vpc_ids, file, fallthrough, public), (primaries, catalog), access)
-}
-
-/// Returns the entries that only the old or only the new version has.
-///
-/// Equal entries must have the same order in both versions. Returns `None` if more than
-/// `MAX_CHANGES` entries differ.
-fn differing<'a>(
-    old: &'a [Arc<ResourceRecordSet>],
-    new: &'a [Arc<ResourceRecordSet>],
-) -> Option<(Vec<&'a ResourceRecordSet>, Vec<&'a ResourceRecordSet>)> {
-    let (mut gone, mut came) = (Vec::new(), Vec::new());
-    let (mut left, mut right) = (old, new);
-    let is_same =
-        |one: &Arc<ResourceRecordSet>, other: &Arc<ResourceRecordSet>| Arc::ptr_eq(one, other) || one == other;
-    while let (Some((first, left_rest)), Some((other, right_rest))) = (left.split_first(), right.split_first()) {
-        let is_of_same = || (&first.name, &first.record_type) == (&other.name, &other.record_type);
-        if is_same(first, other) {
-            (left, right) = (left_rest, right_rest);
-            continue;
-        }
-        work::count(1);
-        if right_rest.first().is_some_and(|next| is_same(next, first)) {
-            came.push(&**other);
-            right = right_rest;
-        } else {
-            gone.push(&**first);
-            left = left_rest;
-            if is_of_same() {
-                came.push(&**other);
-                right = right_rest;
-            }
-        }
-        if gone.len() + came.len() > MAX_CHANGES {
-            return None;
-        }
-    }
-    gone.extend(left.iter().map(|set| &**set));
-    came.extend(right.iter().map(|set| &**set));
-    (gone.len() + came.len() <= MAX_CHANGES).then_some((gone, came))
 }
 
 /// TTL and data of record sets, by owner and type.

@@ -14,7 +14,7 @@ use crate::{
 use serde_json::{Map, Value, json};
 use std::{
     cmp::Ordering,
-    collections::{HashSet, VecDeque},
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -30,20 +30,6 @@ const MAX_INDEXES: usize = 8;
 pub struct RecordSetIndexes {
     /// The orders of the zones that were listed last. A list of many pages sorts the zone once.
     orders: Mutex<Vec<Arc<Index>>>,
-    /// The sets of the zones that were changed last, by their keys. The next change of a large zone does not read all of its
-    /// names again.
-    keys: Mutex<VecDeque<(Arc<PrivateHostedZone>, SetsByKey)>>,
-}
-
-/// Name, type and identifier of a set.
-pub(super) type SetKey = (Name, u16, String);
-/// The sets of a zone by their keys. Clones share their content.
-pub(super) type SetsByKey = imbl::HashMap<SetKey, Arc<ResourceRecordSet>>;
-
-/// The key of a set in a zone. None if its name or type is unknown.
-pub(super) fn key_of(apex: &Name, set: &ResourceRecordSet) -> Option<SetKey> {
-    let name = Name::parse(set.name.as_bytes(), Some(apex)).ok()?;
-    Some((name, type_from_text(&set.record_type)?, set.set_identifier.clone().unwrap_or_default()))
 }
 
 /// The record sets of a zone, in order.
@@ -63,8 +49,8 @@ pub(super) struct ListedSet {
 }
 
 enum Content {
-    /// A record set of the resource, by its position.
-    Own(usize),
+    /// A record set of the resource.
+    Own(Arc<ResourceRecordSet>),
     /// Records that zonal answers with, but that are not in the resource: from a master file, a transfer or an update, or the
     /// SOA and NS records that zonal makes.
     Compiled { ttl: u32, values: Vec<String> },
@@ -88,7 +74,7 @@ impl Index {
         let overlay = compiled.and_then(|zone| zone.overlay.as_ref());
         let mut sets = Vec::with_capacity(source.records.len() + 2);
         let mut own = HashSet::new();
-        for (at, set) in source.records.iter().enumerate() {
+        for set in &source.records {
             let Ok(name) = Name::parse(set.name.as_bytes(), Some(&source.name)) else { continue };
             let number = type_from_text(&set.record_type).unwrap_or_default();
             // A dynamic update overrides the resource.
@@ -98,7 +84,7 @@ impl Index {
             let rtype = set.record_type.to_ascii_uppercase();
             let identifier = set.set_identifier.clone().unwrap_or_default();
             own.insert((name.clone(), number));
-            sets.push(ListedSet { name, rtype, identifier, content: Content::Own(at) });
+            sets.push(ListedSet { name, rtype, identifier, content: Content::Own(set.clone()) });
         }
         // Of other zones, only the records of the apex can be missing.
         let is_complete = source.file.is_none() && !source.is_transferred() && overlay.is_none();
@@ -131,7 +117,7 @@ impl Index {
 
     fn value(&self, set: &ListedSet) -> Value {
         match &set.content {
-            Content::Own(at) => self.source.records.get(*at).map_or(Value::Null, |own| self.own_value(set, own)),
+            Content::Own(own) => self.own_value(set, own),
             Content::Compiled { ttl, values } => json!({
                 "Name": name_text(&set.name), "Type": set.rtype, "TTL": ttl, "ResourceRecords": records(values),
             }),
@@ -283,27 +269,6 @@ fn with_escapes(text: &str, base: u32, write: impl Fn(u8, &mut String)) -> Strin
 }
 
 impl RecordSetIndexes {
-    /// The sets of a zone by their keys.
-    pub(super) fn sets_by_key(&self, zone: &Arc<PrivateHostedZone>) -> SetsByKey {
-        let known = {
-            let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-            keys.iter().find(|(known, _)| Arc::ptr_eq(known, zone)).map(|(_, sets)| sets.clone())
-        };
-        let keyed = || zone.records.iter().filter_map(|set| Some((key_of(&zone.name, set)?, set.clone())));
-        known.unwrap_or_else(|| {
-            let sets: SetsByKey = keyed().collect();
-            self.remember(zone, sets.clone());
-            sets
-        })
-    }
-
-    /// Remembers the sets of a zone by their keys.
-    pub(super) fn remember(&self, zone: &Arc<PrivateHostedZone>, sets: SetsByKey) {
-        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.truncate(MAX_INDEXES - 1);
-        keys.push_front((zone.clone(), sets));
-    }
-
     /// The index of a zone, which has to be kept as long as the zone does not change.
     pub(super) fn index(&self, id: &str, source: &Arc<PrivateHostedZone>, compiled: Option<&Arc<Zone>>) -> Arc<Index> {
         let found = {

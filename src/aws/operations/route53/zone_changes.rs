@@ -3,14 +3,16 @@
 use super::{
     authorizations, delegation_sets, features, health_checks,
     hosted_zones::{self, change_info, error, find},
-    record_sets::{self, SetsByKey, key_of},
+    record_sets,
 };
 use crate::{
     aws::{
         codec::server::ServiceError,
         operations::{Context, Parameters, WriteResult, Written, edits, identifiers, object, tags},
     },
-    manifest::{PrivateHostedZone, Resource, ResourceRecordSet, Tags, collection::Edit},
+    manifest::{
+        PrivateHostedZone, RecordSets, Resource, ResourceRecordSet, Tags, collection::Edit, record_sets::key_of,
+    },
     wire::Name,
 };
 use serde_json::{Map, Value, json};
@@ -219,9 +221,7 @@ pub(super) fn change_tags_for_resource(context: &Context, parameters: Parameters
 struct Batch<'a> {
     id: &'a str,
     zone: &'a PrivateHostedZone,
-    sets: Vec<Arc<ResourceRecordSet>>,
-    /// The same sets, by their keys.
-    by_key: SetsByKey,
+    sets: RecordSets,
     messages: Vec<String>,
 }
 
@@ -233,10 +233,9 @@ pub(super) fn change_resource_record_sets(context: &Context, parameters: Paramet
         return Err(error("InvalidInput", message));
     }
     let batch_parameters = parameters.get("ChangeBatch").map_or(parameters, Parameters);
-    let mut changed = (**zone).clone();
-    let by_key = context.indexes.sets_by_key(zone);
-    let sets = std::mem::take(&mut changed.records);
-    let mut batch = Batch { id, zone, sets, by_key, messages: Vec::new() };
+    // The versions of the zone share the index by keys, so only the first change of a zone looks at all of its sets.
+    zone.records.index(&zone.name);
+    let mut batch = Batch { id, zone, sets: zone.records.clone(), messages: Vec::new() };
     for change in batch_parameters.items("Changes").map(Parameters) {
         if let Some(set) = change.get("ResourceRecordSet") {
             check_parts(change.text("Action"), Parameters(set))?;
@@ -250,11 +249,9 @@ pub(super) fn change_resource_record_sets(context: &Context, parameters: Paramet
     if !batch.messages.is_empty() {
         return Err(error("InvalidChangeBatch", format!("[{}]", batch.messages.join(", "))));
     }
-    changed.records = batch.sets;
-    let changed = Arc::new(changed);
-    context.indexes.remember(&changed, batch.by_key);
+    let changed = PrivateHostedZone { records: batch.sets, ..(**zone).clone() };
     let info = next_change(context, batch_parameters.given_text("Comment"));
-    let edits = vec![edits::put(id, Resource::PrivateHostedZone(changed))];
+    let edits = vec![zone_edit(id, changed)];
     Ok(Written { edits, result: json!({"ChangeInfo": info}) })
 }
 
@@ -289,7 +286,7 @@ impl Batch<'_> {
     }
 
     fn try_change(&mut self, action: &str, given: Parameters) -> Result<(), String> {
-        let set = read_set(self.id, &self.zone.name, given)?;
+        let set = Arc::new(read_set(self.id, &self.zone.name, given)?);
         let key = key_of(&self.zone.name, &set).ok_or("the type of a record set is unknown")?;
         let identifier = match &set.set_identifier {
             Some(identifier) => format!(", set identifier='{identifier}'"),
@@ -300,7 +297,12 @@ impl Batch<'_> {
             record_sets::name_text(&key.0),
             set.record_type
         );
-        match (action, self.by_key.get(&key).cloned()) {
+        let same_key = self.sets.of_key(&self.zone.name, &key);
+        let current = same_key.into_iter().rfind(|current| {
+            let [one, other] = [current, &set].map(|set| set.set_identifier.as_deref().unwrap_or_default());
+            one == other
+        });
+        match (action, current) {
             ("CREATE", Some(_)) => Err(format!("Tried to create {shown} but it already exists")),
             ("DELETE", Some(current)) => {
                 if self.zone.name == key.0 && matches!(&*set.record_type, "SOA" | "NS") {
@@ -316,19 +318,13 @@ impl Batch<'_> {
                     let message = "but the values provided do not match the current values";
                     return Err(format!("Tried to delete {shown} {message}"));
                 }
-                self.sets.retain(|other| !Arc::ptr_eq(other, &current));
-                self.by_key.remove(&key);
+                self.sets.replace(&self.zone.name, Some(&current), None);
                 Ok(())
             }
             ("DELETE", None) => Err(format!("Tried to delete {shown} but it was not found")),
             (_, current) => {
-                let set = Arc::new(set);
                 // A set stays at its position, so that two versions of the zone differ in the changed sets only.
-                match current.and_then(|current| self.sets.iter_mut().find(|other| Arc::ptr_eq(other, &current))) {
-                    Some(current) => *current = set.clone(),
-                    None => self.sets.push(set.clone()),
-                }
-                self.by_key.insert(key, set);
+                self.sets.replace(&self.zone.name, current.as_ref(), Some(set));
                 Ok(())
             }
         }

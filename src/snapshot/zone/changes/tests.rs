@@ -508,7 +508,7 @@ fn a_changed_resource_costs_the_change_and_not_the_zone() {
     }
     // A record set that is in the resource twice, a warning, and another field build the zone again.
     let mut twice = (*resource(&names)).clone();
-    twice.records.push(twice.records[0].clone());
+    twice.records.push(twice.records.iter().next().unwrap().clone());
     let twice = Arc::new(twice);
     zone = of_resource(&twice, Some(&zone)).unwrap();
     names.insert("n0".into(), Vec::new());
