@@ -120,10 +120,10 @@ fn prefetched(snapshot: &Snapshot, name: &str) -> Vec<usize> {
     let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.len() as u8];
     query.extend_from_slice(name.as_bytes());
     query.extend_from_slice(b"\x01z\x07example\0\0\x01\0\x01");
-    let mut hint = find_prefetch_hint(snapshot, &client, &query, &mut LookupName::root());
+    let (mut hint, _) = find_prefetch_hint(snapshot, &client, &query, &mut LookupName::root()).unwrap();
     let mut visited = |stage| {
         let mut count = 0;
-        assert!(hint.as_mut().unwrap().visit_addresses(stage, &mut |_| count += 1), "{name}");
+        assert!(hint.visit_addresses(stage, &mut |_| count += 1), "{name}");
         count
     };
     (0..PrefetchHint::STAGES).map(&mut visited).collect()

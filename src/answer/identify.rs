@@ -35,8 +35,8 @@ pub struct Sender<'s, 'p> {
 /// The claim of a packet's sender about the client.
 #[derive(Clone, Copy)]
 enum Claim<'s> {
-    /// It is the client itself.
-    Own,
+    /// It is the client itself, which is identified already or not.
+    Own(Option<MatchedClient<'s>>),
     /// It is a forwarder. The query may have a client subnet; otherwise the forwarder is the client.
     Subnet(&'s Forwarder, MatchedClient<'s>),
     /// It is a forwarder, and the PROXY header names this client.
@@ -82,7 +82,7 @@ pub fn read_sender<'s, 'p, 'q>(
     packet: &'q [u8],
 ) -> Option<(Sender<'s, 'p>, &'q [u8])> {
     match peer.forwarder(snapshot) {
-        None => Some((Sender { snapshot, peer, client: *peer, claim: Claim::Own }, packet)),
+        None => Some((Sender { snapshot, peer, client: *peer, claim: Claim::Own(None) }, packet)),
         Some((forwarder, matched)) => read_forwarder(snapshot, peer, packet, forwarder, matched),
     }
 }
@@ -128,14 +128,20 @@ fn named<'s>(
     snapshot.networks.named(forwarder, client.source, client.local, client.transport.protocol(), vpc)
 }
 
-impl<'s> Sender<'s, '_> {
+impl<'s, 'p> Sender<'s, 'p> {
+    /// A sender that is no forwarder, and is identified already.
+    #[inline]
+    pub fn identified(snapshot: &'s Snapshot, peer: &'p Client, matched: MatchedClient<'s>) -> Sender<'s, 'p> {
+        Sender { snapshot, peer, client: *peer, claim: Claim::Own(Some(matched)) }
+    }
+
     /// Identifies the client, now that the query's EDNS is known.
     #[inline]
     pub fn identify<'q>(&self, edns: Option<&Edns<'q>>) -> Result<IdentifiedClient<'s, 'q>, SubnetError> {
         let client = self.client;
         match self.claim {
-            Claim::Own => {
-                let matched = client.identify(self.snapshot);
+            Claim::Own(matched) => {
+                let matched = matched.map_or_else(|| client.identify(self.snapshot), Ok);
                 Ok(IdentifiedClient { client, matched, subnet: None, forwarder: None })
             }
             Claim::Header(forwarder, matched) => {

@@ -225,11 +225,13 @@ pub enum Cookie {
 const MIN_UDP_OCTETS: usize = 512;
 
 /// A packet that is to be answered.
-pub struct Received<'p> {
+pub struct Received<'p, 's> {
     /// Its octets.
     pub packet: &'p [u8],
     /// Room for the name of the query. It may have that name already.
     pub name: &'p mut LookupName,
+    /// The client of the packet in this snapshot, as [`find_prefetch_hint`] found it.
+    pub matched: Option<MatchedClient<'s>>,
 }
 
 /// The memory that the answer to a query will read. A worker with several queries prefetches the memory of all before it
@@ -290,14 +292,15 @@ impl PrefetchHint<'_> {
     }
 }
 
-/// Finds the memory that the answer to a query will read, if a zone or DNS Firewall answers it. `name` gets the query's name.
+/// Finds the memory that the answer to a query will read, if a zone or DNS Firewall answers it; and the client. `name` gets the
+/// query's name.
 #[inline]
 pub fn find_prefetch_hint<'s>(
     snapshot: &'s Snapshot,
     client: &Client,
     query: &[u8],
     name: &mut LookupName,
-) -> Option<PrefetchHint<'s>> {
+) -> Option<(PrefetchHint<'s>, MatchedClient<'s>)> {
     if !name.fill(query.get(HEADER..)?) {
         return None;
     }
@@ -307,10 +310,10 @@ pub fn find_prefetch_hint<'s>(
     let matched = client.identify(snapshot).ok()?;
     let view = snapshot.views.get(matched.view())?;
     if let Some(zone) = cut::zone_of(snapshot, view, name) {
-        return Some(PrefetchHint::Zone { zone, hash: name.hash(0) });
+        return Some((PrefetchHint::Zone { zone, hash: name.hash(0) }, matched));
     }
     snapshot.firewall.of(view)?;
-    snapshot.firewall_lists.search_hint(name).map(PrefetchHint::Lists)
+    Some((PrefetchHint::Lists(snapshot.firewall_lists.search_hint(name)?), matched))
 }
 
 /// Answers the query in the packet `query` of `client`, into `reply`. The length of `reply` is the maximum of the transport,
@@ -338,7 +341,7 @@ pub fn answer_traced<'s, K: KnownAnswers, T: Trace>(
     reply: &mut [u8],
     trace: &mut T,
 ) -> Outcome<'s> {
-    let received = Received { packet: query, name: &mut LookupName::root() };
+    let received = Received { packet: query, name: &mut LookupName::root(), matched: None };
     answer_received(snapshot, known, client, moment, received, reply, trace)
 }
 
@@ -348,12 +351,13 @@ pub fn answer_received<'s, K: KnownAnswers, T: Trace>(
     known: &K,
     client: &Client,
     moment: Moment,
-    received: Received,
+    received: Received<'_, 's>,
     reply: &mut [u8],
     trace: &mut T,
 ) -> Outcome<'s> {
-    let Received { packet, name } = received;
-    let Some((sender, query)) = read_sender(snapshot, client, packet) else { return Outcome::Drop };
+    let Received { packet, name, matched } = received;
+    let known = matched.map(|matched| (Sender::identified(snapshot, client, matched), packet));
+    let Some((sender, query)) = known.or_else(|| read_sender(snapshot, client, packet)) else { return Outcome::Drop };
     trace.query_at(packet.len() - query.len());
     match Packet::read(query, name) {
         Packet::Query(query) => answer_query(&sender, known, moment, query, reply, trace),

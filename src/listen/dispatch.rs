@@ -135,12 +135,12 @@ impl ReplyRecorder {
 }
 
 /// Answers a query into `reply`, or finds out why it must wait.
-pub fn decide<T: Trace>(
+pub fn decide<'s, T: Trace>(
     core: &Arc<Core>,
-    snapshot: &Snapshot,
+    snapshot: &'s Snapshot,
     client: &Client,
     moment: Moment,
-    received: Received,
+    received: Received<'_, 's>,
     reply: &mut [u8],
     trace: &mut T,
 ) -> Decision {

@@ -86,7 +86,7 @@ impl Responder {
         let snapshot = self.core.snapshot.load();
         REPLY.with_borrow_mut(|(reply, noted)| {
             noted.clear();
-            let packet = Received { packet: query, name: &mut LookupName::root() };
+            let packet = Received { packet: query, name: &mut LookupName::root(), matched: None };
             let answered = match dispatch::decide(&self.core, &snapshot, client, moment, packet, reply, noted) {
                 Decision::Defer(deferred) => return Some(Pending::Deferred(deferred, received)),
                 Decision::Finish(answered) => answered,

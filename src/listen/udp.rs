@@ -13,7 +13,7 @@ use crate::{
     clock::seconds,
     listen::workers::DropReason,
     query_log::LARGE_RING_OCTETS,
-    snapshot::{Snapshot, zone::CACHE_LINE},
+    snapshot::{Snapshot, networks::MatchedClient, zone::CACHE_LINE},
     wire::{query::LookupName, reply::MAX_UDP_OCTETS},
 };
 use deferred::{DeferredQuery, DeferredReply, ReplyQueue};
@@ -225,13 +225,14 @@ impl Worker {
         let snapshot = self.core.snapshot.load();
         self.recorder.prepare(&snapshot);
         self.recorder.counters.received(received);
+        let mut matched = [None; BATCH];
         match self.unhinted {
-            0 if received > 1 => self.prefetch_batch(&snapshot, received),
+            0 if received > 1 => self.prefetch_batch(&snapshot, &mut matched[..received]),
             _ => self.unhinted = self.unhinted.saturating_sub(1),
         }
-        for index in 0..received {
+        for (index, matched) in matched[..received].iter().enumerate() {
             self.draw = self.draw.wrapping_add(1);
-            self.answer(&snapshot, Moment { now, draw: self.draw }, index);
+            self.answer(&snapshot, Moment { now, draw: self.draw }, index, *matched);
         }
         drop(snapshot);
         if !self.deferred.is_empty() {
@@ -243,14 +244,18 @@ impl Worker {
         true
     }
 
-    /// Prefetches the memory that the answers of a batch need, so that the answers do not wait for it one after another.
-    fn prefetch_batch(&mut self, snapshot: &Snapshot, received: usize) {
+    /// Prefetches the memory that the answers of a batch need, so that the answers do not wait for it one after another. `matched`
+    /// gets the clients.
+    fn prefetch_batch<'s>(&mut self, snapshot: &'s Snapshot, matched: &mut [Option<MatchedClient<'s>>]) {
         let mut hints: [Option<PrefetchHint>; BATCH] = [None; BATCH];
-        for (index, (hint, name)) in hints.iter_mut().zip(&mut self.names).enumerate().take(received) {
+        let received = matched.len();
+        for (index, ((hint, matched), name)) in hints.iter_mut().zip(matched).zip(&mut self.names).enumerate() {
             let Some(Packet { source, port, local, query, .. }) = self.batch.packet(index) else { continue };
             let client = Client { source, port, local: local.unwrap_or(self.local), transport: Transport::Udp };
-            *hint = answers::find_prefetch_hint(snapshot, &client, query, name);
-            hint.iter_mut().for_each(|hint| _ = hint.visit_addresses(0, &mut prefetch));
+            if let Some((mut found, client)) = answers::find_prefetch_hint(snapshot, &client, query, name) {
+                found.visit_addresses(0, &mut prefetch);
+                (*hint, *matched) = (Some(found), Some(client));
+            }
         }
         for stage in 1..PrefetchHint::STAGES {
             for hint in &mut hints {
@@ -262,12 +267,12 @@ impl Worker {
         }
     }
 
-    fn answer(&mut self, snapshot: &Snapshot, moment: Moment, index: usize) {
+    fn answer<'s>(&mut self, snapshot: &'s Snapshot, moment: Moment, index: usize, matched: Option<MatchedClient<'s>>) {
         let Some(Packet { source, port, local, query, reply }) = self.batch.packet(index) else { return };
         let Some(name) = self.names.get_mut(index) else { return };
         let local = local.unwrap_or(self.local);
         let client = Client { source, port, local, transport: Transport::Udp };
-        let received = Received { packet: query, name };
+        let received = Received { packet: query, name, matched };
         let decision = match self.recorder.is_logged() {
             false => dispatch::decide(&self.core, snapshot, &client, moment, received, reply, &mut ()),
             true => {
