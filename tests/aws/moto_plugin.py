@@ -62,10 +62,16 @@ EC2_MANIFEST = {
 }
 
 
+# The tests of DNSSEC settings do not create their VPCs.
+DNSSEC_IDS = ["vpc-lifecycle-test", "vpc-A", "vpc-B", "vpc-C", *(f"vpc-page-{number}" for number in range(4))]
+DNSSEC_MANIFEST = {"vpcs": {id: {"region": "us-east-1", "cidr_blocks": ["10.0.0.0/16"]} for id in DNSSEC_IDS}}
+
+
 def reset(self):
     """Replaces the manifest."""
-    is_of_ec2 = "test_ec2/" in os.environ.get("PYTEST_CURRENT_TEST", "")
-    manifest = {"generation": time.time_ns() // 1000, **(EC2_MANIFEST if is_of_ec2 else MANIFEST)}
+    test = os.environ.get("PYTEST_CURRENT_TEST", "")
+    of_test = EC2_MANIFEST if "test_ec2/" in test else DNSSEC_MANIFEST if "dnssec_config" in test else MANIFEST
+    manifest = {"generation": time.time_ns() // 1000, **of_test}
     request = urllib.request.Request(
         os.environ["TEST_SERVER_MODE_ENDPOINT"] + "/v1/manifest",
         json.dumps(manifest).encode(),

@@ -1,0 +1,206 @@
+"""Texts of moto's tests that contradict AWS, each with the text that replaces it in the copy that `run_moto.py` runs.
+
+The order counts: a text is searched in the result of the replacements before it.
+"""
+
+# Each account has the rule of the internet resolver, and each VPC an association with it. Lists begin with them.
+AUTODEFINED = "rslvr-autodefined-"
+
+
+def without_autodefined(member):
+    """The expression of the items that a test has created, in a response."""
+    return f'[item for item in response["{member}"] if not item["Id"].startswith("{AUTODEFINED}")]'
+
+
+# The tests that add an address create this endpoint in one VPC, and the subnet of the address in another one.
+CREATE_ENDPOINT = """    # create resolver
+    random_num = mock_random.get_random_hex(10)
+    resolver = create_test_endpoint(client, ec2_client, name=f"A-{random_num}")
+"""
+
+CORRECTIONS = [
+    # The examples of the AWS CLI have times such as 2020-01-01T23:25:45.538Z.
+    ('"%Y-%m-%dT%H:%M:%S.%f+00:00"', '"%Y-%m-%dT%H:%M:%S.%fZ"'),
+    # MaxResults is a number: it has a value, and no length.
+    ('"must have length less than or equal to 100"', '"must have value less than or equal to 100"'),
+    # Rules can have outbound endpoints only: [RSLVR-00700]. This function makes the endpoints of rules, among others.
+    (
+        'SecurityGroupIds=[create_security_group(ec2_client)],\n        Direction="INBOUND",',
+        'SecurityGroupIds=[create_security_group(ec2_client)],\n        Direction="OUTBOUND",',
+    ),
+    # Route 53 Resolver has a higher limit of addresses, and more directions and types of rules, than moto.
+    ("for x in range(11)]", "for x in range(21)]"),
+    ("enum value set: [INBOUND, OUTBOUND]", "enum value set: [INBOUND, OUTBOUND, INBOUND_DELEGATION]"),
+    ("enum value set: [FORWARD, SYSTEM, RECURSIVE]", "enum value set: [FORWARD, SYSTEM, RECURSIVE, DELEGATE]"),
+    # AWS names the wrong item of a list, and does not write lists in the way of Python.
+    (
+        """f"Value '{too_many_ip_addresses}' at 'ipAddresses' failed to satisfy "
+        f"constraint: Member must have length less than or equal to 10\"""",
+        """"at 'ipAddresses' failed to satisfy "
+        f"constraint: Member must have length less than or equal to 20\"""",
+    ),
+    (
+        "'{too_many_security_groups}' at 'securityGroupIds' failed",
+        "'{too_many_security_groups[0]}' at 'securityGroupIds.1.member' failed",
+    ),
+    ("'{bad_target_ips[1]}' at 'targetIps.port' failed", "'700000' at 'targetIps.2.member.port' failed"),
+    (
+        "Value '{subnet_too_long}' at 'ipAddresses.subnetId' failed",
+        "Value '{'a' * 33}' at 'ipAddresses.1.member.subnetId' failed",
+    ),
+    # The pattern of the model is another one.
+    (
+        """^(?!^[0-9]+$)([a-zA-Z0-9-_' ']+)$\"
+    ) in err["Message"]
+
+    subnet_too_long""",
+        """(?!^[0-9]+$)([a-zA-Z0-9\\-_' ']+)\"
+    ) in err["Message"]
+
+    subnet_too_long""",
+    ),
+    # The model says that an endpoint has at least two addresses.
+    (
+        '[{"SubnetId": "a" * 33, "Ip": "1.2.3.4"}]',
+        '[{"SubnetId": "a" * 33, "Ip": "1.2.3.4"}, {"SubnetId": "b", "Ip": "1.2.3.5"}]',
+    ),
+    (
+        """assert err["Code"] == "InvalidRequestException"
+    assert "Resolver endpoint needs to have at least 2 IP addresses" in err["Message"]""",
+        """assert err["Code"] == "ValidationException"
+    assert "Member must have length greater than or equal to 2" in err["Message"]""",
+    ),
+    # An address of a VPC is in use once.
+    (
+        """            {"SubnetId": subnet_ids[0], "Ip": "10.0.1.200"},
+            {"SubnetId": subnet_ids[1], "Ip": "10.0.0.20"},
+            {"SubnetId": subnet_ids[0], "Ip": ip0_values""",
+        """            {"SubnetId": subnet_ids[0], "Ip": f"10.0.1.10{idx}"},
+            {"SubnetId": subnet_ids[1], "Ip": f"10.0.0.10{idx}"},
+            {"SubnetId": subnet_ids[0], "Ip": ip0_values""",
+    ),
+    # The addresses of an endpoint are in its VPC.
+    (CREATE_ENDPOINT, ""),
+    (
+        """    # create subnet
+    vpc_id = create_vpc(ec2_client)
+""",
+        CREATE_ENDPOINT + """    # create subnet
+    vpc_id = resolver["HostVPCId"]
+""",
+    ),
+    # A FORWARD rule has targets.
+    (
+        """DomainName=f"X{random_num}.com",
+        ResolverEndpointId=endpoint["Id"],""",
+        """DomainName=f"X{random_num}.com",
+        TargetIps=[{"Ip": "192.0.2.1"}],
+        ResolverEndpointId=endpoint["Id"],""",
+    ),
+    # AWS lets nobody create RECURSIVE rules: [RSLVR-00718]. Only FORWARD rules have targets.
+    ('"FORWARD" if idx % 2 else "RECURSIVE"', '"FORWARD" if idx % 2 else "SYSTEM"'),
+    (
+        """TargetIps=[{"Ip": f"10.0.1.{idx}", "Port": 50 + idx}],
+            ResolverEndpointId=endpoint1 if idx % 2 else endpoint2,""",
+        """**({
+                "TargetIps": [{"Ip": f"10.0.1.{idx}", "Port": 50 + idx}],
+                "ResolverEndpointId": endpoint1 if idx == 1 else endpoint2,
+            } if idx % 2 else {}),""",
+    ),
+    # Lists have the autodefined rule, and the autodefined association of each VPC. An account has a default VPC.
+    (
+        'len(response["ResolverRules"]) == 0\n    assert response["MaxResults"]',
+        'len(response["ResolverRules"]) == 1\n    assert response["MaxResults"]',
+    ),
+    (' rules = response["ResolverRules"]\n', f' rules = {without_autodefined("ResolverRules")}\n'),
+    ("list_resolver_rules(MaxResults=1)", "list_resolver_rules(MaxResults=2)"),
+    (
+        """assert response["MaxResults"] == 1
+    assert "NextToken" in response
+    assert rules[0]""",
+        """assert response["MaxResults"] == 2
+    assert "NextToken" in response
+    assert rules[0]""",
+    ),
+    (
+        """"Status", "Values": ["COMPLETE"]}]
+    )
+    assert len(response["ResolverRules"]) == 4""",
+        """"Status", "Values": ["COMPLETE"]}]
+    )
+    assert len(response["ResolverRules"]) == 5""",
+    ),
+    (
+        'len(response["ResolverRuleAssociations"]) == 0\n    assert response["MaxResults"]',
+        'len(response["ResolverRuleAssociations"]) == 1\n    assert response["MaxResults"]',
+    ),
+    (
+        ' associations = response["ResolverRuleAssociations"]\n',
+        f' associations = {without_autodefined("ResolverRuleAssociations")}\n',
+    ),
+    ("list_resolver_rule_associations(MaxResults=1)", "list_resolver_rule_associations(MaxResults=6)"),
+    (
+        """assert response["MaxResults"] == 1
+    assert "NextToken" in response
+    assert associations[0]""",
+        """assert response["MaxResults"] == 6
+    assert "NextToken" in response
+    assert associations[0]""",
+    ),
+    (
+        """"VPCId", "Values": [vpc_id2]}]
+    )
+    assert len(response["ResolverRuleAssociations"]) == 2""",
+        """"VPCId", "Values": [vpc_id2]}]
+    )
+    assert len(response["ResolverRuleAssociations"]) == 3""",
+    ),
+    (
+        """"Status", "Values": ["COMPLETE"]}]
+    )
+    assert len(response["ResolverRuleAssociations"]) == 4""",
+        """"Status", "Values": ["COMPLETE"]}]
+    )
+    assert len(response["ResolverRuleAssociations"]) == 7""",
+    ),
+    # AWS does not say in which order tags are listed. Keys of equal length have the same order by key and by creation.
+    (
+        "for x in range(1, ResolverEndpoint.MAX_TAGS_PER_RESOLVER_ENDPOINT)",
+        "for x in range(101, 100 + ResolverEndpoint.MAX_TAGS_PER_RESOLVER_ENDPOINT)",
+    ),
+    ('[{"Key": "1_k", "Value": "1_v"}]', '[{"Key": "101_k", "Value": "101_v"}]'),
+    (
+        '{"Key": f"{x}_k", "Value": f"{x}_v"} for x in range(2, 12)',
+        '{"Key": f"{x}_k", "Value": f"{x}_v"} for x in range(102, 112)',
+    ),
+    # Not each ARN is that of an endpoint.
+    ("f\"Resolver endpoint with ID '{bad_arn}' does not exist\"", "f\"The resource '{bad_arn}' does not exist\""),
+    (
+        '"The hosted zone contains resource records that are not SOA or NS records."',
+        '"The specified hosted zone contains non-required resource record sets and so cannot be deleted."',
+    ),
+    # A record set with a routing policy has an identifier.
+    ('"Failover": "PRIMARY",', '"Failover": "PRIMARY", "SetIdentifier": "1",'),
+    ('"GeoLocation": {"ContinentCode": "EU"},', '"GeoLocation": {"ContinentCode": "EU"}, "SetIdentifier": "1",'),
+    (
+        '"GeoLocation": {"CountryCode": "US", "SubdivisionCode": "NY"},',
+        '"GeoLocation": {"CountryCode": "US", "SubdivisionCode": "NY"}, "SetIdentifier": "2",',
+    ),
+    # The maximum is 10, and only CALCULATED checks have the other threshold.
+    ('"FailureThreshold": 123,', '"FailureThreshold": 10,'),
+    ('"HealthThreshold": 123,', ""),
+    # A peer is in its own Region.
+    ('peer_region="us-east-1"', 'peer_region="us-west-1"'),
+    ('PeerRegion="us-east-1",', 'PeerRegion="us-west-1",'),
+    ("InvalidVpcPeeringConnectionId.NotFound", "InvalidVpcPeeringConnectionID.NotFound"),
+    # An interface endpoint is of a service that exists, and private names need DNS host names.
+    (
+        'ServiceName="com.tester.my-test-endpoint",',
+        'ServiceName="com.amazonaws.us-west-1.sqs", PrivateDnsEnabled=False,',
+    ),
+    ('VpcEndpointType="interface"', 'VpcEndpointType="Interface"'),
+    # A subnet is in its VPC.
+    ('VpcId="vpc-id2", SubnetIds=["sub1"]', 'VpcId="vpc-id2", SubnetIds=["sub4"]'),
+    # EC2 clears the host bits of a block.
+    ('random_cidr = f"{random_ip}/16"', 'random_cidr = f"{random_ip.rsplit(chr(46), 2)[0]}.0.0/16"'),
+]
