@@ -20,7 +20,7 @@ use crate::{
     },
     clock,
     forward::{self, AdmissionPermit, CompletedReply},
-    query_log::{EntrySender, LoggedAnswer},
+    query_log::{EntrySender, LoggedAnswer, LoggedAnswers},
     snapshot::Snapshot,
     transfer::{self, Part},
     wire::{codes::rcode, name, query::HEADER},
@@ -72,25 +72,25 @@ pub struct ReplyRecorder {
     pub counters: WorkerCounters,
     entries: EntrySender,
     blocked: BlockedSender,
-    is_logged: bool,
+    logged: LoggedAnswers,
 }
 
 impl ReplyRecorder {
     /// A recorder that counts in `counters`, logs to `entries`, and passes blocked names to `blocked`.
     pub fn new(counters: WorkerCounters, entries: EntrySender, blocked: BlockedSender) -> ReplyRecorder {
-        ReplyRecorder { counters, entries, blocked, is_logged: false }
+        ReplyRecorder { counters, entries, blocked, logged: LoggedAnswers::None }
     }
 
     /// Prepares for replies from this snapshot.
     pub fn prepare(&mut self, snapshot: &Snapshot) {
         self.counters.prepare(snapshot);
         self.blocked.prepare(snapshot);
-        self.is_logged = self.entries.prepare(snapshot);
+        self.logged = self.entries.prepare(snapshot);
     }
 
-    /// Whether the query log needs the steps of an answer.
-    pub fn is_logged(&self) -> bool {
-        self.is_logged
+    /// The answers whose steps the query log needs.
+    pub fn logged(&self) -> LoggedAnswers {
+        self.logged
     }
 
     /// Limits, logs and counts a reply. A limit may change the reply. Returns its length; none if nothing is to be sent.
@@ -103,7 +103,13 @@ impl ReplyRecorder {
         reply: Option<(Answered, &mut [u8])>,
     ) -> Option<usize> {
         let Arrival { client, packet, received } = *arrival;
-        if self.is_logged {
+        let is_reported = |(answered, _): &(Answered, _)| answered.firewall.is_reported();
+        let is_logged = match self.logged {
+            LoggedAnswers::None => false,
+            LoggedAnswers::Reported => reply.as_ref().is_some_and(is_reported),
+            LoggedAnswers::All => true,
+        };
+        if is_logged {
             let reply = reply.as_ref().map(|(answered, reply)| (answered, &**reply));
             self.entries.log(snapshot, &LoggedAnswer { noted, client, packet, received, reply });
         }
@@ -213,7 +219,7 @@ pub async fn complete(
         recorder.counters.dropped(DropReason::Late);
         return Ok((Part::whole(Vec::new()), slot));
     }
-    if recorder.is_logged && slot.is_none() {
+    if recorder.logged == LoggedAnswers::All && slot.is_none() {
         note_client(&snapshot, client, packet, &mut noted);
     }
     let len = recorder.finish(core, &snapshot, arrival, &noted, Some((answered, &mut reply)));

@@ -12,7 +12,7 @@ use crate::{
     answer::{self as answers, Client, Moment, PrefetchHint, QueryLogTrace, Received, Transport},
     clock::seconds,
     listen::workers::DropReason,
-    query_log::LARGE_RING_OCTETS,
+    query_log::{LARGE_RING_OCTETS, LoggedAnswers},
     snapshot::{Snapshot, networks::MatchedClient, zone::CACHE_LINE},
     wire::{query::LookupName, reply::MAX_UDP_OCTETS},
 };
@@ -272,14 +272,28 @@ impl Worker {
         let Some(name) = self.names.get_mut(index) else { return };
         let local = local.unwrap_or(self.local);
         let client = Client { source, port, local, transport: Transport::Udp };
-        let received = Received { packet: query, name, matched };
-        let decision = match self.recorder.is_logged() {
-            false => dispatch::decide(&self.core, snapshot, &client, moment, received, reply, &mut ()),
-            true => {
-                self.noted.clear();
-                dispatch::decide(&self.core, snapshot, &client, moment, received, reply, &mut self.noted)
+        let (core, logged) = (&self.core, self.recorder.logged());
+        let is_reported = |decision: &Decision| match decision {
+            Decision::Finish(Some(answered)) => answered.firewall.is_reported(),
+            Decision::Finish(None) | Decision::Defer(_) => false,
+        };
+        let noted = &mut self.noted;
+        let mut decide_noted = |name: &mut LookupName, reply: &mut [u8]| {
+            noted.clear();
+            let received = Received { packet: query, name, matched };
+            dispatch::decide(core, snapshot, &client, moment, received, reply, noted)
+        };
+        let mut decision = match logged {
+            LoggedAnswers::All => decide_noted(name, reply),
+            LoggedAnswers::Reported | LoggedAnswers::None => {
+                let received = Received { packet: query, name, matched };
+                dispatch::decide(core, snapshot, &client, moment, received, reply, &mut ())
             }
         };
+        // Few answers are reported. They are made again for their steps, so that the others do not pay for steps.
+        if logged == LoggedAnswers::Reported && is_reported(&decision) {
+            decision = decide_noted(name, reply);
+        }
         let answered = match decision {
             Decision::Finish(answered) => answered,
             Decision::Defer(deferred) => {

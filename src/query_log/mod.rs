@@ -142,6 +142,17 @@ pub struct LoggedAnswer<'a> {
     pub reply: Option<(&'a Answered, &'a [u8])>,
 }
 
+/// The answers that entries are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoggedAnswers {
+    /// None.
+    None,
+    /// Those that a DNS Firewall rule blocked or reported.
+    Reported,
+    /// All that a configuration of the query log or of dnstap selects.
+    All,
+}
+
 /// The sender of entries, for one thread or transport.
 pub struct EntrySender {
     log: Arc<QueryLog>,
@@ -167,15 +178,21 @@ impl EntrySender {
         EntrySender { port, ..self }
     }
 
-    /// Prepares for a snapshot. Returns whether anything is logged. Call this for each snapshot, not for each query.
-    pub fn prepare(&mut self, snapshot: &Snapshot) -> bool {
-        let is_on = !snapshot.query_logs.is_empty() || self.log.kinds != DnstapMessages::default();
-        if is_on && self.ring.is_none() {
+    /// Prepares for a snapshot. Returns the answers that are logged. Call this for each snapshot, not for each query.
+    pub fn prepare(&mut self, snapshot: &Snapshot) -> LoggedAnswers {
+        let logged = if snapshot.query_logs.has_filters() || self.log.kinds != DnstapMessages::default() {
+            LoggedAnswers::All
+        } else if !snapshot.query_logs.is_empty() {
+            LoggedAnswers::Reported
+        } else {
+            LoggedAnswers::None
+        };
+        if logged != LoggedAnswers::None && self.ring.is_none() {
             self.ring = Some(self.log.ring(self.size));
             self.entry.reserve(1 << 13);
             self.firewall.reserve(1 << 12);
         }
-        is_on
+        logged
     }
 
     /// Logs an answer, if a configuration selects it. `snapshot` is the one that answered.

@@ -95,13 +95,21 @@ pub struct QueryLogs {
     pub slots: Vec<Option<Configured>>,
     /// The logging of each view, by its slot.
     views: Vec<Option<Box<Logged>>>,
+    /// Whether a view has filters. Otherwise only DNS Firewall events are made.
+    has_filters: bool,
 }
 
 impl QueryLogs {
-    /// Whether no queries are logged.
+    /// Whether no queries are logged, and no DNS Firewall events are made.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.views.is_empty()
+    }
+
+    /// Whether a configuration logs the queries of a view.
+    #[inline]
+    pub fn has_filters(&self) -> bool {
+        self.has_filters
     }
 
     /// The logging of a view, by its slot.
@@ -165,6 +173,7 @@ impl QueryLogs {
             if filters.is_empty() && !node.sends_firewall_events {
                 continue;
             }
+            this.has_filters |= !filters.is_empty();
             let id = networks.info(view.vpc).network.id();
             let vpc = networks.vpc(view.vpc);
             let (owner, region) = vpc.map_or(("", ""), |vpc| (&*vpc.owner_id, &*vpc.region));
