@@ -87,7 +87,7 @@ pub(super) fn all_sets(zone: &PrivateHostedZone) -> PlacedSets<'_> {
 ///
 /// `old` is the zone before. Its record sets have no problems. The other sets of a zone matter for a set with a routing policy,
 /// and for one whose name and type another set has.
-pub(super) fn sets_to_check<'a>(old: &PrivateHostedZone, zone: &'a PrivateHostedZone) -> PlacedSets<'a> {
+pub(super) fn sets_to_check<'a>(old: &'a PrivateHostedZone, zone: &'a PrivateHostedZone) -> PlacedSets<'a> {
     let apex = &zone.name;
     if *apex != old.name || !zone.records.is_indexed(apex) {
         return all_sets(zone);
