@@ -4,6 +4,7 @@
 //! All other operations of the models are refused. A handler of a read gets the manifest and returns the result. A handler of
 //! a write also returns edits, and runs where changes are made: the manifest that it sees is the one that it changes.
 
+mod creation;
 mod ec2;
 mod edits;
 mod filters;

@@ -11,14 +11,16 @@ mod resources;
 mod tags;
 
 use super::{
-    Context, Entry, Page, Parameters, ReadResult, WriteResult, Written, changed_part, edits,
+    Context, Entry, Page, Parameters, ReadResult, WriteResult, Written, changed_part,
+    creation::{Created, RequestId},
+    edits,
     identifiers::{arn, random},
     object, page, start,
     table::{read, write},
 };
 use crate::{
     aws::{codec::server::ServiceError, model::Service::Route53Profiles},
-    manifest::{AwsData, Profile, Resource},
+    manifest::{AwsData, Profile},
 };
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -156,23 +158,18 @@ fn list_all(context: &Context, parameters: Parameters) -> ReadResult {
 }
 
 fn create(context: &Context, parameters: Parameters) -> WriteResult {
-    let (name, token) = (parameters.text("Name"), parameters.text("ClientToken"));
-    let mut profiles = context.manifest().profiles.iter();
-    let existing = profiles
-        .find(|(_, profile)| profile.aws.text("client_token") == Some(token) && context.has(&profile.aws, None));
-    let (id, profile) = match existing {
-        Some((id, profile)) if profile.name.as_deref() == Some(name) => (id.clone(), profile.clone()),
-        Some((id, _)) => return Err(invalid(format!("ClientToken: the Profile {id} was created with it"))),
-        None => {
-            let mut profile = Profile { name: Some(name.into()), ..Profile::default() };
-            profile.tags = super::tags::read(parameters, "Tags");
-            context.stamp(&mut profile.aws);
-            profile.aws.set("client_token", token);
-            (random("rp"), Arc::new(profile))
-        }
+    let (name, request) = (parameters.text("Name"), RequestId::client_token(parameters));
+    let own = context.manifest().profiles.iter().filter(|(_, profile)| context.has(&profile.aws, None));
+    let is_same = |profile: &Profile| profile.name.as_deref() == Some(name);
+    let make = || {
+        let mut profile = Profile { name: Some(name.into()), ..Profile::default() };
+        profile.tags = super::tags::read(parameters, "Tags");
+        context.stamp(&mut profile.aws);
+        request.store(&mut profile.aws);
+        (random("rp"), profile)
     };
-    let result = json!({"Profile": value(context, &id, &profile)});
-    Ok(Written { edits: vec![edits::put(&id, Resource::Profile(profile))], result })
+    let Created { id, resource, edits } = request.create_once(own, |profile| &profile.aws, is_same, invalid, make)?;
+    Ok(Written { edits, result: json!({"Profile": value(context, &id, &resource)}) })
 }
 
 fn delete(context: &Context, parameters: Parameters) -> WriteResult {

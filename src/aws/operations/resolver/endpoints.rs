@@ -9,7 +9,9 @@ use crate::{
         codec::server::ServiceError,
         model::Service::Route53Resolver,
         operations::{
-            Context, Entry, Parameters, ReadResult, WriteResult, Written, edits,
+            Context, Entry, Parameters, ReadResult, WriteResult, Written,
+            creation::RequestId,
+            edits,
             filters::Known,
             identifiers::{self, arn, derived},
             object, start,
@@ -278,7 +280,7 @@ fn create_resolver_endpoint(context: &Context, parameters: Parameters) -> WriteR
     let now = context.time();
     aws.set("created", now.clone());
     aws.set("modified", now);
-    aws.set("creator_request_id", parameters.text("CreatorRequestId"));
+    RequestId::creator(parameters).store(&mut aws);
     keep(&mut aws, parameters, &["SecurityGroupIds"]);
     keep(&mut aws, parameters, &ECHOED);
     let endpoint = ResolverEndpoint {

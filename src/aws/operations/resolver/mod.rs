@@ -13,7 +13,7 @@ pub(super) mod rules;
 pub(super) mod settings;
 pub(super) mod tags;
 
-use super::{Context, Parameters, ReadResult, filters::Known};
+use super::{Context, Parameters, ReadResult, creation::RequestId, filters::Known};
 use crate::{
     aws::{codec::server::ServiceError, model::Service},
     manifest::{AwsData, Protocol, Vpc},
@@ -96,9 +96,12 @@ fn check_request_id<'a>(
     parameters: Parameters,
     mut all: impl Iterator<Item = &'a AwsData>,
 ) -> Result<(), ServiceError> {
-    let id = parameters.text("CreatorRequestId");
-    match all.any(|aws| aws.text("creator_request_id") == Some(id)) {
-        true => Err(exists(format!("{what} with creator request ID '{id}' already exists"))),
+    let request = RequestId::creator(parameters);
+    match all.any(|aws| request.is_in(aws)) {
+        true => {
+            let id = parameters.text("CreatorRequestId");
+            Err(exists(format!("{what} with creator request ID '{id}' already exists")))
+        }
         false => Ok(()),
     }
 }

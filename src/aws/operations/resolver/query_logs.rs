@@ -9,7 +9,9 @@ use crate::{
         codec::server::ServiceError,
         model::Service::Route53Resolver,
         operations::{
-            Context, Entry, Parameters, ReadResult, WriteResult, Written, edits,
+            Context, Entry, Parameters, ReadResult, WriteResult, Written,
+            creation::{Created, RequestId},
+            edits,
             filters::{Filters, Known},
             identifiers::{self, arn, derived},
             object,
@@ -199,48 +201,35 @@ fn put(id: &str, config: QueryLogConfig) -> Edit {
 }
 
 fn create_query_log(context: &Context, parameters: Parameters) -> WriteResult {
-    let (name, request) = (parameters.text("Name"), parameters.text("CreatorRequestId"));
-    let destination = parameters.text("DestinationArn");
-    let configs = &context.manifest().query_log_configs;
-    let is_repeated = |config: &QueryLogConfig| {
-        config.aws.text("creator_request_id") == Some(request) && has_query_log(context, config)
-    };
+    let (name, destination) = (parameters.text("Name"), parameters.text("DestinationArn"));
+    let request = RequestId::creator(parameters);
+    let own = context.manifest().query_log_configs.iter().filter(|(_, config)| has_query_log(context, config));
     let is_same = |config: &QueryLogConfig| {
         config.name.as_deref() == Some(name) && config.aws.text("destination_arn") == Some(destination)
     };
-    // Clients repeat a request of which they got no response.
-    let (id, config) = match configs.iter().find(|(_, config)| is_repeated(config)) {
-        Some((id, config)) if is_same(config) => (id.clone(), (**config).clone()),
-        Some((id, _)) => {
-            return Err(exists(format!("CreatorRequestId: the query log config '{id}' was created with it")));
-        }
-        None => {
-            let id = identifiers::next("rqlc");
-            let mut aws = AwsData::default();
-            context.stamp(&mut aws);
-            aws.set("creator_request_id", request);
-            aws.set("destination_arn", destination);
-            let config = QueryLogConfig {
-                vpc_ids: Vec::new(),
-                on_premises_network_ids: Vec::new(),
-                destination: LogDestination {
-                    file: Some(LogFile::new(format!("{id}.log"))),
-                    ..LogDestination::default()
-                },
-                sampling: 1.0,
-                max_per_second: None,
-                rcodes: Vec::new(),
-                slower_than_ms: None,
-                client_address: ClientAddress::default(),
-                name: Some(name.into()),
-                tags: tags::read(parameters, "Tags"),
-                aws,
-            };
-            (id, config)
-        }
+    let make = || {
+        let id = identifiers::next("rqlc");
+        let mut aws = AwsData::default();
+        context.stamp(&mut aws);
+        request.store(&mut aws);
+        aws.set("destination_arn", destination);
+        let config = QueryLogConfig {
+            vpc_ids: Vec::new(),
+            on_premises_network_ids: Vec::new(),
+            destination: LogDestination { file: Some(LogFile::new(format!("{id}.log"))), ..LogDestination::default() },
+            sampling: 1.0,
+            max_per_second: None,
+            rcodes: Vec::new(),
+            slower_than_ms: None,
+            client_address: ClientAddress::default(),
+            name: Some(name.into()),
+            tags: tags::read(parameters, "Tags"),
+            aws,
+        };
+        (id, config)
     };
-    let result = json!({"ResolverQueryLogConfig": query_log_value(context, &id, &config)});
-    Ok(Written { edits: vec![put(&id, config)], result })
+    let Created { id, resource, edits } = request.create_once(own, |config| &config.aws, is_same, exists, make)?;
+    Ok(Written { edits, result: json!({"ResolverQueryLogConfig": query_log_value(context, &id, &resource)}) })
 }
 
 fn delete_query_log(context: &Context, parameters: Parameters) -> WriteResult {

@@ -9,7 +9,9 @@ use crate::{
         codec::server::ServiceError,
         model::Service::Route53Resolver,
         operations::{
-            Context, Entry, Parameters, ReadResult, WriteResult, Written, edits,
+            Context, Entry, Parameters, ReadResult, WriteResult, Written,
+            creation::RequestId,
+            edits,
             filters::Known,
             identifiers::{self, arn, derived},
             object,
@@ -343,7 +345,7 @@ fn create_resolver_rule(context: &Context, parameters: Parameters) -> WriteResul
     let (domain, record) = (parameters.given_text("DomainName"), parameters.given_text("DelegationRecord"));
     let mut aws = AwsData::default();
     context.stamp(&mut aws);
-    aws.set("creator_request_id", parameters.text("CreatorRequestId"));
+    RequestId::creator(parameters).store(&mut aws);
     let domain_name = match (rule_type, domain, record) {
         (RuleType::Delegate, domain, Some(record)) => {
             if let Some(domain) = domain {

@@ -9,7 +9,9 @@ use crate::{
         codec::server::ServiceError,
         model::Service::Route53,
         operations::{
-            Context, Entry, Parameters, ReadResult, WriteResult, Written, edits, identifiers, object,
+            Context, Entry, Parameters, ReadResult, WriteResult, Written,
+            creation::RequestId,
+            edits, identifiers, object,
             table::{read, write},
         },
     },
@@ -102,9 +104,10 @@ pub(super) fn apply(
 }
 
 fn create(context: &Context, parameters: Parameters) -> WriteResult {
-    let reference = parameters.text("CallerReference");
+    let request = RequestId::caller_reference(parameters);
     let mut own = context.manifest().delegation_sets.values().filter(|set| context.sees(owner(set)));
-    if own.any(|set| set.aws.text("caller_reference") == Some(reference)) {
+    if own.any(|set| request.is_in(&set.aws)) {
+        let reference = parameters.text("CallerReference");
         let message = format!("A delegation set with the caller reference {reference} exists already");
         return Err(error("DelegationSetAlreadyCreated", message));
     }
@@ -128,7 +131,7 @@ fn create(context: &Context, parameters: Parameters) -> WriteResult {
         set.aws.set("owner_id", account);
     }
     set.aws.set("created", context.time());
-    set.aws.set("caller_reference", reference);
+    request.store(&mut set.aws);
     let location = format!("https://route53.amazonaws.com/2013-04-01/delegationset/{id}");
     let result = json!({"DelegationSet": value(&id, &set), "Location": location});
     Ok(Written { edits: vec![edits::put(&id, Resource::DelegationSet(Arc::new(set)))], result })

@@ -9,7 +9,9 @@ use crate::{
         codec::server::ServiceError,
         model::Service::Route53,
         operations::{
-            Context, Entry, Parameters, ReadResult, WriteResult, Written, edits, object,
+            Context, Entry, Parameters, ReadResult, WriteResult, Written,
+            creation::{Created, RequestId},
+            edits, object,
             table::{read, write},
         },
         random_uuid,
@@ -323,31 +325,26 @@ fn create(context: &Context, parameters: Parameters) -> WriteResult {
     if is_external {
         check.aws.set_in(ECHO, "Type", Some(kind.into()));
     }
-    let reference = parameters.text("CallerReference");
-    let mut checks = context.manifest().health_checks.iter();
-    let existing =
-        checks.find(|(_, other)| other.aws.text("caller_reference") == Some(reference) && context.sees(owner(other)));
-    let (id, check) = match existing {
-        Some((id, other)) if config(other) == config(&check) => (id.clone(), other.clone()),
-        Some((id, _)) => {
-            let message = format!("The health check {id} was created with the CallerReference {reference}");
-            return Err(error("HealthCheckAlreadyExists", message));
+    let request = RequestId::caller_reference(parameters);
+    let own = context.manifest().health_checks.iter().filter(|(_, other)| context.sees(owner(other)));
+    let given_config = config(&check);
+    let is_same = |other: &HealthCheck| config(other) == given_config;
+    let refuse = |message: String| error("HealthCheckAlreadyExists", message);
+    let make = || {
+        if let Some(account) = context.account() {
+            check.aws.set("owner_id", account);
         }
-        None => {
-            if let Some(account) = context.account() {
-                check.aws.set("owner_id", account);
-            }
-            check.aws.set("caller_reference", reference);
-            check.aws.set("created", context.time());
-            check.aws.set("version", 1);
-            (random_uuid(), Arc::new(check))
-        }
+        request.store(&mut check.aws);
+        check.aws.set("created", context.time());
+        check.aws.set("version", 1);
+        (random_uuid(), check)
     };
+    let Created { id, resource, edits } = request.create_once(own, |other| &other.aws, is_same, refuse, make)?;
     let result = json!({
-        "HealthCheck": value(&id, &check),
+        "HealthCheck": value(&id, &resource),
         "Location": format!("https://route53.amazonaws.com/2013-04-01/healthcheck/{id}"),
     });
-    Ok(Written { edits: vec![edits::put(&id, Resource::HealthCheck(check))], result })
+    Ok(Written { edits, result })
 }
 
 fn update(context: &Context, parameters: Parameters) -> WriteResult {

@@ -8,7 +8,9 @@ use super::{
 use crate::{
     aws::{
         codec::server::ServiceError,
-        operations::{Context, Parameters, WriteResult, Written, edits, identifiers, object, tags},
+        operations::{
+            Context, Parameters, WriteResult, Written, creation::RequestId, edits, identifiers, object, tags,
+        },
     },
     manifest::{
         PrivateHostedZone, RecordSets, Resource, ResourceRecordSet, Tags, collection::Edit, record_sets::key_of,
@@ -71,13 +73,13 @@ pub(super) fn create_hosted_zone(context: &Context, parameters: Parameters) -> W
     let text = parameters.text("Name");
     let name = record_sets::read_name(text).filter(|name| !name.is_root());
     let name = name.ok_or_else(|| error("InvalidDomainName", format!("{text} is not a valid domain name")))?;
-    let reference = parameters.text("CallerReference");
+    let request = RequestId::caller_reference(parameters);
     let zones = &context.manifest().private_hosted_zones;
     let is_same = |zone: &Arc<PrivateHostedZone>| {
-        let has_reference = zone.aws.text("caller_reference") == Some(reference);
-        has_reference && zone.name == name && context.sees(hosted_zones::owner(zone))
+        request.is_in(&zone.aws) && zone.name == name && context.sees(hosted_zones::owner(zone))
     };
     if zones.values().any(is_same) {
+        let reference = parameters.text("CallerReference");
         let message = format!("A hosted zone has already been created with the specified caller reference {reference}");
         return Err(error("HostedZoneAlreadyExists", message));
     }
@@ -91,7 +93,7 @@ pub(super) fn create_hosted_zone(context: &Context, parameters: Parameters) -> W
     if let Some(account) = context.account() {
         zone.aws.set("owner_id", account);
     }
-    zone.aws.set("caller_reference", reference);
+    request.store(&mut zone.aws);
     zone.aws.set("created", context.time());
     if let Some(comment) = config.and_then(|config| config.given_text("Comment")) {
         zone.aws.set("comment", comment);

@@ -5,7 +5,9 @@ use crate::{
     aws::{
         codec::server::ServiceError,
         operations::{
-            Context, Parameters, ReadResult, WriteResult, Written, edits,
+            Context, Parameters, ReadResult, WriteResult, Written,
+            creation::{Created, RequestId},
+            edits,
             identifiers::{arn, random},
             object,
             resolver::not_found,
@@ -64,24 +66,18 @@ pub(super) fn list_all(context: &Context, parameters: Parameters) -> ReadResult 
 }
 
 pub(super) fn create(context: &Context, parameters: Parameters) -> WriteResult {
-    let (name, request) = (parameters.text("Name"), parameters.text("CreatorRequestId"));
-    let lists = &context.manifest().firewall_domain_lists;
-    let is_repeated = |list: &FirewallDomainList| {
-        list.aws.text("creator_request_id") == Some(request) && context.has(&list.aws, None)
+    let (name, request) = (parameters.text("Name"), RequestId::creator(parameters));
+    let own = context.manifest().firewall_domain_lists.iter().filter(|(_, list)| context.has(&list.aws, None));
+    let is_same = |list: &FirewallDomainList| list.name.as_deref() == Some(name);
+    let make = || {
+        let mut list = FirewallDomainList { name: Some(name.into()), ..FirewallDomainList::default() };
+        list.tags = tags::read(parameters, "Tags");
+        context.stamp(&mut list.aws);
+        request.store(&mut list.aws);
+        (random("rslvr-fdl"), list)
     };
-    let (id, list) = match lists.iter().find(|(_, list)| is_repeated(list)) {
-        Some((id, list)) if list.name.as_deref() == Some(name) => (id.clone(), list.clone()),
-        Some((id, _)) => return Err(invalid(format!("CreatorRequestId: the list {id} was created with it"))),
-        None => {
-            let mut list = FirewallDomainList { name: Some(name.into()), ..FirewallDomainList::default() };
-            list.tags = tags::read(parameters, "Tags");
-            context.stamp(&mut list.aws);
-            list.aws.set("creator_request_id", request);
-            (random("rslvr-fdl"), Arc::new(list))
-        }
-    };
-    let result = json!({"FirewallDomainList": value(context, &id, &list)});
-    Ok(Written { edits: vec![edits::put(&id, Resource::FirewallDomainList(list))], result })
+    let Created { id, resource, edits } = request.create_once(own, |list| &list.aws, is_same, invalid, make)?;
+    Ok(Written { edits, result: json!({"FirewallDomainList": value(context, &id, &resource)}) })
 }
 
 pub(super) fn delete(context: &Context, parameters: Parameters) -> WriteResult {

@@ -5,7 +5,9 @@ use crate::{
     aws::{
         codec::server::ServiceError,
         operations::{
-            Context, Parameters, ReadResult, WriteResult, Written, edits,
+            Context, Parameters, ReadResult, WriteResult, Written,
+            creation::{Created, RequestId},
+            edits,
             identifiers::{arn, random},
             object,
             resolver::not_found,
@@ -50,24 +52,19 @@ pub(super) fn list_all(context: &Context, parameters: Parameters) -> ReadResult 
 }
 
 pub(super) fn create(context: &Context, parameters: Parameters) -> WriteResult {
-    let (name, request) = (parameters.text("Name"), parameters.text("CreatorRequestId"));
-    let groups = &context.manifest().firewall_rule_groups;
-    let is_repeated = |group: &FirewallRuleGroup| {
-        group.aws.text("creator_request_id") == Some(request) && context.has(&group.aws, first_vpc(group))
+    let (name, request) = (parameters.text("Name"), RequestId::creator(parameters));
+    let groups = context.manifest().firewall_rule_groups.iter();
+    let own = groups.filter(|(_, group)| context.has(&group.aws, first_vpc(group)));
+    let is_same = |group: &FirewallRuleGroup| group.name.as_deref() == Some(name);
+    let make = || {
+        let mut group = FirewallRuleGroup { name: Some(name.into()), ..FirewallRuleGroup::default() };
+        group.tags = tags::read(parameters, "Tags");
+        context.stamp(&mut group.aws);
+        request.store(&mut group.aws);
+        (random("rslvr-frg"), group)
     };
-    let (id, group) = match groups.iter().find(|(_, group)| is_repeated(group)) {
-        Some((id, group)) if group.name.as_deref() == Some(name) => (id.clone(), group.clone()),
-        Some((id, _)) => return Err(invalid(format!("CreatorRequestId: the rule group {id} was created with it"))),
-        None => {
-            let mut group = FirewallRuleGroup { name: Some(name.into()), ..FirewallRuleGroup::default() };
-            group.tags = tags::read(parameters, "Tags");
-            context.stamp(&mut group.aws);
-            group.aws.set("creator_request_id", request);
-            (random("rslvr-frg"), Arc::new(group))
-        }
-    };
-    let result = json!({"FirewallRuleGroup": value(context, &id, &group)});
-    Ok(Written { edits: vec![edits::put(&id, Resource::FirewallRuleGroup(group))], result })
+    let Created { id, resource, edits } = request.create_once(own, |group| &group.aws, is_same, invalid, make)?;
+    Ok(Written { edits, result: json!({"FirewallRuleGroup": value(context, &id, &resource)}) })
 }
 
 pub(super) fn delete(context: &Context, parameters: Parameters) -> WriteResult {
