@@ -179,6 +179,88 @@ CORRECTIONS = [
         '"The hosted zone contains resource records that are not SOA or NS records."',
         '"The specified hosted zone contains non-required resource record sets and so cannot be deleted."',
     ),
+    # These are the name servers of moto.
+    (
+        """    assert "ns-2048.awsdns-64.com" in delegation["NameServers"]
+    assert "ns-2049.awsdns-65.net" in delegation["NameServers"]
+    assert "ns-2050.awsdns-66.org" in delegation["NameServers"]
+    assert "ns-2051.awsdns-67.co.uk" in delegation["NameServers"]
+""",
+        '    assert all(name.endswith(".delegation.zonal.internal") for name in delegation["NameServers"])\n',
+    ),
+    # A zone of the same name has another caller reference.
+    (
+        'CallerReference=str(hash("bar")),\n        HostedZoneConfig={"PrivateZone": False, "Comment": "test org 2"},',
+        'CallerReference=str(hash("bar 2")),\n        HostedZoneConfig={"PrivateZone": False, "Comment": "test org 2"},',
+    ),
+    ('["CallerReference"] == str(hash("bar"))', '["CallerReference"] in (str(hash("bar")), str(hash("bar 2")))'),
+    (
+        'Name=domain1,\n        CallerReference=str(hash("foo")),\n    )',
+        'Name=domain1,\n        CallerReference=str(hash("foo 2")),\n    )',
+    ),
+    (
+        'CallerReference=str(hash("foo")),\n        DelegationSetId="1",',
+        'CallerReference=str(hash("foo 3")),\n        DelegationSetId=new_delegation_set(conn, "2"),',
+    ),
+    # A delegation set exists before a zone has it.
+    (
+        """    delegation_set_id = "N10015061S366L6NMTRKQ"
+    conn = boto3.client("route53", region_name="us-east-1")
+""",
+        """    new_delegation_set = lambda conn, reference: conn.create_reusable_delegation_set(CallerReference=reference)[
+        "DelegationSet"
+    ]["Id"].split("/")[-1]
+    conn = boto3.client("route53", region_name="us-east-1")
+    delegation_set_id = new_delegation_set(conn, "1")
+""",
+    ),
+    (', DelegationSetId="string"', ""),
+    # The messages of a batch are a list.
+    (
+        "\"Tried to create resource record set [name='test.cname.local.', type='CNAME'] but it already exists\"",
+        "\"[Tried to create resource record set [name='test.cname.local.', type='CNAME'] but it already exists]\"",
+    ),
+    # AWS no longer has the words of its XML parser for a value that is not one of an enumeration.
+    (
+        "\"Invalid XML ; cvc-enumeration-valid: Value 'INVALID_ACTION' is not facet-valid with respect to enumeration \"
+        "'[CREATE, DELETE, UPSERT]'. It must be a value from the enumeration.\"",
+        "\"1 validation error detected: Value 'INVALID_ACTION' at 'changeBatch.changes.1.member.action' failed to satisfy \"
+        "constraint: Member must satisfy enum value set: [CREATE, DELETE, UPSERT]\"",
+    ),
+    # A record set that is no alias has values and a TTL.
+    ('"ResourceRecords": [{"Value": "1.2.3.4"}],', '"TTL": 60, "ResourceRecords": [{"Value": "1.2.3.4"}],'),
+    ('"ResourceRecords": [{"Value": "example.com"}],', '"TTL": 60, "ResourceRecords": [{"Value": "example.com"}],'),
+    (
+        '"SetIdentifier": identifier,',
+        '"SetIdentifier": identifier, "TTL": 60, "ResourceRecords": [{"Value": "example.com"}],',
+    ),
+    (
+        '"SetIdentifier": "success-test-foo",\n                        "Weight": 50,',
+        '"SetIdentifier": "success-test-foo", "Weight": 50, "TTL": 60, "ResourceRecords": [{"Value": "example.com"}],',
+    ),
+    # A name with a CNAME record has no other records, and the record's value is a name.
+    ('        ("CNAME", "b.b.db."),\n', ""),
+    (
+        '"Type": rec_type,\n                        "TTL": 10,\n                        "ResourceRecords": [{"Value": "127.0.0.1"}],',
+        '"Type": rec_type, "TTL": 10, "ResourceRecords": [{"Value": {"A": "127.0.0.1", "CNAME": "a.a.db"}[rec_type]}],',
+    ),
+    # An alias in a zone leads to a record set of the zone.
+    (
+        '"Changes": [\n                {\n                    "Action": "CREATE",\n                    "ResourceRecordSet": {\n'
+        '                        "Name": "alias.db.",',
+        '"Changes": [\n                {"Action": "CREATE", "ResourceRecordSet": {"Name": "target.db.", "Type": "A", "TTL": 60,'
+        ' "ResourceRecords": [{"Value": "192.0.2.1"}]}},\n                {"Action": "CREATE", "ResourceRecordSet": {\n'
+        '                        "Name": "alias.db.",',
+    ),
+    # A record set is deleted with its current values, and texts are in quotation marks.
+    (
+        '"Type": "TXT",\n                    "TTL": 10,\n                    "ResourceRecords": [{"Value": "SomeInitialValue"}],\n'
+        "                },\n            }\n        ],\n    }\n    conn.change_resource_record_sets(",
+        '"Type": "TXT",\n                    "TTL": 60,\n                    "ResourceRecords": [{"Value": "SomeInitialValue&NewValue"}],\n'
+        "                },\n            }\n        ],\n    }\n    conn.change_resource_record_sets(",
+    ),
+    ('{"Value": "SomeInitialValue"}', "{\"Value\": '\"SomeInitialValue\"'}"),
+    ('{"Value": "SomeInitialValue&NewValue"}', "{\"Value\": '\"SomeInitialValue&NewValue\"'}"),
     # A record set with a routing policy has an identifier.
     ('"Failover": "PRIMARY",', '"Failover": "PRIMARY", "SetIdentifier": "1",'),
     ('"GeoLocation": {"ContinentCode": "EU"},', '"GeoLocation": {"ContinentCode": "EU"}, "SetIdentifier": "1",'),
@@ -186,6 +268,8 @@ CORRECTIONS = [
         '"GeoLocation": {"CountryCode": "US", "SubdivisionCode": "NY"},',
         '"GeoLocation": {"CountryCode": "US", "SubdivisionCode": "NY"}, "SetIdentifier": "2",',
     ),
+    # A test sends nothing to the internet.
+    ("93.184.216.34", "192.0.2.34"),
     # The maximum is 10, and only CALCULATED checks have the other threshold.
     ('"FailureThreshold": 123,', '"FailureThreshold": 10,'),
     ('"HealthThreshold": 123,', ""),

@@ -7,7 +7,8 @@ TESTS is the directory `tests` of moto's source distribution, URL the admin addr
 file with one test on each line. The script replaces the manifest before each test. Responses are checked against the full models
 of botocore, like those of all other tests.
 
-A few of moto's tests contradict AWS. `moto_corrections.py` has their texts, with AWS's texts.
+A few of moto's tests contradict AWS. `moto_corrections.py` has their texts, with AWS's texts. A test that is skipped
+fails: it must not be in the list.
 """
 
 import os

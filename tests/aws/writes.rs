@@ -94,7 +94,14 @@ except ClientError as error:
         ("DELETE", a("no.new.example", "192.0.2.1"), "InvalidChangeBatch", "it was not found"),
         ("CREATE", a("www.other.example", "192.0.2.1"), "InvalidChangeBatch", "is not permitted in zone new.example."),
         ("CREATE", a("x.new.example", "300.0.2.1"), "InvalidChangeBatch", "300.0.2.1"),
-        ("DELETE", a("new.example", "192.0.2.1").replace("'A'", "'NS'"), "InvalidChangeBatch", "it was not found"),
+        ("DELETE", a("new.example", "192.0.2.1").replace("'A'", "'NS'"), "InvalidChangeBatch", "at least one NS record"),
+        ("DELETE", a("new.example", "192.0.2.1").replace("'A'", "'SOA'"), "InvalidChangeBatch", "exactly one SOA record"),
+        ("CREATE", a("new.example", "ns.other.example.").replace("'A'", "'NS'"), "InvalidChangeBatch", "it already exists"),
+        ("CREATE", a("x.new.example", "text").replace("'A'", "'TXT'"), "InvalidChangeBatch", "should be enclosed in quotation marks"),
+        ("CREATE", a("x.new.example", "192.0.2.1").replace("'TTL': 60, ", ""), "InvalidInput", "found none in Change with"),
+        ("UPSERT", alias.replace("'Type'", "'TTL': 60, 'Type'"), "InvalidInput", "found more than one in Change with"),
+        ("UPSERT", a("www.new.example", "192.0.2.1").replace("'TTL'", "'Weight': 1, 'TTL'"), "InvalidInput", "Missing field 'SetIdentifier'"),
+        ("UPSERT", a("www.new.example", "192.0.2.1").replace("'TTL'", "'SetIdentifier': 'x', 'TTL'"), "InvalidInput", "[Weight, Region, "),
         ("CREATE", "{'Name': 'x.new.example', 'Type': 'A'}".into(), "InvalidInput", "found none in Change with [Action=CREATE"),
         ("CREATE", a("a b.new.example", "192.0.2.1"), "InvalidChangeBatch", "UnsupportedCharacter"),
         ("CREATE", "{'Name': 'x.new.example', 'Type': 'A', 'TTL': 1, 'HealthCheckId': 'h', 'ResourceRecords': [{'Value': '192.0.2.1'}]}".into(),
@@ -288,6 +295,7 @@ fn zones_of_a_delegation_set_have_its_name_servers() {
 route53 = client('route53')
 made = route53.create_reusable_delegation_set(CallerReference='1')['DelegationSet']
 other = route53.create_reusable_delegation_set(CallerReference='2', HostedZoneId='Z3')['DelegationSet']
+marked = route53.get_hosted_zone(Id='Z3')['DelegationSet']
 zone = route53.create_hosted_zone(Name='set.example', CallerReference='1', DelegationSetId=made['Id'])
 first = route53.list_reusable_delegation_sets(MaxItems='1')
 listed = first['DelegationSets'] + route53.list_reusable_delegation_sets(Marker=first['NextMarker'])['DelegationSets']
@@ -299,13 +307,15 @@ conflict = refused(route53.create_hosted_zone, Name='below.set.example', CallerR
 route53.delete_hosted_zone(Id=zone['HostedZone']['Id'])
 route53.delete_reusable_delegation_set(Id=made['Id'])
 show({
-    'made': made, 'same': [zone['DelegationSet'] == made, shown == made, route53.get_reusable_delegation_set(Id=other['Id'])['DelegationSet'] == other],
+    'made': made, 'same': [zone['DelegationSet'] == made, shown == made, route53.get_reusable_delegation_set(Id=other['Id'])['DelegationSet'] == other, marked == other],
     'other': other['NameServers'], 'count': len(listed), 'answered': answered, 'of_set': of_set, 'refused': [
         in_use,
         conflict,
         refused(route53.get_reusable_delegation_set, Id=made['Id']),
         refused(route53.create_reusable_delegation_set, CallerReference='2'),
         refused(route53.create_reusable_delegation_set, CallerReference='3', HostedZoneId='Z99'),
+        refused(route53.create_reusable_delegation_set, CallerReference='3', HostedZoneId='Z3'),
+        refused(route53.create_reusable_delegation_set, CallerReference='3', HostedZoneId='Z2'),
         refused(route53.create_hosted_zone, Name='p.example', CallerReference='3', DelegationSetId=other['Id'], VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'}),
     ],
 })
@@ -320,7 +330,7 @@ show({
         format!("NOERROR {}", answered.join(" ")),
         "the zone's NS records are those of the set"
     );
-    assert_eq!((&found["same"], &found["other"]), (&json!([true, true, true]), &json!(["ns.pub.example"])));
+    assert_eq!((&found["same"], &found["other"]), (&json!([true, true, true, true]), &json!(["ns.pub.example"])));
     assert_eq!((&found["count"], &found["of_set"]), (&json!(2), &json!(["set.example."])));
     assert_eq!(
         super::tools::codes(&found),
@@ -330,9 +340,90 @@ show({
             "NoSuchDelegationSet",
             "DelegationSetAlreadyCreated",
             "HostedZoneNotFound",
+            "DelegationSetAlreadyReusable",
+            "InvalidArgument",
             "InvalidInput",
         ]
     );
+}
+
+#[test]
+fn a_public_zone_has_four_name_servers() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(network());
+    let found = boto3(
+        &server,
+        "
+route53 = client('route53')
+made = route53.create_hosted_zone(Name='four.example', CallerReference='1')
+zone = made['HostedZone']['Id']
+private = route53.create_hosted_zone(Name='private.example', CallerReference='2', VPC={'VPCRegion': 'us-east-1', 'VPCId': 'vpc-app'})
+sets = route53.list_resource_record_sets(HostedZoneId=zone)['ResourceRecordSets']
+answered = dig('four.example', 'NS')
+route53.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={'Changes': [{'Action': 'UPSERT', 'ResourceRecordSet': {
+    'Name': 'four.example', 'Type': 'NS', 'TTL': 60, 'ResourceRecords': [{'Value': 'ns.other.example'}]}}]})
+changed = [route53.get_hosted_zone(Id=zone)['DelegationSet']['NameServers'], dig('four.example', 'NS')]
+count = route53.get_hosted_zone(Id=zone)['HostedZone']['ResourceRecordSetCount']
+route53.delete_hosted_zone(Id=zone)
+show({'made': made['DelegationSet'], 'private': 'DelegationSet' in private, 'answered': answered, 'changed': changed, 'gone': dig('four.example', 'NS'),
+      'sets': [[found['Type'], found['TTL'], len(found['ResourceRecords'])] for found in sets], 'counts': [made['HostedZone']['ResourceRecordSetCount'], count]})
+",
+    );
+    let servers: Vec<&str> =
+        found["made"]["NameServers"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(servers.len(), 4);
+    let answered: Vec<String> = servers.iter().map(|name| format!("{name}.")).collect();
+    assert_eq!(found["answered"], format!("NOERROR {}", answered.join(" ")));
+    assert_eq!((&found["made"]["Id"], &found["private"]), (&Value::Null, &json!(false)));
+    assert_eq!(found["sets"][0], json!(["NS", 172_800, 4]));
+    assert_eq!(found["counts"], json!([2, 2]));
+    assert_eq!(found["changed"], json!([["ns.other.example"], "NOERROR ns.other.example."]));
+    assert_eq!(found["gone"], "REFUSED");
+}
+
+#[test]
+fn texts_of_the_manifest_are_listed_in_quotation_marks() {
+    if !can_run_here() {
+        return;
+    }
+    let mut manifest = network();
+    let texts = json!({"name": "text", "type": "TXT", "ttl": 60, "records": ["plain", "two words", "\"quoted text\""]});
+    let checked =
+        json!({"name": "checked", "type": "A", "ttl": 60, "health_check_id": "hc", "records": ["192.0.2.90"]});
+    manifest["health_checks"] = json!({"hc": {"type": "EXTERNAL"}});
+    manifest["private_hosted_zones"]["Z2"]["records"] = json!([texts, checked]);
+    let server = pushed(manifest);
+    let found = boto3(
+        &server,
+        "
+route53 = client('route53')
+listed = lambda name: [found for found in route53.list_resource_record_sets(HostedZoneId='Z2')['ResourceRecordSets'] if found['Name'] == name + '.two.example.'][0]
+change = lambda action, found: route53.change_resource_record_sets(HostedZoneId='Z2', ChangeBatch={'Changes': [{'Action': action, 'ResourceRecordSet': found}]})
+texts, checked = listed('text'), listed('checked')
+answered = [dig('text.two.example', 'TXT'), dig('checked.two.example')]
+in_use = refused(route53.delete_health_check, HealthCheckId='hc')
+change('UPSERT', {**checked, 'TTL': 61})
+change('UPSERT', {**texts, 'TTL': 61})
+again = listed('text')
+change('DELETE', again)
+show({'texts': texts, 'checked': checked['HealthCheckId'], 'answered': answered, 'in_use': in_use[0], 'same': again == {**texts, 'TTL': 61},
+      'gone': dig('text.two.example', 'TXT'), 'still': [listed('checked')['TTL'], dig('checked.two.example')]})
+",
+    );
+    let values = ["\"plain\"", "\"two\" \"words\"", "\"quoted text\""];
+    assert_eq!(found["texts"]["ResourceRecords"], json!(values.map(|value| json!({"Value": value}))));
+    assert_eq!(
+        found["answered"],
+        json!(["NOERROR \"plain\" \"quoted text\" \"two\" \"words\"", "NOERROR 192.0.2.90"]),
+        "a record set without a routing policy is answered whatever its health"
+    );
+    assert_eq!(
+        (&found["checked"], &found["in_use"], &found["same"]),
+        (&json!("hc"), &json!("HealthCheckInUse"), &json!(true))
+    );
+    assert_eq!((&found["gone"], &found["still"]), (&json!("NXDOMAIN"), &json!([61, "NOERROR 192.0.2.90"])));
 }
 
 #[test]

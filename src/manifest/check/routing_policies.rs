@@ -42,10 +42,11 @@ impl Checker<'_> {
             let field = |name: &str| format!("records[{at}].{name}");
             match (&set.set_identifier, &policies[..]) {
                 (None, []) => {
-                    if set.health_check_id.is_some() {
+                    if let Some(check) = &set.health_check_id {
                         let message = "a record set without a routing policy is answered whatever its health";
-                        self.error(KIND, id, field("health_check_id"), message);
+                        self.warning(KIND, id, field("health_check_id"), message);
                         self.help("add `set_identifier` and a policy, or remove the health check");
+                        self.health_check(id, field("health_check_id"), check);
                     }
                     continue;
                 }
@@ -73,13 +74,7 @@ impl Checker<'_> {
                 self.error(KIND, id, field("set_identifier"), "it must have 1 to 128 octets");
             }
             if let Some(check) = &set.health_check_id {
-                self.reference(
-                    (KIND, id),
-                    field("health_check_id"),
-                    "health check",
-                    check,
-                    &self.manifest.health_checks,
-                );
+                self.health_check(id, field("health_check_id"), check);
             }
             if set.multivalue_answer_routing_policy && set.alias.is_some() {
                 self.error(
@@ -99,6 +94,11 @@ impl Checker<'_> {
         for ((owner, rtype), members) in groups {
             self.group(id, &format!("{owner} {}", type_to_text(rtype)), &members);
         }
+    }
+
+    /// Checks that the health check of a record set exists.
+    fn health_check(&mut self, id: &Id, field: String, check: &Id) {
+        self.reference((KIND, id), field, "health check", check, &self.manifest.health_checks);
     }
 
     /// Checks the locations and numbers of a policy.

@@ -94,13 +94,26 @@ pub(super) fn apply(
         );
         return Err(error("ConflictingDomainExists", message));
     }
-    let names: Vec<String> = set.name_servers.iter().map(Name::to_string).collect();
+    set_name_servers(zone, &set.name_servers)?;
+    zone.aws.set(MEMBER, id);
+    Ok(())
+}
+
+/// Gives a new zone its NS record set.
+pub(super) fn set_name_servers(zone: &mut PrivateHostedZone, name_servers: &[Name]) -> Result<(), ServiceError> {
+    let names: Vec<String> = name_servers.iter().map(Name::to_string).collect();
     let records = json!({"name": "@", "type": "NS", "ttl": NS_TTL, "records": names});
     let records: ResourceRecordSet = serde_json::from_value(records)
         .map_err(|failure| error("InternalFailure", failure.to_string()).with_status(500))?;
     zone.records.push(Arc::new(records));
-    zone.aws.set(MEMBER, id);
     Ok(())
+}
+
+/// The names of the name servers of a new set or zone.
+pub(super) fn new_names(id: &str) -> Vec<Name> {
+    let label = id.to_ascii_lowercase();
+    let names = (1..=NAME_SERVERS).map(|number| format!("ns{number}.{label}.delegation.zonal.internal"));
+    names.filter_map(|name| Name::absolute(&name).ok()).collect()
 }
 
 fn create(context: &Context, parameters: Parameters) -> WriteResult {
@@ -112,20 +125,21 @@ fn create(context: &Context, parameters: Parameters) -> WriteResult {
         return Err(error("DelegationSetAlreadyCreated", message));
     }
     let id = identifiers::random_delegation_set();
-    let mut set = DelegationSet::default();
+    let (mut set, mut edits) = (DelegationSet::default(), Vec::new());
     match parameters.given_text("HostedZoneId") {
         Some(zone) => {
             let missing = |_| error("HostedZoneNotFound", format!("No hosted zone found with ID: {}", bare(zone)));
-            let (_, zone) = hosted_zones::find(context, zone).map_err(missing)?;
+            let (zone_id, zone) = hosted_zones::find(context, zone).map_err(missing)?;
+            check_can_be_marked(zone_id, zone)?;
             let names = hosted_zones::name_servers(zone);
             let names = names.as_array().into_iter().flatten().filter_map(Value::as_str);
             set.name_servers = names.filter_map(|name| Name::absolute(name).ok()).collect();
+            // The set of the zone becomes the reusable one.
+            let mut marked = (**zone).clone();
+            marked.aws.set(MEMBER, &*id);
+            edits.push(edits::put(zone_id, Resource::PrivateHostedZone(Arc::new(marked))));
         }
-        None => {
-            let label = id.to_ascii_lowercase();
-            let names = (1..=NAME_SERVERS).map(|number| format!("ns{number}.{label}.delegation.zonal.internal"));
-            set.name_servers = names.filter_map(|name| Name::absolute(&name).ok()).collect();
-        }
+        None => set.name_servers = new_names(&id),
     }
     if let Some(account) = context.account() {
         set.aws.set("owner_id", account);
@@ -134,7 +148,23 @@ fn create(context: &Context, parameters: Parameters) -> WriteResult {
     request.store(&mut set.aws);
     let location = format!("https://route53.amazonaws.com/2013-04-01/delegationset/{id}");
     let result = json!({"DelegationSet": value(&id, &set), "Location": location});
-    Ok(Written { edits: vec![edits::put(&id, Resource::DelegationSet(Arc::new(set)))], result })
+    edits.insert(0, edits::put(&id, Resource::DelegationSet(Arc::new(set))));
+    Ok(Written { edits, result })
+}
+
+/// Checks that the name servers of a zone can become a reusable set.
+fn check_can_be_marked(id: &str, zone: &PrivateHostedZone) -> Result<(), ServiceError> {
+    if !zone.public {
+        let message = format!("The hosted zone {id} is private, so it has no delegation set");
+        return Err(error("InvalidArgument", message));
+    }
+    match zone.aws.text(MEMBER) {
+        Some(set) => {
+            let message = format!("The delegation set {set} of the hosted zone {id} is already reusable");
+            Err(error("DelegationSetAlreadyReusable", message))
+        }
+        None => Ok(()),
+    }
 }
 
 fn delete(context: &Context, parameters: Parameters) -> WriteResult {
@@ -158,11 +188,5 @@ fn list_all(context: &Context, parameters: Parameters) -> ReadResult {
     let sets = context.manifest().delegation_sets.range_from(Bound::Included(bare(marker)));
     let mut sets = sets.filter(|(_, set)| context.sees(owner(set)));
     let shown: Vec<Value> = sets.by_ref().take(limit).map(|(id, set)| value(id, set)).collect();
-    let mut result =
-        json!({"DelegationSets": shown, "Marker": marker, "IsTruncated": false, "MaxItems": limit.to_string()});
-    if let Some((next, _)) = sets.next() {
-        result["IsTruncated"] = true.into();
-        result["NextMarker"] = next.clone().into();
-    }
-    Ok(result)
+    Ok(hosted_zones::marked_page(parameters, "DelegationSets", shown, sets.next().map(|(id, _)| id), limit))
 }

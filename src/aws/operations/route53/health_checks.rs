@@ -3,7 +3,7 @@
 //! Types without a target of their own (`CLOUDWATCH_METRIC`, `RECOVERY_CONTROL`) are EXTERNAL checks of the manifest: their
 //! health is reported to zonal.
 
-use super::hosted_zones::{bare, error};
+use super::hosted_zones::{bare, error, marked_page};
 use crate::{
     aws::{
         codec::server::ServiceError,
@@ -168,11 +168,7 @@ fn list_all(context: &Context, parameters: Parameters) -> ReadResult {
     let checks = context.manifest().health_checks.range_from(Bound::Included(marker));
     let mut checks = checks.filter(|(_, check)| context.sees(owner(check)));
     let shown: Vec<Value> = checks.by_ref().take(limit).map(|(id, check)| value(id, check)).collect();
-    let next = checks.next().map(|(id, _)| id);
-    Ok(object(json!({
-        "HealthChecks": shown, "Marker": marker, "IsTruncated": next.is_some(), "NextMarker": next,
-        "MaxItems": limit.to_string(),
-    })))
+    Ok(marked_page(parameters, "HealthChecks", shown, checks.next().map(|(id, _)| id), limit))
 }
 
 fn count(context: &Context, _: Parameters) -> ReadResult {

@@ -54,6 +54,23 @@ pub(super) fn limit(parameters: Parameters) -> Result<usize, ServiceError> {
     limit.ok_or_else(|| error("InvalidInput", "MaxItems: expected a number above 0"))
 }
 
+/// A page of a list with markers. The first page has no `Marker`, although the model says that every page has one.
+pub(super) fn marked_page(
+    parameters: Parameters,
+    list: &str,
+    shown: Vec<Value>,
+    next: Option<&String>,
+    limit: usize,
+) -> Value {
+    object(json!({
+        list: shown,
+        "Marker": parameters.given_text("Marker"),
+        "IsTruncated": next.is_some(),
+        "NextMarker": next,
+        "MaxItems": limit.to_string(),
+    }))
+}
+
 /// A zone in the form of Route 53.
 pub(super) fn value(context: &Context, id: &str, zone: &Arc<PrivateHostedZone>) -> Value {
     let mut config = json!({"PrivateZone": !zone.public});
@@ -141,13 +158,7 @@ pub(super) fn list_hosted_zones(context: &Context, parameters: Parameters) -> Re
     let visible = zones.filter(|(_, zone)| context.sees(owner(zone)) && has_set(zone));
     let mut zones = visible.filter(|(_, zone)| !(is_private_only && zone.public));
     let shown: Vec<Value> = zones.by_ref().take(limit).map(|(id, zone)| value(context, id, zone)).collect();
-    let mut result =
-        json!({"HostedZones": shown, "Marker": marker, "IsTruncated": false, "MaxItems": limit.to_string()});
-    if let Some((next, _)) = zones.next() {
-        result["IsTruncated"] = true.into();
-        result["NextMarker"] = next.clone().into();
-    }
-    Ok(result)
+    Ok(marked_page(parameters, "HostedZones", shown, zones.next().map(|(id, _)| id), limit))
 }
 
 pub(super) fn list_hosted_zones_by_name(context: &Context, parameters: Parameters) -> ReadResult {

@@ -1,6 +1,7 @@
 //! The operations of Route 53: hosted zones and their records.
 
 pub(super) mod authorizations;
+mod change_checks;
 mod cidr_collections;
 pub(super) mod delegation_sets;
 pub(super) mod features;

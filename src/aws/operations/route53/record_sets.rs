@@ -9,7 +9,10 @@ use crate::{
     },
     manifest::{PrivateHostedZone, ResourceRecordSet, rewrite},
     snapshot::zone::{Node, Zone},
-    wire::{Name, rdata::type_from_text, rdata::type_to_text},
+    wire::{
+        Name,
+        rdata::{self, type_from_text, type_to_text},
+    },
 };
 use serde_json::{Map, Value, json};
 use std::{
@@ -141,7 +144,8 @@ impl Index {
             );
         } else {
             put("TTL", set.ttl.unwrap_or(DEFAULT_TTL).into());
-            put("ResourceRecords", records(&set.records));
+            let values: Vec<String> = set.records.iter().map(|value| quoted(&listed.rtype, value)).collect();
+            put("ResourceRecords", records(&values));
         }
         if let Some(identifier) = &set.set_identifier {
             put("SetIdentifier", identifier.clone().into());
@@ -186,6 +190,18 @@ impl Index {
         }
         Value::Object(value)
     }
+}
+
+/// Whether the values of a record type are texts.
+pub(super) fn is_of_texts(rtype: &str) -> bool {
+    ["TXT", "SPF"].iter().any(|one| rtype.eq_ignore_ascii_case(one))
+}
+
+/// A value as Route 53 has it: texts are in quotation marks. Master files have also texts without them.
+pub(super) fn quoted(rtype: &str, value: &str) -> String {
+    let read = || rdata::parse_text(type_from_text(rtype)?, value, &Name::root()).ok();
+    let data = (is_of_texts(rtype) && !value.trim_start().starts_with('"')).then(read).flatten();
+    data.map_or_else(|| value.to_string(), |data| rewrite::text(rdata::rtype::TXT, &data))
 }
 
 fn records(values: &[String]) -> Value {

@@ -1,7 +1,9 @@
 //! Hosted zones of Route 53: writes.
 
 use super::{
-    authorizations, delegation_sets, features, health_checks,
+    authorizations,
+    change_checks::{self, POLICIES},
+    delegation_sets, features, health_checks,
     hosted_zones::{self, change_info, error, find},
     record_sets,
 };
@@ -99,11 +101,15 @@ pub(super) fn create_hosted_zone(context: &Context, parameters: Parameters) -> W
         zone.aws.set("comment", comment);
     }
     features::apply(parameters, &mut zone)?;
-    if let Some(set) = parameters.given_text("DelegationSetId") {
-        let (set_id, set) = delegation_sets::find(context, set)?;
-        delegation_sets::apply(context, set_id, set, &mut zone)?;
-    }
     let id = identifiers::random_hosted_zone();
+    match parameters.given_text("DelegationSetId") {
+        Some(set) => {
+            let (set_id, set) = delegation_sets::find(context, set)?;
+            delegation_sets::apply(context, set_id, set, &mut zone)?;
+        }
+        None if zone.public => delegation_sets::set_name_servers(&mut zone, &delegation_sets::new_names(&id))?,
+        None => {}
+    }
     let zone = Arc::new(zone);
     let edits = vec![edits::put(&id, Resource::PrivateHostedZone(zone.clone()))];
     let vpc = vpc.map(|id| json!({"VPCId": id, "VPCRegion": context.vpc_region(id)}));
@@ -240,7 +246,7 @@ pub(super) fn change_resource_record_sets(context: &Context, parameters: Paramet
     let mut batch = Batch { id, zone, sets: zone.records.clone(), messages: Vec::new() };
     for change in batch_parameters.items("Changes").map(Parameters) {
         if let Some(set) = change.get("ResourceRecordSet") {
-            check_parts(change.text("Action"), Parameters(set))?;
+            change_checks::check_set(change.text("Action"), Parameters(set))?;
             let check = Parameters(set).given_text("HealthCheckId");
             if let Some(check) = check.filter(|_| change.text("Action") != "DELETE") {
                 health_checks::find_id(context, check)?;
@@ -257,28 +263,6 @@ pub(super) fn change_resource_record_sets(context: &Context, parameters: Paramet
     Ok(Written { edits, result: json!({"ChangeInfo": info}) })
 }
 
-/// Checks that a record set has a name, and that it has values or is an alias.
-fn check_parts(action: &str, set: Parameters) -> Result<(), ServiceError> {
-    let name = set.text("Name");
-    if record_sets::read_name(name).is_none() {
-        return Err(error("InvalidChangeBatch", record_sets::invalid_name("Name", name)));
-    }
-    let parts = ["AliasTarget", "ResourceRecords"].map(|member| set.get(member).is_some());
-    let found = match parts {
-        [true, true] => "more than one",
-        [false, false] => "none",
-        _ => return Ok(()),
-    };
-    // The words of Route 53.
-    let message = format!(
-        "Invalid request: Expected exactly one of [AliasTarget, all of [TTL, and ResourceRecords], or TrafficPolicyInstanceId], but \
-         found {found} in Change with [Action={action}, Name={name}, Type={}, SetIdentifier={}]",
-        set.text("Type"),
-        set.given_text("SetIdentifier").unwrap_or("null")
-    );
-    Err(error("InvalidInput", message))
-}
-
 impl Batch<'_> {
     /// Makes a change, or adds the reason why it cannot be made.
     fn change(&mut self, action: &str, given: Parameters) {
@@ -289,6 +273,9 @@ impl Batch<'_> {
 
     fn try_change(&mut self, action: &str, given: Parameters) -> Result<(), String> {
         let set = Arc::new(read_set(self.id, &self.zone.name, given)?);
+        if action != "DELETE" {
+            set.records.iter().try_for_each(|value| change_checks::check_value(&set.record_type, value))?;
+        }
         let key = key_of(&self.zone.name, &set).ok_or("the type of a record set is unknown")?;
         let identifier = match &set.set_identifier {
             Some(identifier) => format!(", set identifier='{identifier}'"),
@@ -304,18 +291,21 @@ impl Batch<'_> {
             let [one, other] = [current, &set].map(|set| set.set_identifier.as_deref().unwrap_or_default());
             one == other
         });
+        // zonal makes the records that every zone has, if the zone lacks them.
+        let required = match &*set.record_type {
+            "SOA" if self.zone.name == key.0 => Some("exactly one SOA"),
+            "NS" if self.zone.name == key.0 => Some("at least one NS"),
+            _ => None,
+        };
         match (action, current) {
-            ("CREATE", Some(_)) => Err(format!("Tried to create {shown} but it already exists")),
-            ("DELETE", Some(current)) => {
-                if self.zone.name == key.0 && matches!(&*set.record_type, "SOA" | "NS") {
-                    return Err(format!(
-                        "A HostedZone must contain {} record for the zone itself.",
-                        match &*set.record_type {
-                            "SOA" => "exactly one SOA",
-                            _ => "at least one NS",
-                        }
-                    ));
+            ("CREATE", current) if current.is_some() || required.is_some() => {
+                Err(format!("Tried to create {shown} but it already exists"))
+            }
+            ("DELETE", current) => {
+                if let Some(required) = required {
+                    return Err(format!("A HostedZone must contain {required} record for the zone itself."));
                 }
+                let current = current.ok_or_else(|| format!("Tried to delete {shown} but it was not found"))?;
                 if !is_same(self.zone, &current, &set) {
                     let message = "but the values provided do not match the current values";
                     return Err(format!("Tried to delete {shown} {message}"));
@@ -323,7 +313,6 @@ impl Batch<'_> {
                 self.sets.replace(&self.zone.name, Some(&current), None);
                 Ok(())
             }
-            ("DELETE", None) => Err(format!("Tried to delete {shown} but it was not found")),
             (_, current) => {
                 // A set stays at its position, so that two versions of the zone differ in the changed sets only.
                 self.sets.replace(&self.zone.name, current.as_ref(), Some(set));
@@ -341,6 +330,9 @@ fn is_same(zone: &PrivateHostedZone, one: &ResourceRecordSet, other: &ResourceRe
         plain.record_type.make_ascii_uppercase();
         if plain.alias.is_none() {
             plain.ttl.get_or_insert(record_sets::DEFAULT_TTL);
+        }
+        for value in &mut plain.records {
+            *value = record_sets::quoted(&set.record_type, value);
         }
         plain.records.sort();
         // Route 53 has no protection.
@@ -374,9 +366,6 @@ fn read_set(id: &str, apex: &Name, given: Parameters) -> Result<ResourceRecordSe
                 let message = "the alias target is in this zone, but its HostedZoneId is of another one";
                 return Err(format!("Invalid Resource Record {shown}: {message}"));
             }
-            if !values.is_empty() || given.get("TTL").is_some() {
-                return Err(format!("Invalid request: an alias has no TTL and no ResourceRecords, in {shown}"));
-            }
             let evaluates = alias.get("EvaluateTargetHealth").cloned().unwrap_or(Value::Bool(false));
             set.insert("alias".into(), json!({"name": target.to_string(), "evaluate_target_health": evaluates}));
         }
@@ -394,17 +383,7 @@ fn read_set(id: &str, apex: &Name, given: Parameters) -> Result<ResourceRecordSe
 
 /// Adds the routing policy and the health check of a record set.
 fn read_policy(given: Parameters, set: &mut Map<String, Value>) -> Result<(), String> {
-    let policies = [
-        ("Weight", "weighted_routing_policy"),
-        ("Failover", "failover_routing_policy"),
-        ("MultiValueAnswer", "multivalue_answer_routing_policy"),
-        ("Region", "latency_routing_policy"),
-        ("GeoLocation", "geolocation_routing_policy"),
-        ("GeoProximityLocation", "geoproximity_routing_policy"),
-        ("AZAffinity", "az_affinity_routing_policy"),
-        ("CidrRoutingConfig", "cidr_routing_policy"),
-    ];
-    for (member, name) in policies {
+    for (member, name) in POLICIES {
         let Some(value) = given.get(member) else { continue };
         let part = Parameters(value);
         let policy = match member {

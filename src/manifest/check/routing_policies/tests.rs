@@ -24,7 +24,13 @@ fn tells_what_is_wrong_with_routing_policies() {
         (format!("{}, {}", weighted("x", 0), weighted("y", 0)), Some("all weights of a.corp.example. A are 0")),
         (set("set_identifier: x"), Some("needs a routing policy")),
         (set("weighted_routing_policy: {weight: 1}"), Some("needs a `set_identifier`")),
-        (set("health_check_id: hc"), Some("is answered whatever its health")),
+        (
+            set("health_check_id: hc"),
+            Some(
+                "warning: private_hosted_zones.Z.records[0].health_check_id: a record set without a routing policy is answered",
+            ),
+        ),
+        (set("health_check_id: no"), Some("no health check `no`")),
         (
             set("set_identifier: x, weighted_routing_policy: {weight: 1}, latency_routing_policy: {region: us-east-1}"),
             Some("a record set has one routing policy"),
