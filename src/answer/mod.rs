@@ -356,8 +356,10 @@ pub fn answer_received<'s, K: KnownAnswers, T: Trace>(
     trace: &mut T,
 ) -> Outcome<'s> {
     let Received { packet, name, matched } = received;
-    let known = matched.map(|matched| (Sender::identified(snapshot, client, matched), packet));
-    let Some((sender, query)) = known.or_else(|| read_sender(snapshot, client, packet)) else { return Outcome::Drop };
+    let identified = matched.map(|matched| (Sender::identified(snapshot, client, matched), packet));
+    let Some((sender, query)) = identified.or_else(|| read_sender(snapshot, client, packet)) else {
+        return Outcome::Drop;
+    };
     trace.query_at(packet.len() - query.len());
     match Packet::read(query, name) {
         Packet::Query(query) => answer_query(&sender, known, moment, query, reply, trace),
