@@ -93,7 +93,7 @@ fn reads_the_copies_of_large_lists() {
     copies.write("l", &copy.content, at(4000)).unwrap();
     assert_eq!(copies.read()["l"].refreshed, at(4000));
 
-    let path = scratch.0.join("l.copy");
+    let path = scratch.0.join("zones/l.copy");
     let good = fs::read(&path).unwrap();
     for change in (0..good.len()).filter(|at| !(TIME..PARTS).contains(at)) {
         let mut octets = good.clone();
