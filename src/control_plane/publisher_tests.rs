@@ -1,6 +1,16 @@
 use super::*;
-use crate::{control_plane::current::empty_snapshot, manifest::load::Extent};
+use crate::{
+    control_plane::{current::empty_snapshot, updates::edits_of},
+    manifest::{
+        collection::{Edit, Key},
+        load::Extent,
+        overlay::EditedSet,
+        work,
+    },
+    wire::Name,
+};
 use arc_swap::ArcSwap;
+use serde_json::json;
 use std::fs;
 
 #[test]
@@ -92,5 +102,51 @@ fn waits_for_other_files_of_an_incomplete_change() {
         assert_eq!(publisher.load(&mut loader, &LoadScope::default(), false), LoadResult::Changed);
         assert!(!has("vpc-b"));
     }
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// A change of one record set in a large zone looks at a few chunks of the zone's sets, and writes the changed set alone. The
+/// result on the disk, and the digest, are those of the whole zone.
+#[test]
+fn the_cost_of_a_change_of_record_sets_follows_the_change() {
+    let directory = std::env::temp_dir().join(format!("zonal-publisher-sets-{}", std::process::id()));
+    let publisher = |store: Option<StateStore>| {
+        let node = Arc::default();
+        let snapshot: Published = Arc::new(ArcSwap::from_pointee(empty_snapshot(&node)));
+        (Publisher::new(snapshot.clone(), node, Arc::default(), OnError::Refuse, store), snapshot)
+    };
+    let edit = |kind: &str, id: &str, text: &[u8]| Edit { key: Key::new(kind, id).unwrap(), value: Some(text.into()) };
+    let set = |number| json!({"name": format!("r{number}"), "type": "A", "ttl": 60, "records": ["192.0.2.1"]});
+    let zone = json!({"name": "z.example", "vpc_ids": ["v"], "records": (0..20_000).map(set).collect::<Vec<_>>()});
+    let vpc = edit("vpcs", "v", br#"{"region": "r", "cidr_blocks": ["10.0.0.0/16"]}"#);
+    let (mut changed, snapshot) = publisher(Some(StateStore::open(&directory).unwrap().0));
+    let whole = vec![vpc.clone(), edit("private_hosted_zones", "Z", zone.to_string().as_bytes())];
+    changed.apply(vec![Change::fact(whole, Position::default())]);
+    assert_eq!(snapshot.load().generation, 1);
+    let written = || {
+        let files = fs::read_dir(&directory).unwrap().map(Result::unwrap);
+        let journals = files.filter(|file| file.file_name().to_string_lossy().starts_with("journal"));
+        journals.map(|file| file.metadata().unwrap().len()).sum::<u64>()
+    };
+    for number in 0..40_u8 {
+        // Every fourth update removes a set, and every fifth adds one.
+        let owner = format!("r{}.z.example", u32::from(number) * 499 + if number % 5 == 0 { 30_000 } else { 0 });
+        let values = if number % 4 == 1 { Vec::new() } else { vec![[192, 0, 2, number][..].into()] };
+        let set = EditedSet { owner: Name::absolute(&owner).unwrap(), rtype: 1, ttl: 60, values };
+        let edits = edits_of(&changed.delivered.0, "Z", &[set]).unwrap();
+        let (before, position) = (written(), Position { revision: number.into(), ..Position::default() });
+        let ((), looked_at) = work::of(|| changed.apply(vec![Change::fact(edits, position)]));
+        assert_eq!(snapshot.load().generation, 2 + u64::from(number), "{owner}");
+        assert!(looked_at < 4000, "{owner}: {looked_at}");
+        assert!((1..600).contains(&(written() - before)), "{owner}: {}", written() - before);
+    }
+    let text = changed.delivered.0.text(&Key::new("private_hosted_zones", "Z").unwrap()).unwrap();
+    let digest = snapshot.load().digest;
+    drop(changed);
+    let recovered = StateStore::open(&directory).unwrap().1.state.unwrap().collection;
+    assert_eq!(recovered.text(&Key::new("private_hosted_zones", "Z").unwrap()), Some(text.clone()));
+    let (mut anew, snapshot) = publisher(None);
+    anew.apply(vec![Change::fact(vec![vpc, edit("private_hosted_zones", "Z", &text)], Position::default())]);
+    assert_eq!(snapshot.load().digest, digest);
     fs::remove_dir_all(directory).unwrap();
 }

@@ -408,3 +408,63 @@ fn keeps_the_last_state_when_the_disk_is_full() {
         "all changes since the last that was written"
     );
 }
+
+/// A state with a zone of these addresses.
+fn with_zone(state: &PersistedState, addresses: &[&str]) -> PersistedState {
+    let record =
+        |(at, address): (usize, &&str)| format!(r#"{{"name": "r{at}", "type": "A", "records": ["{address}"]}}"#);
+    let records: Vec<String> = addresses.iter().enumerate().map(record).collect();
+    let zone = format!(r#"{{"name": "z.example", "vpc_ids": [], "records": [{}]}}"#, records.join(", "));
+    let mut state = state.clone();
+    let key = Key::new("private_hosted_zones", "Z").unwrap();
+    state.collection.apply(&[Edit { key, value: Some(zone.as_bytes().into()) }]);
+    state.generation += 1;
+    state
+}
+
+#[test]
+fn continues_a_directory_of_an_earlier_version() {
+    let scratch = Scratch::new();
+    let (mut store, _) = StateStore::open(&scratch.0).unwrap();
+    let first = with_zone(&numbered(1, 0), &["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    store.write(&first, true).unwrap();
+    let journal = path(&scratch.0, "journal", store.number);
+    drop(store);
+    // The first octets of a journal were those of a base.
+    let old = [BASE_MAGIC, &fs::read(&journal).unwrap()[BASE_MAGIC.len()..]].concat();
+    fs::write(&journal, &old).unwrap();
+    let (mut store, recovered) = StateStore::open(&scratch.0).unwrap();
+    assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
+    assert_eq!(recovered.state.as_ref().map(json), Some(json(&first)));
+    let second = with_zone(&first, &["192.0.2.1", "192.0.2.9", "192.0.2.3"]);
+    store.write(&second, true).unwrap();
+    let written = fs::read(path(&scratch.0, "journal", store.number)).unwrap();
+    assert!(written.starts_with(JOURNAL_MAGIC) && !String::from_utf8_lossy(&written).contains("192.0.2.3"));
+    assert_eq!(fs::read(&journal).unwrap(), old, "an earlier version can read it");
+    drop(store);
+    let (_, recovered) = StateStore::open(&scratch.0).unwrap();
+    assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
+    assert_eq!(recovered.state.as_ref().map(json), Some(json(&second)));
+}
+
+#[test]
+fn an_entry_with_changes_of_other_record_sets_is_damage() {
+    let first = with_zone(&PersistedState::default(), &["192.0.2.1", "192.0.2.2"]);
+    let second = with_zone(&first, &["192.0.2.1", "192.0.2.9"]);
+    let entry = second.entry_since(&first);
+    let mut state = first.clone();
+    state.add(&entry).unwrap();
+    assert_eq!(json(&state), json(&second));
+    for other in [PersistedState::default(), with_zone(&PersistedState::default(), &["192.0.2.1"])] {
+        assert!(other.clone().add(&entry).is_err());
+    }
+    // A zone with another member is written whole.
+    let mut renamed = second.clone();
+    let zone = br#"{"name": "z.example", "vpc_ids": ["v"], "records": [{"name": "r0", "type": "A", "records": ["192.0.2.1"]}]}"#;
+    let key = Key::new("private_hosted_zones", "Z").unwrap();
+    renamed.collection.apply(&[Edit { key, value: Some(zone[..].into()) }]);
+    let entry = renamed.entry_since(&second);
+    let mut state = PersistedState::default();
+    state.add(&entry).unwrap();
+    assert_eq!(json(&state), json(&renamed));
+}

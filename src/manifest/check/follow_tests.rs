@@ -1,7 +1,9 @@
 //! The check of a changed manifest reports the same problems as a full check.
 
 use super::*;
-use crate::manifest::{VpcEndpoint, decode::decode, document};
+use crate::manifest::{ResourceRecordSet, VpcEndpoint, decode::decode, document};
+use proptest::{collection::vec, prelude::*, sample::select};
+use serde_json::json;
 use std::sync::Arc;
 
 const BASE: &str = "\
@@ -112,5 +114,59 @@ fn change_of_any_other_kind_is_checked() {
         let new = manifest(&BASE.replace(part, other));
         let found = checked.follow(&old, &new, &Connectivity::new(&new), 0).problems();
         assert!(found.iter().any(|problem| problem.to_string().starts_with(expected)), "{other}\n{found:#?}");
+    }
+}
+
+/// Record sets without problems, with warnings, and with errors: alone, or beside others.
+fn record_sets() -> Vec<Arc<ResourceRecordSet>> {
+    let weighted = |name: &str, identifier: &str, weight: u8| {
+        json!({"name": name, "type": "A", "records": ["192.0.2.1"], "set_identifier": identifier,
+            "weighted_routing_policy": {"weight": weight}})
+    };
+    let all = [
+        json!({"name": "a", "type": "A", "records": ["192.0.2.1"]}),
+        json!({"name": "A.corp.example.", "type": "A", "records": ["192.0.2.2"]}),
+        json!({"name": "a", "type": "AAAA", "records": ["2001:db8::1", "2001:db8::1"]}),
+        json!({"name": "b", "type": "A", "records": ["192.0.2.1"], "protection_comment": "no"}),
+        json!({"name": "b", "type": "A", "records": ["192.0.2.1"]}),
+        json!({"name": "c", "type": "A", "ttl": 5, "alias": {"name": "a.corp.example"}}),
+        json!({"name": "@", "type": "A", "alias": {"name": "a.corp.example"}}),
+        json!({"name": "c", "type": "TXT", "records": ["a b"]}),
+        json!({"name": "c", "type": "NOTHING", "records": ["x"]}),
+        json!({"name": "c", "type": "A"}),
+        json!({"name": "e", "type": "A", "records": ["192.0.2.1"], "health_check_id": "h"}),
+        weighted("a", "one", 0),
+        weighted("d", "one", 0),
+        weighted("d", "two", 0),
+        weighted("d", "three", 1),
+    ];
+    all.into_iter().map(|set| Arc::new(serde_json::from_value(set).unwrap())).collect()
+}
+
+proptest! {
+    #[test]
+    fn change_of_record_sets_has_the_problems_of_a_full_check(
+        steps in vec((0..12_usize, proptest::option::of(select(record_sets())), any::<bool>()), 1..30),
+    ) {
+        let mut old = manifest(BASE);
+        let connectivity = Connectivity::new(&old);
+        let mut checked = Checked::new(&old, &connectivity, 0);
+        for (at, set, is_indexed) in steps {
+            let mut zone = (*old.private_hosted_zones["Z1"]).clone();
+            if is_indexed {
+                zone.records.index(&zone.name);
+            }
+            let current = zone.records.iter().nth(at).cloned();
+            // Each version has allocations of its own.
+            let set = set.map(|set| Arc::new((*set).clone()));
+            zone.records.replace(&zone.name, current.as_ref(), set);
+            let mut new = old.clone();
+            new.private_hosted_zones.insert("Z1".into(), Arc::new(zone));
+            let followed = checked.follow(&old, &new, &connectivity, 0);
+            prop_assert_eq!(followed.problems(), Checked::new(&new, &connectivity, 0).problems());
+            if !followed.problems().iter().any(Problem::is_error) {
+                (old, checked) = (new, followed);
+            }
+        }
     }
 }
