@@ -219,6 +219,20 @@ tunnels = resolver.create_firewall_rule(FirewallRuleGroupId='rslvr-frg-1', Prior
 protection = tunnels['FirewallThreatProtectionId']
 renamed = resolver.update_firewall_rule(FirewallRuleGroupId='rslvr-frg-1', FirewallThreatProtectionId=protection, Name='tunnel',
                                         ConfidenceThreshold='HIGH')['FirewallRule']
+by_type = lambda value, threshold='LOW': {'DnsThreatProtection': {'Value': value, 'ConfidenceThreshold': threshold}}
+generated = resolver.create_firewall_rule(FirewallRuleGroupId='rslvr-frg-1', Priority=9, Name='generated', Action='ALERT', FirewallRuleType=by_type('DGA'),
+                                          CreatorRequestId='9')['FirewallRule']
+strict = resolver.update_firewall_rule(FirewallRuleGroupId='rslvr-frg-1', FirewallThreatProtectionId=generated['FirewallThreatProtectionId'],
+                                       FirewallRuleType=by_type('DGA', 'HIGH'))['FirewallRule']
+batch = resolver.batch_create_firewall_rule(CreateFirewallRuleEntries=[
+    {'CreatorRequestId': '10', 'FirewallRuleGroupId': 'rslvr-frg-1', 'Priority': 10, 'Name': 'in a batch', 'Action': 'ALERT', 'FirewallRuleType': by_type('DNS_TUNNELING')},
+    {'CreatorRequestId': '11', 'FirewallRuleGroupId': 'rslvr-frg-1', 'Priority': 11, 'Name': 'both', 'Action': 'ALERT', 'FirewallRuleType': by_type('DGA'),
+     'FirewallDomainListId': 'rslvr-fdl-1'},
+])
+for rule in [generated, batch['CreatedFirewallRules'][0]]:
+    resolver.delete_firewall_rule(FirewallRuleGroupId='rslvr-frg-1', FirewallThreatProtectionId=rule['FirewallThreatProtectionId'])
+values = lambda **given: [found['Value'] for page in resolver.get_paginator('list_firewall_rule_types').paginate(PaginationConfig={'PageSize': 1}, **given)
+                          for found in page['FirewallRuleTypes']]
 missing = refused(resolver.get_firewall_rule_group_policy, Arn=arn)
 resolver.put_firewall_rule_group_policy(Arn=arn, FirewallRuleGroupPolicy='{\"Version\": \"2012-10-17\"}')
 deleted = resolver.delete_firewall_rule(FirewallRuleGroupId='rslvr-frg-1', FirewallThreatProtectionId=protection)['FirewallRule']
@@ -226,6 +240,8 @@ show({
     'list': resolver.get_firewall_domain_list(FirewallDomainListId='rslvr-fdl-1')['FirewallDomainList'],
     'rules': resolver.list_firewall_rules(FirewallRuleGroupId='rslvr-frg-1')['FirewallRules'],
     'queries': [fails, opens], 'modes': modes, 'tunnels': tunnels, 'renamed': renamed, 'deleted': deleted['Name'],
+    'by type': [generated['DnsThreatProtection'], generated['FirewallRuleType'], strict['ConfidenceThreshold'], batch['CreateErrors'][0]['Message']],
+    'types': [values(), values(RuleType='DnsThreatProtection'), values(RuleType='PartnerThreatProtection')],
     'configs': [found['ResourceId'] for found in resolver.list_firewall_configs(MaxResults=5)['FirewallConfigs']],
     'policy': resolver.get_firewall_rule_group_policy(Arn=arn)['FirewallRuleGroupPolicy'],
     'refused': [
@@ -237,6 +253,10 @@ show({
                 ConfidenceThreshold='LOW', CreatorRequestId='2'),
         refused(resolver.create_firewall_rule, FirewallRuleGroupId='rslvr-frg-1', Priority=3, Name='partner', Action='ALERT',
                 FirewallRuleType={'PartnerThreatProtection': {'Partner': 'p'}}, CreatorRequestId='2'),
+        refused(resolver.create_firewall_rule, FirewallRuleGroupId='rslvr-frg-1', Priority=3, Name='words', Action='ALERT',
+                FirewallRuleType=by_type('WORDS'), CreatorRequestId='2'),
+        refused(resolver.list_firewall_rule_types, RuleType='Nothing'),
+        refused(resolver.list_firewall_rule_domains, FirewallRuleGroupId='rslvr-frg-1', FirewallThreatProtectionId=protection),
     ],
 })
 ",
@@ -252,6 +272,12 @@ show({
         (&json!("MEDIUM"), &json!("HIGH"), &json!("tunnel"))
     );
     assert_eq!(found["tunnels"]["FirewallThreatProtectionId"], found["renamed"]["FirewallThreatProtectionId"]);
+    let by_type = &found["by type"];
+    assert_eq!(by_type[0], "DGA");
+    assert_eq!(by_type[1], json!({"DnsThreatProtection": {"Value": "DGA", "ConfidenceThreshold": "LOW"}}));
+    assert_eq!(by_type[2], "HIGH");
+    assert!(by_type[3].as_str().unwrap().contains("a request with FirewallDomainListId cannot have it"), "{by_type}");
+    assert_eq!(found["types"], json!([["DGA", "DNS_TUNNELING"], ["DGA", "DNS_TUNNELING"], []]));
     assert_eq!(found["rules"].as_array().unwrap().len(), 1);
     assert_eq!(found["policy"], "{\"Version\": \"2012-10-17\"}");
     assert_eq!(
@@ -263,6 +289,9 @@ show({
             "ValidationException",
             "ValidationException",
             "ValidationException",
+            "ValidationException",
+            "ValidationException",
+            "UnsupportedOperation",
         ],
         "{}",
         found["refused"]

@@ -121,7 +121,11 @@ impl<'i> Import<'i> {
     fn rule(&mut self, group: &str, item: &'i Item) -> Option<Value> {
         let name = item.text("Name").unwrap_or("-");
         let about = format!("{group} rule {name}");
-        let (list, detector) = (item.text("FirewallDomainListId"), item.text("DnsThreatProtection"));
+        let rule_type = item.value.get("FirewallRuleType").and_then(|rule_type| rule_type.get("DnsThreatProtection"));
+        let of_type = |member: &str| rule_type?.get(member)?.as_str();
+        let list = item.text("FirewallDomainListId");
+        let detector = item.text("DnsThreatProtection").or_else(|| of_type("Value"));
+        let confidence = item.text("ConfidenceThreshold").or_else(|| of_type("ConfidenceThreshold"));
         match (list, detector) {
             (Some(list), _) if self.has(LISTS, list) => {}
             (Some(list), _) => {
@@ -153,7 +157,7 @@ impl<'i> Import<'i> {
             "action": item.text("Action"),
             "firewall_domain_list_id": list,
             "dns_threat_protection": detector.filter(|_| list.is_none()),
-            "confidence_threshold": item.text("ConfidenceThreshold").filter(|_| list.is_none()),
+            "confidence_threshold": confidence.filter(|_| list.is_none()),
             "qtypes": item.text("Qtype").map(|qtype| vec![qtype]),
             "block_response": item.text("BlockResponse").filter(|_| is_block),
             "block_override_domain": item.text("BlockOverrideDomain").filter(|_| is_override),

@@ -172,7 +172,9 @@ fn account() -> Vec<(&'static str, Value)> {
             {"FirewallRuleGroupId": "rslvr-frg-1", "FirewallThreatProtectionId": "t1", "DnsThreatProtection": "DNS_TUNNELING",
              "ConfidenceThreshold": "MEDIUM", "Name": "tunnels", "Priority": 30, "Action": "ALERT"},
             {"FirewallRuleGroupId": "rslvr-frg-1", "FirewallThreatProtectionId": "t2", "DnsThreatProtection": "DICTIONARY_DGA",
-             "ConfidenceThreshold": "LOW", "Name": "words", "Priority": 40, "Action": "ALERT"}]}),
+             "ConfidenceThreshold": "LOW", "Name": "words", "Priority": 40, "Action": "ALERT"},
+            {"FirewallRuleGroupId": "rslvr-frg-1", "FirewallThreatProtectionId": "t3", "Name": "generated", "Priority": 50, "Action": "ALERT",
+             "FirewallRuleType": {"DnsThreatProtection": {"Value": "DGA", "ConfidenceThreshold": "HIGH"}}}]}),
         ),
         (
             "us-east-1/route53resolver-list-firewall-rule-group-associations.json",
@@ -332,7 +334,12 @@ fn imports_what_the_cli_describes() {
         json!({"name": "tunnels", "priority": 30, "action": "ALERT", "dns_threat_protection": "DNS_TUNNELING",
                "confidence_threshold": "MEDIUM"})
     );
-    assert_eq!(group["rules"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        group["rules"][2],
+        json!({"name": "generated", "priority": 50, "action": "ALERT", "dns_threat_protection": "DGA",
+               "confidence_threshold": "HIGH"})
+    );
+    assert_eq!(group["rules"].as_array().unwrap().len(), 3);
 }
 
 #[test]

@@ -57,35 +57,44 @@ pub(in crate::aws::operations) const TABLE: &[Entry] = &[
         rules::create,
         "FirewallRuleGroupId FirewallDomainListId Priority Action BlockResponse BlockOverrideDomain \
          BlockOverrideDnsType BlockOverrideTtl Name FirewallDomainRedirectionAction Qtype DnsThreatProtection \
-         ConfidenceThreshold",
+         ConfidenceThreshold FirewallRuleType",
     )
     .echoes("CreatorRequestId")
-    .refuses("FirewallRuleType"),
+    .refuses(REFUSED_TYPES),
     read(
         Route53Resolver,
         "ListFirewallRules",
         rules::list_all,
         "FirewallRuleGroupId Priority Action MaxResults NextToken",
     ),
+    read(Route53Resolver, "ListFirewallRuleTypes", rules::list_types, "RuleType MaxResults NextToken"),
     write(
         Route53Resolver,
         "UpdateFirewallRule",
         rules::update,
         "FirewallRuleGroupId FirewallDomainListId FirewallThreatProtectionId Priority Action BlockResponse \
          BlockOverrideDomain BlockOverrideDnsType BlockOverrideTtl Name FirewallDomainRedirectionAction Qtype \
-         DnsThreatProtection ConfidenceThreshold",
+         DnsThreatProtection ConfidenceThreshold FirewallRuleType",
     )
-    .refuses("FirewallRuleType"),
+    .refuses(REFUSED_TYPES),
     write(
         Route53Resolver,
         "DeleteFirewallRule",
         rules::delete,
         "FirewallRuleGroupId FirewallDomainListId FirewallThreatProtectionId Qtype",
     ),
-    write(Route53Resolver, "BatchCreateFirewallRule", rules::batch_create, "CreateFirewallRuleEntries")
-        .refuses("CreateFirewallRuleEntries.FirewallRuleType"),
-    write(Route53Resolver, "BatchUpdateFirewallRule", rules::batch_update, "UpdateFirewallRuleEntries")
-        .refuses("UpdateFirewallRuleEntries.FirewallRuleType"),
+    write(Route53Resolver, "BatchCreateFirewallRule", rules::batch_create, "CreateFirewallRuleEntries").refuses(
+        "CreateFirewallRuleEntries.FirewallRuleType.AutoAllowlist \
+         CreateFirewallRuleEntries.FirewallRuleType.FirewallAdvancedContentCategory \
+         CreateFirewallRuleEntries.FirewallRuleType.FirewallAdvancedThreatCategory \
+         CreateFirewallRuleEntries.FirewallRuleType.PartnerThreatProtection",
+    ),
+    write(Route53Resolver, "BatchUpdateFirewallRule", rules::batch_update, "UpdateFirewallRuleEntries").refuses(
+        "UpdateFirewallRuleEntries.FirewallRuleType.AutoAllowlist \
+         UpdateFirewallRuleEntries.FirewallRuleType.FirewallAdvancedContentCategory \
+         UpdateFirewallRuleEntries.FirewallRuleType.FirewallAdvancedThreatCategory \
+         UpdateFirewallRuleEntries.FirewallRuleType.PartnerThreatProtection",
+    ),
     write(Route53Resolver, "BatchDeleteFirewallRule", rules::batch_delete, "DeleteFirewallRuleEntries"),
     write(
         Route53Resolver,
@@ -119,6 +128,9 @@ pub(in crate::aws::operations) const TABLE: &[Entry] = &[
     write(Route53Resolver, "UpdateFirewallConfig", configs::update, "ResourceId FirewallFailOpen"),
 ];
 
+/// The types of rules that zonal does not have.
+const REFUSED_TYPES: &str = "FirewallRuleType.AutoAllowlist FirewallRuleType.FirewallAdvancedContentCategory \
+                             FirewallRuleType.FirewallAdvancedThreatCategory FirewallRuleType.PartnerThreatProtection";
 /// The most items on a page of most lists.
 const MAX_RESULTS: usize = 100;
 

@@ -41,12 +41,17 @@ fn value(id: &str, group: &FirewallRuleGroup, rule: &FirewallRule) -> Value {
         RedirectionAction::Trust => "TRUST_REDIRECTION_DOMAIN",
     };
     let target = rule.block_override_domain.as_ref().map(|name| name.to_string());
+    let rule_type = rule.dns_threat_protection.map(|detector| {
+        let config = json!({"Value": detector, "ConfidenceThreshold": rule.confidence_threshold});
+        json!({"DnsThreatProtection": object(config)})
+    });
     object(json!({
         "FirewallRuleGroupId": id,
         "FirewallDomainListId": rule.firewall_domain_list_id,
         "FirewallThreatProtectionId": threat_protection_id(id, group, rule),
         "DnsThreatProtection": rule.dns_threat_protection,
         "ConfidenceThreshold": rule.confidence_threshold,
+        "FirewallRuleType": rule_type,
         "Name": rule.name,
         "Priority": rule.priority,
         "Action": rule.action,
@@ -60,6 +65,39 @@ fn value(id: &str, group: &FirewallRuleGroup, rule: &FirewallRule) -> Value {
         "CreationTime": data.given_text("created"),
         "ModificationTime": data.given_text("modified"),
     }))
+}
+
+/// The detectors of zonal, as rule types: the value, its name for people, and what it detects.
+const DETECTORS: [[&str; 3]; 2] = [
+    ["DGA", "Domain generation algorithms", "Names that malware generates to find its servers"],
+    ["DNS_TUNNELING", "DNS tunneling", "Queries that carry data to a name server, and back in its answers"],
+];
+/// The variants of rule types that AWS lists. zonal has the first one.
+const RULE_TYPES: [&str; 4] = [
+    "DnsThreatProtection",
+    "FirewallAdvancedContentCategory",
+    "FirewallAdvancedThreatCategory",
+    "PartnerThreatProtection",
+];
+
+pub(super) fn list_types(_: &Context, parameters: Parameters) -> ReadResult {
+    let wanted = parameters.given_text("RuleType");
+    if let Some(unknown) = wanted.filter(|wanted| !RULE_TYPES.contains(wanted)) {
+        return Err(invalid(format!("RuleType: '{unknown}' is unknown: expected one of {}", RULE_TYPES.join(", "))));
+    }
+    list(MAX_RESULTS, parameters, "FirewallRuleTypes", |after| {
+        let after = after.map(str::to_string);
+        let is_wanted = wanted.is_none_or(|wanted| wanted == RULE_TYPES[0]);
+        let detectors = DETECTORS.into_iter().filter(move |_| is_wanted);
+        detectors.filter(move |[value, ..]| after.as_ref().is_none_or(|after| *value > after.as_str())).map(
+            |[value, name, description]| {
+                let shown = json!({
+                    "RuleType": RULE_TYPES[0], "Value": value, "DisplayName": name, "Description": description,
+                });
+                (value.to_string(), shown)
+            },
+        )
+    })
 }
 
 pub(super) fn list_all(context: &Context, parameters: Parameters) -> ReadResult {
@@ -110,6 +148,8 @@ impl<'c, 'a> Changes<'c, 'a> {
     }
 
     fn create(&mut self, given: Parameters) -> Result<Value, ServiceError> {
+        let plain = plain(given)?;
+        let given = Parameters(&plain);
         let id = given.text("FirewallRuleGroupId");
         let mut rule = Map::new();
         match (given.given_text("FirewallDomainListId"), given.given_text("DnsThreatProtection")) {
@@ -120,7 +160,7 @@ impl<'c, 'a> Changes<'c, 'a> {
                 rule.insert("firewall_domain_list_id".into(), list.into());
             }
             (None, Some(_)) => {}
-            _ => return Err(invalid("expected either FirewallDomainListId or DnsThreatProtection")),
+            _ => return Err(invalid("expected one of FirewallDomainListId, DnsThreatProtection and FirewallRuleType")),
         }
         let time = self.context.time();
         let group = self.group(id)?;
@@ -146,6 +186,8 @@ impl<'c, 'a> Changes<'c, 'a> {
     }
 
     fn update(&mut self, given: Parameters) -> Result<Value, ServiceError> {
+        let plain = plain(given)?;
+        let given = Parameters(&plain);
         let id = given.text("FirewallRuleGroupId");
         let time = self.context.time();
         let group = self.group(id)?;
@@ -177,6 +219,22 @@ impl<'c, 'a> Changes<'c, 'a> {
         group.aws.set_in(DATA, &rule.name, None);
         Ok(shown)
     }
+}
+
+/// The parameters of an entry. A detector in `FirewallRuleType` is in the parameters that AWS had before.
+fn plain(given: Parameters) -> Result<Value, ServiceError> {
+    let mut plain = given.0.clone();
+    let Some(rule_type) = given.get("FirewallRuleType") else { return Ok(plain) };
+    let others = ["FirewallDomainListId", "DnsThreatProtection"];
+    if let Some(other) = others.into_iter().find(|other| given.get(other).is_some()) {
+        return Err(invalid(format!("FirewallRuleType: a request with {other} cannot have it")));
+    }
+    let missing = || invalid("FirewallRuleType: the member DnsThreatProtection is missing");
+    let detector = rule_type.get("DnsThreatProtection").ok_or_else(missing)?;
+    for (member, parameter) in [("Value", "DnsThreatProtection"), ("ConfidenceThreshold", "ConfidenceThreshold")] {
+        plain[parameter] = detector[member].clone();
+    }
+    Ok(plain)
 }
 
 /// The place of the rule with the list and the query type of an entry. The query type decides among rules with one list.
