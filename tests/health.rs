@@ -275,7 +275,7 @@ fn a_check_by_name_asks_the_address_that_the_view_has_and_no_other_network() {
     let result = |id: &str| {
         wait_until("it was asked", || target(&server, id)["attempts"][0]["result"].as_str().map(String::from))
     };
-    assert!(result("hc-out").contains("127.0.0.1 is in no network of the manifest"), "{}", result("hc-out"));
+    assert!(result("hc-out").contains("127.0.0.1 is in no network that the VPC reaches"), "{}", result("hc-out"));
     assert!(result("hc-none").contains("resolve none.corp.example."), "{}", result("hc-none"));
     std::thread::sleep(Duration::ZERO);
 }

@@ -11,6 +11,7 @@ use crate::{
     config::remedy::explain_read_error,
 };
 use anyhow::{Context, bail};
+use ipnet::IpNet;
 use std::{
     fs::File,
     io::Read,
@@ -23,6 +24,8 @@ use std::{
 const MAX_OCTETS: u64 = 1 << 20;
 /// The shortest secret, in characters. AWS's have 40.
 const MIN_SECRET: usize = 16;
+/// The member of a line with the blocks that the key's resources may have addresses of.
+const NETWORKS: &str = "networks=";
 /// The directory of the files that systemd passes with `LoadCredential=`. A group may be able to read them.
 const CREDENTIALS: &str = "/run/credentials";
 
@@ -90,8 +93,8 @@ fn parse(text: &str, file: &Path) -> anyhow::Result<Keys> {
         let at = at + 1;
         let Some((id, key)) = key(line) else {
             bail!(
-                "{}:{at}: expected a role, an access key, a secret of at least {MIN_SECRET} characters and an account of 12 \
-                 digits, with blanks between them, as `zonal key new` prints them",
+                "{}:{at}: expected a role, an access key, a secret of at least {MIN_SECRET} characters, an account of 12 \
+                 digits and possibly `{NETWORKS}` with CIDR blocks, with blanks between them, as `zonal key new` prints them",
                 file.display()
             );
         };
@@ -104,14 +107,28 @@ fn parse(text: &str, file: &Path) -> anyhow::Result<Keys> {
 
 fn key(line: &str) -> Option<(&str, Key)> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let [role, id, secret, account] = words[..] else { return None };
+    let (networks, [role, id, secret, account]) = match words[..] {
+        [role, id, secret, account] => (None, [role, id, secret, account]),
+        [role, id, secret, account, networks] => (Some(blocks(networks)?), [role, id, secret, account]),
+        _ => return None,
+    };
     let may_write = match role {
         "read" => false,
         "write" => true,
         _ => return None,
     };
     let is_id = id.len() <= 128 && id.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_');
-    (is_id && is_account(account) && secret.len() >= MIN_SECRET).then(|| (id, Key::new(account, may_write, secret)))
+    (is_id && is_account(account) && secret.len() >= MIN_SECRET).then(|| {
+        let mut key = Key::new(account, may_write, secret);
+        key.networks = networks;
+        (id, key)
+    })
+}
+
+/// The blocks in `networks=10.1.0.0/16,10.2.0.0/16`. None if one of them is not a block.
+fn blocks(word: &str) -> Option<Vec<IpNet>> {
+    let block = |text: &str| text.parse().ok().filter(|block: &IpNet| block.trunc() == *block);
+    word.strip_prefix(NETWORKS)?.split(',').map(block).collect()
 }
 
 #[cfg(test)]
@@ -169,6 +186,9 @@ mod tests {
             format!("read AKIA1 {SECRET} 1111"),
             format!("read AK/A1 {SECRET} 111122223333"),
             format!("read AKIA1 {SECRET} 111122223333 more"),
+            format!("read AKIA1 {SECRET} 111122223333 networks="),
+            format!("read AKIA1 {SECRET} 111122223333 networks=10.1.0.0/16,10.2.0.1/16"),
+            format!("read AKIA1 {SECRET} 111122223333 networks=10.1.0.0/16 more"),
             "read AKIA1 short 111122223333".into(),
             format!("read AKIA0 {SECRET} 111122223333"),
         ] {

@@ -18,7 +18,7 @@ use crate::{
         is_account,
         model::Service,
         operations::{
-            self, Caller, Context, Handler, NO_ACCOUNT, Parameters, RecordSetIndexes, Written, access_denied,
+            self, Caller, Context, Handler, NO_ACCOUNT, Parameters, Permitted, RecordSetIndexes, Written, access_denied,
         },
         random_uuid,
         sigv4::{ALGORITHM, Claim, ErrorKind, Keys, Principal, SignatureError, verify},
@@ -38,6 +38,7 @@ use axum::{
 };
 use serde_json::Value;
 use std::{
+    net::{IpAddr, UdpSocket},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -154,8 +155,12 @@ pub(super) async fn fallback(State(admin): State<Arc<Admin>>, mut request: Reque
         return ApiError::new(StatusCode::NOT_FOUND, detail).into_response();
     };
     // Without keys, the account is in the key; with keys, it is that of the key that the signature is verified with.
-    let caller =
-        Caller { account: account(&scope.access_key_id), access_key_id: scope.access_key_id, region: scope.region };
+    let caller = Caller {
+        account: account(&scope.access_key_id),
+        access_key_id: scope.access_key_id,
+        region: scope.region,
+        permitted: Permitted::All,
+    };
     let mut operation = None;
     let served = serve(&admin, service, caller, keys, request, &mut operation).await;
     response(match served {
@@ -224,6 +229,7 @@ async fn serve(
     };
     let may_write = principal.as_ref().is_none_or(|principal| principal.may_write);
     if let Some(principal) = principal {
+        caller.permitted = Permitted::of(&principal.account, principal.networks);
         caller.account = principal.account;
     }
     let target = parts.headers.get(TARGET).and_then(|target| target.to_str().ok());
@@ -288,7 +294,12 @@ fn with_context<T>(
     let core: &Core = &admin.core;
     let snapshot = core.snapshot.load_full();
     let indexes = &admin.aws.indexes;
-    handle(&Context { caller, collection, revision, snapshot: &snapshot, indexes, now: now() })
+    handle(&Context { caller, collection, revision, snapshot: &snapshot, indexes, now: now(), is_of_host })
+}
+
+/// Whether an address is one of this host: sockets can have no other addresses.
+fn is_of_host(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// The outcome of a handler of a write, or its refusal.
@@ -395,7 +406,8 @@ fn prepare(admin: Arc<Admin>, request: Arc<WriteRequest>, outcome: Outcome) -> P
     Box::new(move |collection: &Collection, position: &Position| {
         let WriteRequest { caller, call, handler } = &*request;
         let written = with_context(&admin, caller, collection, position.revision, |context| {
-            handler(context, Parameters::of(call))
+            let written = handler(context, Parameters::of(call))?;
+            operations::check_networks(context, call.service, &written.edits).map(|()| written)
         });
         let written = written.and_then(|written| match check_protection(collection, &written.edits) {
             Ok(()) => Ok(written),

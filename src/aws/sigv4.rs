@@ -21,6 +21,7 @@ mod tests;
 use super::{codec::percent, model::Protocol};
 use canonical::{CanonicalRequest, queries};
 use hyper::HeaderMap;
+use ipnet::IpNet;
 use ring::{digest, hmac};
 pub use sign::{Credentials, Unsigned, sign};
 use std::{collections::HashMap, fmt};
@@ -42,6 +43,8 @@ pub struct Key {
     pub account: String,
     /// Whether the key may make changes.
     pub may_write: bool,
+    /// The blocks that resources made with the key may have addresses of. None if the key has no list.
+    pub networks: Option<Vec<IpNet>>,
     /// `AWS4` and the secret.
     secret: Box<[u8]>,
 }
@@ -49,7 +52,8 @@ pub struct Key {
 impl Key {
     /// An access key with a secret.
     pub fn new(account: &str, may_write: bool, secret: &str) -> Key {
-        Key { account: account.into(), may_write, secret: format!("AWS4{secret}").into_bytes().into() }
+        let secret = format!("AWS4{secret}").into_bytes().into();
+        Key { account: account.into(), may_write, networks: None, secret }
     }
 
     /// The key of one day, Region and service.
@@ -111,6 +115,8 @@ pub struct Principal {
     pub access_key_id: String,
     /// Whether the key may make changes.
     pub may_write: bool,
+    /// The blocks that the key lists. None if it has no list.
+    pub networks: Option<Vec<IpNet>>,
     /// The Region that the request is for.
     pub region: String,
     /// The service that the request is for, by its name in signatures.
@@ -367,6 +373,7 @@ pub fn verify(
     Ok(Principal {
         account: key.account.clone(),
         may_write: key.may_write,
+        networks: key.networks.clone(),
         access_key_id: claim.access_key_id,
         region: claim.region,
         service: claim.service,

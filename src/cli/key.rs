@@ -4,6 +4,7 @@ use super::{print, print_error};
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use data_encoding::{BASE32_NOPAD, BASE64};
+use ipnet::IpNet;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf, process::ExitCode};
 
@@ -12,7 +13,8 @@ use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::PathBu
 pub(super) enum KeyCommand {
     /// Make an access key
     ///
-    /// The command prints the line of the key for the file `admin.access_keys_file`: role, access key, secret and account.
+    /// The command prints the line of the key for the file `admin.access_keys_file`: role, access key, secret and
+    /// account, and `networks=` with the blocks of `--network`.
     #[command(after_help = "Documentation: docs/reference/http-api.md, or `man zonal-key-new`")]
     New(KeyArguments),
 }
@@ -26,6 +28,10 @@ pub(super) struct KeyArguments {
     /// Account that the key acts for: 12 digits. The default is no account: the key acts for all accounts.
     #[arg(long, value_name = "ACCOUNT", default_value = "000000000000")]
     account: String,
+    /// CIDR block that resources made with the key may have addresses of, such as 10.1.0.0/16. Give it once per block. The
+    /// default permits all blocks that no other account uses.
+    #[arg(long = "network", value_name = "CIDR")]
+    networks: Vec<IpNet>,
     /// Append the line to this file, and print the access key only. The file is created with mode 0600.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -64,7 +70,9 @@ fn new(arguments: &KeyArguments) -> anyhow::Result<String> {
     random.fill(&mut id).and_then(|()| random.fill(&mut secret)).map_err(|_| anyhow!("there are no random numbers"))?;
     let id = format!("AKIA{}", BASE32_NOPAD.encode(&id));
     let role = if arguments.role == KeyRole::Read { "read" } else { "write" };
-    let line = format!("{role} {id} {} {account}\n", BASE64.encode(&secret));
+    let blocks: Vec<String> = arguments.networks.iter().map(|block| block.trunc().to_string()).collect();
+    let networks = if blocks.is_empty() { String::new() } else { format!(" networks={}", blocks.join(",")) };
+    let line = format!("{role} {id} {} {account}{networks}\n", BASE64.encode(&secret));
     let Some(file) = &arguments.file else { return Ok(line) };
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(file);
     opened

@@ -43,11 +43,14 @@ pub(super) async fn check(context: &Context, probe: &Probe) -> (Option<IpAddr>, 
 /// The node may not check the address.
 pub(super) fn sources(context: &Context, probe: &Probe, address: IpAddr) -> Result<Vec<IpAddr>, Outcome> {
     let snapshot = context.snapshot.load();
-    if !snapshot.may_check(address) {
-        let refused = format!("{address} is in no network of the manifest, nor in `health.allow`");
-        return Err(Outcome::failure(refused));
-    }
     let vpc = probe.question.vpc.as_deref();
+    let (is_allowed, networks) = match (probe.question.address, vpc) {
+        (None, Some(vpc)) => (snapshot.may_check_from(vpc, address), "network that the VPC reaches"),
+        _ => (snapshot.may_check(address), "network of the manifest"),
+    };
+    if !is_allowed {
+        return Err(Outcome::failure(format!("{address} is in no {networks}, nor in `health.allow`")));
+    }
     Ok(vpc.map_or(Vec::new(), |vpc| outbound_addresses(&snapshot.manifest, vpc)))
 }
 

@@ -442,6 +442,16 @@ pub(super) fn may_check(address: IpAddr, networks: &Networks, allowed: &[IpNet])
         || (!is_link_local(address) && !networks.holding(address).is_empty())
 }
 
+/// Whether a health check may connect to an address that a name has in a VPC. The owner of the VPC chooses the address: hosts of
+/// networks that the VPC does not reach are not for this owner to ask.
+pub(super) fn may_check_from(vpc: &str, address: IpAddr, networks: &Networks, allowed: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    let Some(vpc) = networks.vpc_at(vpc).map(|at| &networks.info(at).network) else { return false };
+    let mut holders = networks.holding(address).iter().map(|member| &networks.info(member.network).network);
+    allowed.iter().any(|block| block.contains(&address))
+        || (!is_link_local(address) && holders.any(|holder| networks.connectivity.reaches(vpc, holder)))
+}
+
 /// Returns an error for each check of an address outside the allowed networks. A manifest must not
 /// make nodes scan other networks.
 pub(super) fn outside(targets: &Targets, networks: &Networks, allowed: &[IpNet]) -> Vec<Problem> {

@@ -195,6 +195,12 @@ impl Snapshot {
         health::may_check(address, &self.networks, &self.node.health_allow)
     }
 
+    /// Whether a health check may ask an address that a name has in a VPC: one of a network that the VPC reaches, or one that the
+    /// node's configuration allows.
+    pub fn may_check_from(&self, vpc: &str, address: IpAddr) -> bool {
+        health::may_check_from(vpc, address, &self.networks, &self.node.health_allow)
+    }
+
     /// Whether answers of the node's own recursion are validated for the clients of a view.
     #[inline]
     pub fn validates(&self, view: &View) -> bool {

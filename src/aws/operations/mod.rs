@@ -9,6 +9,7 @@ mod ec2;
 mod edits;
 mod filters;
 mod identifiers;
+mod networks;
 mod profiles;
 mod resolver;
 mod route53;
@@ -17,6 +18,7 @@ mod table;
 mod tags;
 mod zonal_shift;
 
+pub use networks::{Permitted, check as check_networks};
 pub use route53::record_sets::RecordSetIndexes;
 pub use table::{Entry, Handler, entries};
 
@@ -49,6 +51,8 @@ pub struct Caller {
     pub access_key_id: String,
     /// The Region of the request.
     pub region: String,
+    /// The addresses that the caller may use.
+    pub permitted: Permitted,
 }
 
 /// The data that a handler gets in addition to the parameters of the operation.
@@ -65,6 +69,8 @@ pub struct Context<'a> {
     pub indexes: &'a RecordSetIndexes,
     /// The time in seconds since 1970.
     pub now: i64,
+    /// Tells whether an address is one of this host.
+    pub is_of_host: fn(IpAddr) -> bool,
 }
 
 /// The result of an operation that changes the manifest, with its changes.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     aws::{codec::server::ServiceError, model::Service::ArcZonalShift, random_uuid},
-    manifest::{AwsData, Resource, VpcEndpoint, VpcEndpointType, ZonalShift},
+    manifest::{AwsData, Resource, VpcEndpoint, VpcEndpointService, VpcEndpointType, ZonalShift},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
@@ -64,7 +64,10 @@ impl<'a> Target<'a> {
             return has_endpoint(context, endpoint).then_some(Target::Endpoint(id, endpoint));
         }
         let services = &context.snapshot.manifest.vpc_endpoint_services;
-        let (name, _) = services.get_key_value(resource).filter(|(_, service)| context.is_in(&service.region))?;
+        // A shift of a service of another account is not for the caller to see. AWS's own services are no account's.
+        let sees = |service: &VpcEndpointService| context.sees(&service.owner_id) || service.is_amazon();
+        let found = services.get_key_value(resource);
+        let (name, _) = found.filter(|(_, service)| sees(service) && context.is_in(&service.region))?;
         Some(Target::Service(name))
     }
 

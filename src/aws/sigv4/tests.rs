@@ -48,6 +48,7 @@ fn accepts_the_example_of_aws() {
         account: "111122223333".into(),
         access_key_id: "AKIDEXAMPLE".into(),
         may_write: true,
+        networks: None,
         region: "us-east-1".into(),
         service: "service".into(),
     };

@@ -11,7 +11,10 @@ use crate::{
     difference,
     manifest::{Problem, collection::Key},
 };
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Instant,
+};
 
 impl Publisher {
     /// Applies changes in their order: all in one generation, or, if that fails, each half for itself. Tries the trials after
@@ -95,6 +98,7 @@ impl Publisher {
         let (mut collection, mut position) = self.delivered.clone();
         let (mut pending, mut is_whole) = (PendingDeletions::default(), false);
         let mut refused = BTreeMap::new();
+        let mut edited: HashSet<Key> = HashSet::new();
         for (at, change) in changes.iter().enumerate() {
             let prepared = match (change.prepare)(&collection, &position) {
                 Ok(prepared) => prepared,
@@ -107,14 +111,18 @@ impl Publisher {
             let PreparedChange { edits, position: next, deletions, is_whole: replaces_all } = prepared;
             is_whole |= replaces_all;
             collection.apply(&edits);
+            if change.is_strict {
+                edited.extend(edits.into_iter().map(|edit| edit.key));
+            }
             pending.add(deletions);
             position = next;
         }
         let prepared = guard::prepare_guarded(&self.current, collection, position, self.on_error, pending);
         let mut prepared = prepared.map_err(ChangeError::Problems)?;
         if changes.iter().any(|change| change.is_strict) {
-            let is_new = |key: &Key| !self.current.state.aside.contains_key(key);
-            let reasons = prepared.reasons.iter().filter(|(key, _)| is_new(key));
+            // A change of a resource that is set aside already would not be served either.
+            let is_refused = |key: &Key| edited.contains(key) || !self.current.state.aside.contains_key(key);
+            let reasons = prepared.reasons.iter().filter(|(key, _)| is_refused(key));
             let problems: Vec<Problem> = reasons.flat_map(|(_, problems)| problems.iter().cloned()).collect();
             if !problems.is_empty() {
                 return Err(ChangeError::Problems(problems));

@@ -330,6 +330,22 @@ fn private_name(text: &str) -> Result<Name, ServiceError> {
     Name::absolute(text).map_err(|_| message())
 }
 
+/// Checks that the private name of a service can change: the VPCs of other accounts would get the new name without their
+/// consent. A rejected endpoint counts, because its connection can be accepted again.
+fn check_private_name_users(context: &Context, name: &str, text: &str) -> Result<(), ServiceError> {
+    let given = private_name(text)?;
+    let service = context.manifest().vpc_endpoint_services.get(name);
+    let has_name = service.is_some_and(|service| service.private_dns_names == [given]);
+    let is_foreign = |endpoint: &VpcEndpoint| !context.sees(context.vpc_owner(&endpoint.vpc_id));
+    let mut users = endpoints_of(context, name).filter(|(_, endpoint)| endpoint.private_dns_enabled);
+    if has_name || !users.any(|(_, endpoint)| is_foreign(endpoint)) {
+        return Ok(());
+    }
+    let message = "PrivateDnsName: endpoints of other accounts have private DNS enabled: their owners have to disable it, or \
+                   delete the endpoints, before the name changes";
+    Err(error("ExistingVpcEndpointConnections", message))
+}
+
 /// Gives a service a private name, which has to be verified.
 fn set_private_name(service: &mut VpcEndpointService, text: &str) -> Result<(), ServiceError> {
     let name = private_name(text)?;
@@ -435,6 +451,7 @@ fn modify_configuration(context: &Context, parameters: Parameters) -> WriteResul
         service.private_dns_name_configuration = None;
     }
     if let Some(text) = parameters.given_text("PrivateDnsName") {
+        check_private_name_users(context, name, text)?;
         set_private_name(&mut service, text)?;
     }
     for (member, suffix) in [

@@ -74,6 +74,9 @@ pub(super) const TABLE: &[Entry] = &[
 
 /// The member of `aws` of a gateway with the attachments that wait for acceptance, or were rejected.
 const PENDING: &str = "pending_attachments";
+/// The maximum number of attachments of one gateway that wait for acceptance or were rejected, for each account that made
+/// them. AWS has the same limit for attachments of other gateways.
+const MAX_PENDING: usize = 10;
 /// The state of an attachment that waits for acceptance.
 const PENDING_ACCEPTANCE: &str = "pendingAcceptance";
 
@@ -347,6 +350,17 @@ fn check_subnets(context: &Context, vpc_id: &str, subnets: &[&str]) -> Result<()
     Ok(())
 }
 
+/// Checks that the caller may have one more attachment that waits for acceptance. `count` is the number of those before it.
+fn check_pending(count: usize) -> Result<(), ServiceError> {
+    if count < MAX_PENDING {
+        return Ok(());
+    }
+    let message = format!(
+        "{MAX_PENDING} attachments of this account wait for acceptance, or were rejected: delete one of them first"
+    );
+    Err(error("AttachmentLimitExceeded", message))
+}
+
 fn create_vpc_attachment(context: &Context, parameters: Parameters) -> WriteResult {
     let (id, vpc_id) = (parameters.text("TransitGatewayId"), parameters.text("VpcId"));
     // An account can attach its VPCs to the gateway of another one, which has to accept that.
@@ -373,7 +387,15 @@ fn create_vpc_attachment(context: &Context, parameters: Parameters) -> WriteResu
     attachment.aws.set("created", context.time());
     set_default_tables(gateway, &mut attachment);
     tags::set_specified(context, &mut attachment, parameters, "transit-gateway-attachment")?;
-    let is_accepted = is_here(context, gateway) || is_on(gateway, "AutoAcceptSharedAttachments", false);
+    // AWS accepts attachments of other accounts automatically if the gateway is shared with them. zonal has no shares: the
+    // owner of the gateway accepts each of them.
+    let is_accepted = is_here(context, gateway);
+    if !is_accepted {
+        let of_caller = |attachment: &Attachment| {
+            attachment.vpc_id.as_deref().is_some_and(|vpc| context.sees(context.vpc_owner(vpc)))
+        };
+        check_pending(pending(gateway).iter().filter(|attachment| of_caller(attachment)).count())?;
+    }
     let owned = Owned { attachment_id, attachment, is_pending: !is_accepted };
     let value = vpc_attachment_value(context, id, &owned, &state(&owned));
     let mut gateway = (**gateway).clone();
@@ -532,6 +554,7 @@ fn create_peering_attachment(context: &Context, parameters: Parameters) -> Write
         let message = format!("Transit Gateway {peer_id} was deleted or does not exist in this account and Region.");
         return Err(error("InvalidTransitGatewayID.NotFound", message));
     }
+    check_pending(pending(&gateway).iter().filter(|attachment| attachment.transit_gateway_id.is_some()).count())?;
     let attachment_id = random("tgw-attach");
     let mut attachment = Attachment {
         transit_gateway_id: Some(peer_id.into()),

@@ -9,6 +9,7 @@ use crate::{
             Context, Entry, Parameters, ReadResult, WriteResult, Written, edits,
             filters::Known,
             identifiers::{derived, random},
+            networks::may_be_entry_point,
             object, start,
             table::{read, write},
             tag_list,
@@ -211,7 +212,8 @@ fn random_ipv6_block() -> IpNet {
     Ipv6Net::new_assert(Ipv6Addr::from_bits(network), 56).into()
 }
 
-/// The address that AWS's resolver has in a block: its first address plus two. Empty if it is an entry point already.
+/// The address that AWS's resolver has in a block: its first address plus two. Empty if it is an entry point already, or may
+/// not be one.
 fn resolver_addresses(context: &Context, block: &IpNet) -> Vec<IpAddr> {
     let IpAddr::V4(first) = block.network() else { return Vec::new() };
     let address = IpAddr::V4(Ipv4Addr::from_bits(first.to_bits() + 2));
@@ -219,7 +221,7 @@ fn resolver_addresses(context: &Context, block: &IpNet) -> Vec<IpAddr> {
     let inbound = manifest.resolver_endpoints.values().filter(|endpoint| endpoint.direction != Direction::Outbound);
     let is_used = manifest.vpcs.values().any(|vpc| vpc.resolver_addresses.contains(&address))
         || inbound.flat_map(|endpoint| &endpoint.ip_addresses).any(|other| other.ip == address);
-    if is_used { Vec::new() } else { vec![address] }
+    if is_used || !may_be_entry_point(context, address) { Vec::new() } else { vec![address] }
 }
 
 fn create_vpc(context: &Context, parameters: Parameters) -> WriteResult {

@@ -14,6 +14,7 @@ use crate::{
             edits,
             filters::Known,
             identifiers::{self, arn, derived},
+            networks::check_target,
             object,
             route53::record_sets::{name_text, read_name},
             start,
@@ -259,11 +260,11 @@ fn read_domain(field: &str, text: &str) -> Result<Name, ServiceError> {
 }
 
 /// The servers of a request.
-fn read_targets(parameters: Parameters) -> Result<Vec<TargetAddress>, ServiceError> {
-    parameters.items("TargetIps").map(|target| read_target(Parameters(target))).collect()
+fn read_targets(context: &Context, parameters: Parameters) -> Result<Vec<TargetAddress>, ServiceError> {
+    parameters.items("TargetIps").map(|target| read_target(context, Parameters(target))).collect()
 }
 
-fn read_target(given: Parameters) -> Result<TargetAddress, ServiceError> {
+fn read_target(context: &Context, given: Parameters) -> Result<TargetAddress, ServiceError> {
     const FIELD: &str = "TargetIps";
     let parse = |text: &str| {
         let parsed = text.parse::<IpAddr>();
@@ -286,6 +287,7 @@ fn read_target(given: Parameters) -> Result<TargetAddress, ServiceError> {
         }
         _ => return Err(invalid(FIELD, "TargetIps: each target has one of Ip and Ipv6")),
     };
+    check_target(context, ip, None).map_err(|refusal| invalid(FIELD, format!("{FIELD}: {refusal}")))?;
     let protocol = given.given_text("Protocol").map_or(Ok(Protocol::Do53), |word| read_protocol(FIELD, word))?;
     let usual = if protocol == Protocol::DoH { 443 } else { 53 };
     let port = given.get("Port").map_or(Some(usual), |port| u16::try_from(port.as_u64()?).ok());
@@ -363,7 +365,7 @@ fn create_resolver_rule(context: &Context, parameters: Parameters) -> WriteResul
         domain_name,
         rule_type,
         resolver_endpoint_id: read_endpoint(context, parameters)?,
-        target_ips: read_targets(parameters)?,
+        target_ips: read_targets(context, parameters)?,
         vpc_ids: Vec::new(),
         enabled: true,
         name: parameters.given_text("Name").map(str::to_string),
@@ -400,7 +402,7 @@ fn update_resolver_rule(context: &Context, parameters: Parameters) -> WriteResul
         rule.name = Some(name.into());
     }
     if config.get("TargetIps").is_some() {
-        rule.target_ips = read_targets(config)?;
+        rule.target_ips = read_targets(context, config)?;
     }
     if let Some(endpoint) = read_endpoint(context, config)? {
         rule.resolver_endpoint_id = Some(endpoint);

@@ -11,7 +11,9 @@ use crate::{
         operations::{
             Context, Entry, Parameters, ReadResult, WriteResult, Written,
             creation::{Created, RequestId},
-            edits, object,
+            edits,
+            networks::check_target,
+            object,
             table::{read, write},
         },
         random_uuid,
@@ -293,10 +295,11 @@ fn apply(context: &Context, given: Parameters, mut members: Map<String, Value>) 
     Ok(check)
 }
 
-/// Checks that a check tells the caller nothing about the networks and checks of other accounts.
+/// Checks that a check tells the caller nothing about the node, and about the networks and checks of other accounts.
 fn check_accounts(context: &Context, check: &HealthCheck) -> Result<(), ServiceError> {
-    if let Some(address) = check.ip_address.filter(|address| context.is_foreign(*address)) {
-        return Err(error("InvalidInput", format!("IPAddress: {address} is in a VPC of another account")));
+    if let Some(address) = check.ip_address {
+        let refused = |refusal| error("InvalidInput", format!("IPAddress: {refusal}"));
+        check_target(context, address, check.vpc_id.as_deref()).map_err(refused)?;
     }
     if let Some(vpc) = &check.vpc_id {
         let found = context.manifest().vpcs.get(vpc).filter(|vpc| context.sees(&vpc.owner_id));

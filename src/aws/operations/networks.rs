@@ -1,0 +1,251 @@
+//! The addresses that an account may use.
+//!
+//! The address that a client asks and the address that it has decide whose names it sees. So a block or an entry point of one
+//! account can change what the clients of another account are answered, and a target can be a host of another account. The
+//! keys of accounts are restricted. A key without an account is not, and neither is a caller whose signature is not verified.
+
+use super::{Context, access_denied, refusal_code};
+use crate::{
+    aws::{codec::server::ServiceError, model::Service},
+    manifest::{
+        Direction, Resource,
+        collection::{Content, Edit},
+        connectivity::Network,
+    },
+};
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// The addresses that the resources of a caller may have.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Permitted {
+    /// All addresses.
+    All,
+    /// The addresses that no other account uses.
+    Unused,
+    /// The addresses in these blocks.
+    Listed(Vec<IpNet>),
+}
+
+impl Permitted {
+    /// The addresses for a verified key of an account, which may list blocks.
+    pub fn of(account: &str, networks: Option<Vec<IpNet>>) -> Permitted {
+        match networks {
+            Some(blocks) => Permitted::Listed(blocks),
+            None if account == super::NO_ACCOUNT => Permitted::All,
+            None => Permitted::Unused,
+        }
+    }
+}
+
+/// The addresses of a resource.
+#[derive(Default)]
+struct Addresses {
+    /// The blocks with its clients.
+    blocks: Vec<IpNet>,
+    /// The entry points.
+    entry_points: Vec<IpAddr>,
+    /// The addresses of interfaces, which decide nothing about clients.
+    interfaces: Vec<IpAddr>,
+}
+
+impl Addresses {
+    fn of(resource: &Resource) -> Addresses {
+        let mut all = Addresses::default();
+        match resource {
+            Resource::Vpc(vpc) => {
+                all.blocks.extend(&vpc.cidr_blocks);
+                all.blocks.extend(vpc.subnets.values().flat_map(|subnet| &subnet.cidr_blocks));
+                all.entry_points.extend(&vpc.resolver_addresses);
+            }
+            Resource::OnPremisesNetwork(network) => all.blocks.extend(&network.cidr_blocks),
+            Resource::ResolverEndpoint(endpoint) => {
+                let addresses = endpoint.ip_addresses.iter().map(|address| address.ip);
+                match endpoint.direction {
+                    Direction::Outbound => all.interfaces.extend(addresses),
+                    Direction::Inbound | Direction::InboundDelegation => all.entry_points.extend(addresses),
+                }
+            }
+            Resource::VpcEndpoint(endpoint) => {
+                for interface in &endpoint.network_interfaces {
+                    all.interfaces.extend(interface.ipv4.map(IpAddr::V4));
+                    all.interfaces.extend(interface.ipv6.map(IpAddr::V6));
+                }
+            }
+            _ => {}
+        }
+        all
+    }
+}
+
+/// Checks the blocks and addresses that a change adds to the manifest.
+///
+/// # Errors
+///
+/// The caller may not use one of them.
+pub fn check(context: &Context, service: Service, edits: &[Edit]) -> Result<(), ServiceError> {
+    if context.caller.permitted == Permitted::All {
+        return Ok(());
+    }
+    for edit in edits {
+        let Some(Content::Resource(new)) = &edit.value else { continue };
+        let old = context.manifest().resource(edit.key.kind, &edit.key.id);
+        let old = old.map(|old| Addresses::of(&old)).unwrap_or_default();
+        let new = Addresses::of(new);
+        let (blocks, entry_points) = (new.blocks.iter(), new.entry_points.iter());
+        blocks
+            .filter(|block| !old.blocks.contains(block))
+            .try_for_each(|block| check_block(context, service, block))?;
+        for address in entry_points.filter(|address| !old.entry_points.contains(address)) {
+            if !may_be_entry_point(context, *address) {
+                return Err(not_permitted(context, service, &address.to_string(), refusal_code(service, "")));
+            }
+        }
+        if let Permitted::Listed(blocks) = &context.caller.permitted {
+            let mut interfaces = new.interfaces.iter().filter(|address| !old.interfaces.contains(address));
+            if let Some(other) = interfaces.find(|address| !blocks.iter().any(|block| block.contains(*address))) {
+                return Err(not_permitted(context, service, &other.to_string(), ""));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_block(context: &Context, service: Service, block: &IpNet) -> Result<(), ServiceError> {
+    let is_permitted = match &context.caller.permitted {
+        Permitted::All => true,
+        Permitted::Listed(blocks) => blocks.iter().any(|outer| outer.contains(block)),
+        Permitted::Unused => !is_special(block.network()) && !is_used_by_others(context, block),
+    };
+    if is_permitted {
+        return Ok(());
+    }
+    let code = if service == Service::Ec2 { "InvalidVpc.Range" } else { refusal_code(service, "") };
+    Err(not_permitted(context, service, &block.to_string(), code))
+}
+
+/// Whether clients of another account, or of an on-premises network, have addresses in a block. A wide on-premises block
+/// around it is no conflict: zonal uses the longest prefix.
+fn is_used_by_others(context: &Context, block: &IpNet) -> bool {
+    let manifest = context.manifest();
+    let mut foreign = manifest.vpcs.values().filter(|vpc| !context.sees(&vpc.owner_id));
+    foreign.any(|vpc| vpc.cidr_blocks.iter().any(|other| other.contains(block) || block.contains(other)))
+        || manifest.on_premises_networks.values().any(|network| network.cidr_blocks.iter().any(|it| block.contains(it)))
+}
+
+/// Whether an address may become an entry point of the caller: it decides the network of all clients that ask it.
+pub(super) fn may_be_entry_point(context: &Context, address: IpAddr) -> bool {
+    match &context.caller.permitted {
+        Permitted::All => true,
+        Permitted::Listed(blocks) => blocks.iter().any(|block| block.contains(&address)),
+        // Clients of all accounts may ask this host.
+        Permitted::Unused => !is_special(address) && !context.is_foreign(address) && !(context.is_of_host)(address),
+    }
+}
+
+/// The error for addresses that the caller may not use.
+fn not_permitted(context: &Context, service: Service, what: &str, code: &str) -> ServiceError {
+    match &context.caller.permitted {
+        Permitted::Listed(blocks) => {
+            let listed: Vec<String> = blocks.iter().map(IpNet::to_string).collect();
+            let message = format!("{what} is outside the networks of the access key, which are {}", listed.join(", "));
+            access_denied(service, message)
+        }
+        _ => {
+            let message = format!(
+                "{what} is not free for this account: use other addresses, or ask the operator of zonal to list them in \
+                 `networks=` of the access key"
+            );
+            ServiceError::new(service, code, message)
+        }
+    }
+}
+
+/// Checks that the node may send queries or health checks to an address for the caller. `vpc` is the VPC that sends them; all
+/// VPCs of the caller, if it is none. The error is a sentence.
+pub(super) fn check_target(context: &Context, address: IpAddr, vpc: Option<&str>) -> Result<(), String> {
+    let address = address.to_canonical();
+    let is_restricted = match &context.caller.permitted {
+        Permitted::All => false,
+        Permitted::Unused => true,
+        Permitted::Listed(blocks) => !blocks.iter().any(|block| block.contains(&address)),
+    };
+    if is_restricted && (is_special(address) || (context.is_of_host)(address)) {
+        return Err(format!("{address} is an address of the node or of its own link, which an account cannot send to"));
+    }
+    if context.is_foreign(address) && !is_reached(context, address, vpc) {
+        return Err(format!("{address} is in no network that a VPC of the account reaches"));
+    }
+    Ok(())
+}
+
+/// Whether a VPC of the caller, or the given one, reaches all VPCs of other accounts with an address.
+fn is_reached(context: &Context, address: IpAddr, vpc: Option<&str>) -> bool {
+    let networks = &context.snapshot.networks;
+    let own = context.manifest().vpcs.iter().filter(|(_, vpc)| context.sees(&vpc.owner_id));
+    let own = own.filter(|(id, _)| vpc.is_none_or(|vpc| vpc == *id)).map(|(id, _)| Network::Vpc(id.clone()));
+    let own: Vec<Network> = own.collect();
+    let holders = networks.holding(address).iter().map(|member| networks.info(member.network));
+    let mut foreign = holders.filter(|holder| holder.vpc.as_ref().is_some_and(|vpc| !context.sees(&vpc.owner_id)));
+    let is_reached = |holder: &Network| own.iter().any(|own| networks.connectivity.reaches(own, holder));
+    foreign.clone().next().is_some() && foreign.all(|holder| is_reached(&holder.network))
+}
+
+/// Whether an address is one that hosts of a network do not have: of the host itself, of a link, of a group, or of none. Clouds
+/// have their metadata services at link-local addresses, and at `fd00:ec2::/48`.
+fn is_special(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            address.is_loopback()
+                || address.is_link_local()
+                || address.is_multicast()
+                || address.is_broadcast()
+                || address.octets()[0] == 0
+        }
+        IpAddr::V6(address) => {
+            address.is_loopback()
+                || address.is_unspecified()
+                || address.is_unicast_link_local()
+                || address.is_multicast()
+                || address.segments()[..3] == [0xfd00, 0xec2, 0]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_without_an_account_may_use_all_addresses_that_it_lists_or_else_all() {
+        let blocks: Vec<IpNet> = vec!["10.1.0.0/16".parse().unwrap()];
+        assert_eq!(Permitted::of("000000000000", None), Permitted::All);
+        assert_eq!(Permitted::of("111122223333", None), Permitted::Unused);
+        for account in ["000000000000", "111122223333"] {
+            assert_eq!(Permitted::of(account, Some(blocks.clone())), Permitted::Listed(blocks.clone()));
+        }
+    }
+
+    #[test]
+    fn hosts_have_no_special_addresses() {
+        let is = |text: &str| is_special(text.parse().unwrap());
+        for special in [
+            "127.8.0.1",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "0.0.0.0",
+            "0.1.2.3",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "fd00:ec2::254",
+        ] {
+            assert!(is(special), "{special}");
+        }
+        for usual in ["10.0.0.1", "192.0.2.1", "fd00:1::1", "2001:db8::1"] {
+            assert!(!is(usual), "{usual}");
+        }
+    }
+}
