@@ -202,6 +202,10 @@ CORRECTIONS = [
         'CallerReference=str(hash("foo")),\n        DelegationSetId="1",',
         'CallerReference=str(hash("foo 3")),\n        DelegationSetId=new_delegation_set(conn, "2"),',
     ),
+    # ListHostedZonesByName begins at a name, and goes on with the names after it. It returns the name as it is given.
+    ('by_name(DNSName="test.b.com.")\n    assert len(zones["', 'by_name(DNSName="test.b.com.", MaxItems="1")\n    assert len(zones["'),
+    ('by_name(DNSName="my.test.net.")', 'by_name(DNSName="my.test.net.", MaxItems="1")'),
+    ('by_name(DNSName="my.test.net")', 'by_name(DNSName="my.test.net.", MaxItems="1")'),
     # A delegation set exists before a zone has it.
     (
         """    delegation_set_id = "N10015061S366L6NMTRKQ"
