@@ -52,8 +52,8 @@ struct QuickMember {
     verdict: Option<Verdict>,
     /// The offset of [`Content::Records`]; [`ALIAS`] for an alias.
     records: u32,
-    /// The weight of [`Rule::Weight`]; 0 for other rules.
-    weight: u8,
+    /// The sum of the weights of the members up to this one. Only members with [`Rule::Weight`] have a weight.
+    weights: u16,
 }
 
 /// The offset of records of an alias, which has none. A zone's block is smaller.
@@ -293,16 +293,16 @@ pub enum Choice {
 impl Group {
     /// A group whose members have no verdicts yet.
     pub fn new(policy: Policy, members: Box<[Member]>) -> Group {
-        let quick = |member: &Member| QuickMember {
-            verdict: None,
-            records: match member.content {
+        let mut weights = 0;
+        let quick = |member: &Member| {
+            if let Rule::Weight(weight) = member.rule {
+                weights = u16::saturating_add(weights, weight.into());
+            }
+            let records = match member.content {
                 Content::Records(at) => at,
                 Content::Alias { .. } => ALIAS,
-            },
-            weight: match member.rule {
-                Rule::Weight(weight) => weight,
-                _ => 0,
-            },
+            };
+            QuickMember { verdict: None, records, weights }
         };
         Group { policy, quick: members.iter().map(quick).collect(), members, cidrs: None }
     }
@@ -353,22 +353,36 @@ impl Group {
     /// The candidates are the healthy members, or all members if none is healthy. A member of
     /// weight 0 answers only if all candidates have weight 0. Then all candidates have the same
     /// chance.
+    ///
+    /// The first draw is among all members. If its member is unhealthy, a second draw is among the candidates, so the shares
+    /// are the same as those of one draw among the candidates.
+    #[inline]
     fn choose_by_weight(&self, is_healthy: impl Fn(usize) -> bool, draw: u32) -> Choice {
+        // Each worker counts its draws up. The choices must not follow that order.
+        let mixed = mix(draw);
+        let drawn = below(mixed, self.quick.last().map_or(0, |last| last.weights.into()));
+        match self.quick.iter().position(|member| drawn < u32::from(member.weights)) {
+            Some(at) if is_healthy(at) => Choice::One(at),
+            _ => self.choose_among_candidates(is_healthy, mix(mixed)),
+        }
+    }
+
+    #[inline(never)]
+    fn choose_among_candidates(&self, is_healthy: impl Fn(usize) -> bool, mixed: u32) -> Choice {
         let count = self.quick.len();
         // One bit for each member: there are at most MAX_MEMBERS. Each member's health is read once.
         let all = u128::MAX.checked_shr(u128::BITS - count as u32).unwrap_or(0);
         let healthy = (0..count).filter(|at| is_healthy(*at)).fold(0_u128, |healthy, at| healthy | 1 << at);
         let candidates = if healthy == 0 { all } else { healthy };
         let may = |at: &usize| candidates >> *at & 1 == 1;
-        let weight = |at: usize| u32::from(self.quick[at].weight);
+        let before = |at: usize| at.checked_sub(1).map_or(0, |before| self.quick[before].weights);
+        let weight = |at: usize| u32::from(self.quick[at].weights - before(at));
         let sum: u32 = (0..count).filter(may).map(weight).sum();
-        // Each worker counts its draws up. The choices must not follow that order.
-        let mixed = mix(draw);
         if sum == 0 {
-            let at = ((u64::from(mixed) * u64::from(candidates.count_ones())) >> 32) as usize;
+            let at = below(mixed, candidates.count_ones()) as usize;
             return (0..count).filter(may).nth(at).map_or(Choice::None, Choice::One);
         }
-        let mut left = ((u64::from(mixed) * u64::from(sum)) >> 32) as u32;
+        let mut left = below(mixed, sum);
         for at in (0..count).filter(may) {
             match left.checked_sub(weight(at)) {
                 Some(rest) => left = rest,
@@ -483,6 +497,11 @@ impl Group {
 #[inline]
 fn visit_lines(first: *const u8, count: usize, visit: &mut impl FnMut(*const u8)) {
     (0..count).for_each(|line| visit(first.wrapping_add(line * CACHE_LINE)));
+}
+
+/// Maps a number to one below `bound`, so that evenly distributed numbers stay so.
+fn below(number: u32, bound: u32) -> u32 {
+    ((u64::from(number) * u64::from(bound)) >> 32) as u32
 }
 
 /// Maps the numbers of a counter to evenly distributed numbers.
