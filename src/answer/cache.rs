@@ -3,6 +3,7 @@
 use super::{
     context::Context,
     explanation,
+    firewall::Inspection,
     known::{Entry, KnownAnswer, KnownAnswers},
     resolve::{Decision, Resolver},
     trace::{CacheState, Stage, Trace},
@@ -32,8 +33,10 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         let Context { snapshot, view, moment, .. } = self.context;
         let question = self.flags_by(route).question(self.name, self.qtype);
         let current = CurrentName { name: self.name, at: self.name_at };
+        let lists_of_servers = self.firewall.as_ref().and_then(Inspection::lists_of_servers);
         // The closure takes these parts, as `question` and `current` borrow the name.
-        let (reply, summary, trace) = (&mut self.reply, &mut self.summary, &mut *self.trace);
+        let (reply, summary, servers, trace) =
+            (&mut self.reply, &mut self.summary, &mut self.servers, &mut *self.trace);
         trace.route(route);
         self.known.with(snapshot.views.route_id(view, route), &question, moment.now, |found| {
             trace.note(Stage::Cache, || explanation::cached(found.as_ref()));
@@ -42,6 +45,11 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             summary.authentic &= entry.authentic;
             if entry.rcode == rcode::SERVFAIL {
                 return Decision::Failed(entry.ede.clone());
+            }
+            if let (Some(lists), Some(known)) = (lists_of_servers, &entry.servers)
+                && !known.are_unlisted(lists)
+            {
+                *servers = Some(known.clone());
             }
             summary.stale |= stale;
             summary.refresh |= refresh;

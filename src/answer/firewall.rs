@@ -5,18 +5,18 @@
 //! name    -> Lists::find            one search in the table, whatever the number of rules
 //!         -> RuleSet::of_list       the rules with a list that has the name: the first one in order decides
 //!         -> Detections             the findings of the detectors about its domain and the client
-//! records -> rules on addresses     A and AAAA records that other servers answered
+//! records -> rules on addresses     A and AAAA records that other servers answered, and the name servers of the name
 //! BLOCK   -> Resolver::replace      the whole answer, with the query name as the owner
 //! ```
 //!
 //! The firewall is above the cache: a changed rule acts on the next query, and views share cached answers.
 
+mod answers;
 mod entries;
 
 use super::{
     Transport,
     context::{Context, ExtendedError},
-    dns64::record_at,
     explanation,
     known::KnownAnswers,
     resolve::Resolver,
@@ -30,11 +30,10 @@ use crate::{
         generated::looks_generated,
         registered::registered,
         rules::{Condition, Response, Rule, RuleSet},
-        table::{AddressEntry, ListState, Lists, Match, RpzAction},
+        table::{AddressEntry, AddressKind, ListState, Lists, Match, RpzAction, ServerNameEntry},
     },
     wire::{
         codes::{ede, flag, pointer, rcode},
-        dns64::{Dns64Prefix, WELL_KNOWN},
         name::{MAX_NAME, labels, name_text},
         query::{HEADER, LookupName},
         rdata::rtype,
@@ -42,10 +41,7 @@ use crate::{
     },
 };
 use ipnet::IpNet;
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    ops::ControlFlow,
-};
+use std::{net::IpAddr, ops::ControlFlow};
 
 /// The largest number of shadow rules that one name is counted for.
 const MAX_SHADOWS: usize = 8;
@@ -145,6 +141,10 @@ pub enum MatchedEntry<'s> {
     Client(&'s AddressEntry),
     /// An entry of the list for an address in the answer.
     Answer(&'s AddressEntry),
+    /// An entry of the list for the name of a name server.
+    ServerName(&'s ServerNameEntry),
+    /// An entry of the list for the address of a name server.
+    ServerAddress(&'s AddressEntry),
     /// A block of the rule's `answer_addresses`.
     Block(IpNet),
     /// A finding of a detector.
@@ -171,7 +171,8 @@ impl MatchedEntry<'_> {
     fn rpz(&self) -> Option<RpzAction> {
         match self {
             MatchedEntry::Name(found) => found.rpz,
-            MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => entry.rpz,
+            MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) | MatchedEntry::ServerAddress(entry) => entry.rpz,
+            MatchedEntry::ServerName(entry) => Some(entry.rpz),
             MatchedEntry::Block(_) | MatchedEntry::Found(_) | MatchedEntry::Unready => None,
         }
     }
@@ -180,7 +181,8 @@ impl MatchedEntry<'_> {
     /// smallest address (draft-vixie-dnsop-dns-rpz-00, section 5.6). So the order of the records does not matter.
     fn is_before(&self, other: &MatchedEntry) -> bool {
         match (self, other) {
-            (MatchedEntry::Answer(ours), MatchedEntry::Answer(theirs)) => {
+            (MatchedEntry::Answer(ours), MatchedEntry::Answer(theirs))
+            | (MatchedEntry::ServerAddress(ours), MatchedEntry::ServerAddress(theirs)) => {
                 let order = |entry: &AddressEntry| (u8::MAX - entry.block.prefix_len(), entry.block.addr());
                 order(ours) < order(theirs)
             }
@@ -267,6 +269,12 @@ impl<'s> Inspection<'s> {
     /// The inspection of a query of a view with these rules.
     pub fn new(filter: Filter<'s>) -> Inspection<'s> {
         Inspection { filter, is_trusted: false, passed_by: u32::MAX, block: None }
+    }
+
+    /// The lists, if a rule looks at the name servers of names.
+    #[inline]
+    pub fn lists_of_servers(&self) -> Option<&'s Lists> {
+        (!self.filter.rules.of_servers.is_empty()).then_some(self.filter.lists)
     }
 }
 
@@ -374,13 +382,6 @@ impl<'s> Filter<'s> {
             }
         }
     }
-}
-
-/// The IPv4 address that an IPv6 address stands for, if it is a mapped one or one of NAT64.
-fn embedded(address: Ipv6Addr, prefix: Option<&Dns64Prefix>) -> Option<IpAddr> {
-    let of_nat64 = |prefix: &Dns64Prefix| prefix.extract(address).map(IpAddr::from);
-    let mapped = address.to_ipv4_mapped().map(IpAddr::from);
-    mapped.or_else(|| prefix.and_then(of_nat64)).or_else(|| of_nat64(&WELL_KNOWN))
 }
 
 /// A name of a query's chain, for the rules.
@@ -503,76 +504,6 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         }
     }
 
-    /// Inspects the addresses that other servers answered for the current name: the records at `start` and behind it. Returns
-    /// whether a rule blocks them.
-    #[inline]
-    pub fn blocks_addresses(&mut self, start: usize) -> bool {
-        match (&self.firewall, self.answered_by_others) {
-            (Some(inspection), Some(is_internet))
-                // Trust is for the names behind the first one.
-                if !inspection.filter.rules.of_answers.is_empty() && (!inspection.is_trusted || self.link == 0) =>
-            {
-                self.inspect_addresses(start, is_internet)
-            }
-            _ => false,
-        }
-    }
-
-    #[cold]
-    fn inspect_addresses(&mut self, start: usize, is_internet: bool) -> bool {
-        let Some(inspection) = &self.firewall else { return false };
-        let Filter { rules, lists, .. } = inspection.filter;
-        let (hop, qtype) = (self.link, self.qtype);
-        // A rule on addresses behind the rule that let the name pass does not count.
-        let last = inspection.passed_by;
-        let mut judged = Judged::NOTHING;
-        let mut judge = |address: IpAddr| {
-            let before = rules.of_answers.iter().copied().take_while(|index| *index < last);
-            for (index, rule) in before.filter_map(|index| Some((index, rules.rule(index)?))) {
-                if !rule.applies(hop, qtype) || rule.state != ListState::Loaded {
-                    continue;
-                }
-                let entry = match rule.condition {
-                    Condition::List(Some(list)) => lists.answer_address(list, address).map(MatchedEntry::Answer),
-                    Condition::List(None) | Condition::Detector { .. } => None,
-                    Condition::Addresses { .. } => {
-                        rule.block_of(address, is_internet).copied().map(MatchedEntry::Block)
-                    }
-                };
-                if let Some(entry) = entry {
-                    judged.add(index, rule, entry);
-                }
-            }
-        };
-        let written = self.reply.written();
-        let mut at = start;
-        while let Some((found, _, data)) = record_at(written, at) {
-            at = data.end;
-            match found {
-                rtype::A => {
-                    if let Ok(octets) = <[u8; 4]>::try_from(&written[data]) {
-                        judge(octets.into());
-                    }
-                }
-                rtype::AAAA => {
-                    if let Ok(octets) = <[u8; 16]>::try_from(&written[data]) {
-                        let address = Ipv6Addr::from(octets);
-                        judge(address.into());
-                        if let Some(address) = embedded(address, self.dns64) {
-                            judge(address);
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        self.trace.notes(Stage::Firewall, || explanation::firewall::addresses(rules, &judged, last, is_internet));
-        if judged.decided.is_none() && judged.shadows[0].is_none() {
-            return false;
-        }
-        self.conclude(judged.decided, &judged.shadows)
-    }
-
     /// Replaces the answer to a blocked query. `question` has been restored: the reply has no records.
     #[inline(never)]
     pub fn replace(&mut self) -> Replaced<'s> {
@@ -651,14 +582,18 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         let Condition::List(Some(list)) = rule.condition else {
             return self.negative_block(rule.block_ttl, rcode::NOERROR);
         };
-        let (of_name, of_address) = match entry {
-            MatchedEntry::Name(found) => (Some(lists.local_data(found)), None),
-            MatchedEntry::Client(entry) => (None, Some(lists.address_data(list, true, entry))),
-            MatchedEntry::Answer(entry) => (None, Some(lists.address_data(list, false, entry))),
-            MatchedEntry::Block(_) | MatchedEntry::Found(_) | MatchedEntry::Unready => (None, None),
+        let of_address = |kind, entry: &'s AddressEntry| Some(lists.address_data(list, kind, entry));
+        let (of_name, of_address, of_server) = match *entry {
+            MatchedEntry::Name(ref found) => (Some(lists.local_data(found)), None, None),
+            MatchedEntry::Client(entry) => (None, of_address(AddressKind::Client, entry), None),
+            MatchedEntry::Answer(entry) => (None, of_address(AddressKind::Answer, entry), None),
+            MatchedEntry::ServerAddress(entry) => (None, of_address(AddressKind::NameServer, entry), None),
+            MatchedEntry::ServerName(entry) => (None, None, Some(lists.server_data(list, entry))),
+            MatchedEntry::Block(_) | MatchedEntry::Found(_) | MatchedEntry::Unready => (None, None, None),
         };
         let before = self.reply.count(Section::Answer);
-        for record in of_name.into_iter().flatten().chain(of_address.into_iter().flatten()) {
+        let of_address = of_address.into_iter().flatten().chain(of_server.into_iter().flatten());
+        for record in of_name.into_iter().flatten().chain(of_address) {
             if record.rtype == rtype::CNAME {
                 return self.redirect(&record.rdata, record.ttl, rule.block_ttl);
             }

@@ -4,6 +4,7 @@
 //! caller asks. An [`Entry`] has the answer for one name and type: a record set, or that there is none. So every target of
 //! a CNAME chain is decided by itself. This module has no cache: [`forward::cache`](crate::forward::cache) is one.
 
+use super::name_servers::NameServers;
 use crate::{
     snapshot::routes::{Route, RouteId},
     wire::{
@@ -198,6 +199,8 @@ pub struct Entry {
     /// The failure of each server, with its address, if there is no answer. This is for operators: clients never see the
     /// addresses of servers.
     pub details: Option<Arc<str>>,
+    /// The name servers of the name, if recursion has learned them.
+    pub servers: Option<Arc<NameServers>>,
 }
 
 /// The largest difference between the clocks of two threads, in seconds.
@@ -216,6 +219,7 @@ impl Entry {
             authority: Records::default(),
             ede: Some((code, text.into())),
             details: None,
+            servers: None,
         }
     }
 
@@ -235,7 +239,8 @@ impl Entry {
     pub fn size(&self) -> usize {
         let text = self.ede.as_ref().map_or(0, |(_, text)| text.len());
         let details = self.details.as_ref().map_or(0, |details| details.len());
-        size_of::<Entry>() + self.answer.octets.len() + self.authority.octets.len() + text + details
+        let servers = self.servers.as_ref().map_or(0, |servers| servers.size());
+        size_of::<Entry>() + self.answer.octets.len() + self.authority.octets.len() + text + details + servers
     }
 }
 

@@ -20,6 +20,7 @@ pub mod firewall;
 mod group;
 pub mod identify;
 pub mod known;
+pub mod name_servers;
 #[cfg(test)]
 mod profile_tests;
 #[cfg(test)]

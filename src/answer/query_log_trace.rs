@@ -10,6 +10,7 @@ use super::{
 use crate::{
     manifest::DnsThreatProtection,
     snapshot::{endpoints::Az, firewall::detections::Numbers, networks::MatchedClient, routes::Route, views::View},
+    wire::name::wire_len,
 };
 use ipnet::IpNet;
 use std::{net::IpAddr, sync::Arc};
@@ -21,6 +22,8 @@ const ANSWERED_BY_OCTETS: usize = 512;
 const FIREWALL_OCTETS: usize = 640;
 /// The size of a match without its name, in octets.
 const MATCH_OCTETS: usize = 4 + 3 + 1 + 1 + 4 + 18 + 1;
+/// The kind of a match by an entry for the names of name servers.
+const SERVER_NAME: u8 = 7;
 
 /// The client, by the numbers of the snapshot that answered.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +106,7 @@ pub fn read_answered_by(mut octets: &[u8]) -> impl Iterator<Item = (&'static str
 
 /// The part of a rule's condition that matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoggedEntry {
+pub enum LoggedEntry<'a> {
     /// An entry of the list for the name.
     Name {
         /// The number of its labels.
@@ -115,6 +118,15 @@ pub enum LoggedEntry {
     Client(IpNet),
     /// An entry of the list for an address in the answer.
     Answer(IpNet),
+    /// An entry of the list for the names of name servers.
+    ServerName {
+        /// The name of the entry, in wire format.
+        name: &'a [u8],
+        /// It is for names below it only.
+        below_only: bool,
+    },
+    /// An entry of the list for the address of a name server.
+    ServerAddress(IpNet),
     /// A block of the rule's `answer_addresses`.
     Block(IpNet),
     /// A finding of a detector.
@@ -133,7 +145,7 @@ pub struct LoggedMatch<'a> {
     /// The position of the name in the chain.
     pub hop: u8,
     /// The part of the condition that matched.
-    pub entry: LoggedEntry,
+    pub entry: LoggedEntry<'a>,
     /// The line of the entry in its list; 0 without one.
     pub line: u32,
     /// The name that was inspected, in lower case and wire format.
@@ -147,7 +159,10 @@ pub fn read_firewall(mut octets: &[u8]) -> impl Iterator<Item = (&[u8], LoggedMa
         let [s1, s2, s3, s4, outcome, hop, kind, labels, below, l1, l2, l3, l4, block_or_numbers @ .., name_len] =
             *fixed;
         let name = rest.get(..usize::from(name_len))?;
-        let (own, rest) = octets.split_at(MATCH_OCTETS + name.len());
+        let after = rest.get(name.len()..)?;
+        // The name of an entry for name servers follows the name that was inspected.
+        let server = if kind == SERVER_NAME { after.get(..wire_len(after)?)? } else { &[] };
+        let (own, rest) = octets.split_at(MATCH_OCTETS + name.len() + server.len());
         octets = rest;
         let block = || read_block(block_or_numbers);
         let entry = match kind {
@@ -157,6 +172,8 @@ pub fn read_firewall(mut octets: &[u8]) -> impl Iterator<Item = (&[u8], LoggedMa
             3 => LoggedEntry::Block(block()?),
             5 => LoggedEntry::Found(read_finding(DnsThreatProtection::DnsTunneling, labels, &block_or_numbers)),
             6 => LoggedEntry::Found(read_finding(DnsThreatProtection::Dga, labels, &block_or_numbers)),
+            SERVER_NAME => LoggedEntry::ServerName { name: server, below_only: below != 0 },
+            8 => LoggedEntry::ServerAddress(block()?),
             _ => LoggedEntry::Unready,
         };
         let (outcome, _) = *FirewallOutcome::LABELS.get(usize::from(outcome))?;
@@ -233,13 +250,17 @@ impl Trace for QueryLogTrace {
 
     fn firewall(&mut self, hit: &FirewallHit) {
         let name = hit.name.wire();
+        let server = if let MatchedEntry::ServerName(entry) = hit.entry { &*entry.name } else { &[] };
         let start = self.firewall_len;
-        let Some(room) = self.firewall.get_mut(start..start + MATCH_OCTETS + name.len()) else { return };
+        let end = start + MATCH_OCTETS + name.len() + server.len();
+        let Some(room) = self.firewall.get_mut(start..end) else { return };
         const NONE: [u8; 18] = [0; 18];
         let (kind, labels, below_only, line, block_or_numbers) = match hit.entry {
             MatchedEntry::Name(found) => (0, found.entry_labels, found.below_only, found.line, NONE),
             MatchedEntry::Client(entry) => (1, 0, false, entry.line, block_octets(&entry.block)),
             MatchedEntry::Answer(entry) => (2, 0, false, entry.line, block_octets(&entry.block)),
+            MatchedEntry::ServerName(entry) => (SERVER_NAME, 0, entry.below_only, entry.line, NONE),
+            MatchedEntry::ServerAddress(entry) => (8, 0, false, entry.line, block_octets(&entry.block)),
             MatchedEntry::Block(block) => (3, 0, false, 0, block_octets(&block)),
             MatchedEntry::Unready => (4, 0, false, 0, NONE),
             MatchedEntry::Found(found) => match found.protection {
@@ -255,8 +276,9 @@ impl Trace for QueryLogTrace {
         fixed[9..13].copy_from_slice(&line.to_le_bytes());
         fixed[13..31].copy_from_slice(&block_or_numbers);
         fixed[31] = name.len() as u8;
-        octets.copy_from_slice(name);
-        self.firewall_len = start + MATCH_OCTETS + name.len();
+        octets[..name.len()].copy_from_slice(name);
+        octets[name.len()..].copy_from_slice(server);
+        self.firewall_len = end;
     }
 
     fn cache_state(&mut self, state: CacheState) {

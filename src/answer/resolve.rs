@@ -24,6 +24,7 @@ use super::{
     dns64, explanation,
     firewall::{Filter, FirewallMatches, Inspection, Replaced},
     known::{KnownAnswers, RoutedQuestion},
+    name_servers::NameServers,
     scope,
     trace::{AnsweredBy, Stage, Trace},
     whoami,
@@ -95,6 +96,8 @@ pub struct Resolver<'r, 's, 'q, K, T> {
     pub blocked_by: Option<&'s FirewallRule>,
     /// Whether other servers answered for the current name; true if it was the internet resolver.
     pub answered_by_others: Option<bool>,
+    /// The name servers of the current name, if a list has one of them.
+    pub servers: Option<Arc<NameServers>>,
     /// Whether recursion answered for a name of the chain.
     pub has_recursed: bool,
     /// The reply with the records so far.
@@ -131,6 +134,7 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
         }),
         blocked_by: None,
         answered_by_others: None,
+        servers: None,
         has_recursed: false,
         reply,
         summary: Summary {
@@ -268,11 +272,12 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
         self.summary.same_for_all = self.summary.same_for_all && scope::is_same_for_all(context, name, self.qtype);
         let start = self.reply.position();
         self.answered_by_others = None;
+        self.servers = None;
         let (decision, kind) = match self.qtype {
             rtype::DS => self.decide_ds(),
             _ => self.decide_from(CutPosition::START, usize::MAX),
         };
-        if self.blocks_addresses(start) {
+        if self.blocks_answer(start) {
             return (Decision::Blocked, AnswerKind::Firewall);
         }
         match decision {

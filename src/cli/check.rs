@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         problems.extend(warnings);
         is_empty = snapshot.as_ref().is_ok_and(|snapshot| *snapshot.manifest == Manifest::default());
         if let Ok(snapshot) = &snapshot {
-            problems.extend(firewall_lists::check::check(&snapshot.manifest, directory, allowed_sources.as_deref()));
+            problems.extend(firewall_lists::check::check(snapshot, directory, allowed_sources.as_deref()));
         }
         problems.extend(snapshot.err().into_iter().flatten());
         problems.extend(load::ignored_files(directory));

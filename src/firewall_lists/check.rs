@@ -4,14 +4,18 @@ use super::{
     fetch::Client,
     load::{self, Text},
 };
-use crate::manifest::{FirewallListFormat, Id, Location, Manifest, Problem};
+use crate::{
+    manifest::{FirewallListFormat, Id, Location, Problem},
+    snapshot::Snapshot,
+};
 use std::path::Path;
 
 const KIND: &str = "firewall_domain_lists";
 
-/// The warnings about the lists of a manifest in `directory`. `allowed` are the hosts that lists may be downloaded from; none:
-/// not known.
-pub fn check(manifest: &Manifest, directory: &Path, allowed: Option<&[String]>) -> Vec<Problem> {
+/// The warnings about the lists of a snapshot's manifest in `directory`. `allowed` are the hosts that lists may be downloaded
+/// from; none: not known.
+pub fn check(snapshot: &Snapshot, directory: &Path, allowed: Option<&[String]>) -> Vec<Problem> {
+    let (manifest, resolves_names) = (&snapshot.manifest, snapshot.node.resolves_names());
     let client = allowed.map(|allowed| Client::new(allowed.to_vec(), None));
     let mut problems = Vec::new();
     for (id, list) in &manifest.firewall_domain_lists {
@@ -23,13 +27,18 @@ pub fn check(manifest: &Manifest, directory: &Path, allowed: Option<&[String]>) 
         }
         if let Some(file) = &source.file {
             let format = source.format.unwrap_or(FirewallListFormat::Domains);
-            check_file(id, &Text { path: directory.join(file), format, zone: source.zone.clone() }, &mut problems);
+            check_file(
+                id,
+                &Text { path: directory.join(file), format, zone: source.zone.clone() },
+                resolves_names,
+                &mut problems,
+            );
         }
     }
     problems
 }
 
-fn check_file(id: &Id, text: &Text, problems: &mut Vec<Problem>) {
+fn check_file(id: &Id, text: &Text, resolves_names: bool, problems: &mut Vec<Problem>) {
     let content = match text.inspect() {
         Ok(content) => content,
         Err(error) => return problems.push(Problem::warning(KIND, id, "source.file", error)),
@@ -37,6 +46,7 @@ fn check_file(id: &Id, text: &Text, problems: &mut Vec<Problem>) {
     if let Some(refusal) = load::refusal(&content, None) {
         problems.push(Problem::warning(KIND, id, "source.file", refusal));
     }
+    let (nsdname, nsip) = content.of_servers();
     let shown = content.first_skipped.len() as u64;
     for (at, skipped) in (1..).zip(content.first_skipped) {
         let rest = match content.skipped - shown {
@@ -48,9 +58,9 @@ fn check_file(id: &Id, text: &Text, problems: &mut Vec<Problem>) {
         let location = Location { file: text.path.as_path().into(), line: skipped.line, column: 1, length };
         problems.push(Problem::warning(KIND, id, "source.file", message).at(location));
     }
-    for (count, trigger) in [(content.nsdname, "NSDNAME"), (content.nsip, "NSIP")] {
-        if count > 0 {
-            let message = format!("{count} {trigger} entries are not applied: zonal does not look at name servers");
+    for (count, trigger) in [(nsdname, "NSDNAME"), (nsip, "NSIP")] {
+        if count > 0 && !resolves_names {
+            let message = format!("{count} {trigger} entries apply with `internet_resolver: {{recursive: true}}` only");
             problems.push(Problem::warning(KIND, id, "source.file", message));
         }
     }
@@ -59,7 +69,13 @@ fn check_file(id: &Id, text: &Text, problems: &mut Vec<Problem>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::{FirewallDomainList, FirewallListSource};
+    use crate::{
+        manifest::{FirewallDomainList, FirewallListSource, Loaded, Manifest},
+        snapshot::{
+            Node, compile,
+            routes::{Route, Servers},
+        },
+    };
     use std::{fs, sync::Arc};
 
     #[test]
@@ -78,16 +94,23 @@ mod tests {
         add("b", FirewallListSource { format: Some(FirewallListFormat::Rpz), ..file("rpz.zone") });
         add("c", file("none.txt"));
         add("d", FirewallListSource { url: Some("https://other.example/".into()), ..FirewallListSource::default() });
-        let problems = check(&manifest, &directory, Some(&["lists.example".into()]));
+        let loaded = Loaded { manifest: Arc::new(manifest), ..Loaded::default() };
+        let snapshot = |node: Node| compile(&loaded, &Arc::new(node), None).unwrap().0;
+        let problems = check(&snapshot(Node::default()), &directory, Some(&["lists.example".into()]));
         let texts: Vec<String> = problems.iter().map(Problem::to_string).collect();
         assert_eq!(texts.len(), 8, "{texts:#?}");
         assert!(texts[0].contains("bad.txt:2:1") && texts[0].contains("a URL or a path"), "{texts:#?}");
         assert!(texts[4].contains("bad.txt:6:1") && texts[4].contains("2 more lines"), "{texts:#?}");
-        assert!(texts[5].contains("1 NSDNAME entries are not applied"), "{texts:#?}");
+        assert!(
+            texts[5].contains("1 NSDNAME entries apply with `internet_resolver: {recursive: true}` only"),
+            "{texts:#?}"
+        );
         assert!(texts[6].contains("none.txt: No such file"), "{texts:#?}");
         assert!(texts[7].contains("firewall.allow_sources"), "{texts:#?}");
         assert!(problems.iter().all(|problem| !problem.is_error()));
-        assert_eq!(check(&manifest, &directory, None).len(), 7);
+        assert_eq!(check(&snapshot(Node::default()), &directory, None).len(), 7);
+        let internet = Some(Route::new(String::new(), [0].into(), Servers::Recursion).into());
+        assert_eq!(check(&snapshot(Node { internet, ..Node::default() }), &directory, None).len(), 6);
         fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -6,9 +6,9 @@
 use crate::{
     manifest::{
         FirewallListFormat,
-        domain_lists::{self, Content, Entry},
+        domain_lists::{self, Content, Entry, ServerNameTrigger},
     },
-    snapshot::firewall::table::{Addresses, Batch, Extent, ListData, ListState, Lists},
+    snapshot::firewall::table::{AddressKind, Addresses, Batch, Extent, ListData, ListState, Lists, ServerEntries},
     wire::Name,
 };
 use std::{
@@ -99,7 +99,7 @@ pub fn refusal(content: &Content, previous: Option<u64>) -> Option<String> {
     if content.is_html {
         return Some("the text is an HTML page, not a list".into());
     }
-    if entries == 0 && content.nsdname + content.nsip == 0 {
+    if entries == 0 {
         return Some(match content.first_skipped.first() {
             Some(first) => format!("no line is a valid entry; line {}: {}", first.line, first.reason),
             None => "the list is empty".into(),
@@ -109,9 +109,9 @@ pub fn refusal(content: &Content, previous: Option<u64>) -> Option<String> {
     Some(format!("the list has shrunk by more than 30 %, from {previous} to {entries} entries"))
 }
 
-/// The number of entries for names and addresses.
+/// The number of entries for names, addresses and name servers.
 pub fn entries_of(content: &Content) -> u64 {
-    content.entries + content.addresses.len() as u64
+    content.entries + (content.addresses.len() + content.server_names.len()) as u64
 }
 
 /// A change of the newest lists. It can be made several times.
@@ -195,10 +195,18 @@ pub fn compile(
 
 /// What a list with this content has beside its names.
 pub fn data_of(content: &Content) -> ListData {
-    let (mut clients, mut answers) = (Addresses::default(), Addresses::default());
+    let (mut clients, mut answers, mut servers) =
+        (Addresses::default(), Addresses::default(), ServerEntries::default());
     for trigger in &content.addresses {
-        let addresses = if trigger.is_client { &mut clients } else { &mut answers };
+        let addresses = match trigger.kind {
+            AddressKind::Client => &mut clients,
+            AddressKind::Answer => &mut answers,
+            AddressKind::NameServer => &mut servers.addresses,
+        };
         addresses.add(trigger.block, trigger.line, trigger.action);
+    }
+    for ServerNameTrigger { name, below_only, line, action } in &content.server_names {
+        servers.add_name(name, *below_only, *line, *action);
     }
     ListData {
         local: content.local.clone().into(),
@@ -206,6 +214,7 @@ pub fn data_of(content: &Content) -> ListData {
         has_rules: content.has_rules,
         clients,
         answers,
+        servers,
     }
 }
 

@@ -115,7 +115,8 @@ pub struct FirewallListStatus {
     /// The first of these lines, with the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first_skipped: Vec<String>,
-    /// The number of entries for names and addresses of name servers, which zonal does not apply.
+    /// The number of entries for names and addresses of name servers that this node does not apply: it does not resolve
+    /// names itself.
     #[serde(default)]
     pub not_applied: u64,
     /// When its entries were replaced last.
@@ -399,6 +400,7 @@ impl FirewallLists {
         let lists = &snapshot.firewall_lists;
         let report = |(id, list): (&Id, &Arc<FirewallDomainList>)| {
             let state = states.get(id).cloned().unwrap_or_default();
+            let (nsdname, nsip) = state.content.of_servers();
             let sourced = self.sourced(id, list);
             let zone = transfers::zone_of(list);
             let transferred =
@@ -425,7 +427,7 @@ impl FirewallLists {
                 entries,
                 skipped_lines: state.content.skipped,
                 first_skipped: state.content.first_skipped.iter().map(text_of).collect(),
-                not_applied: state.content.nsdname + state.content.nsip,
+                not_applied: if snapshot.node.resolves_names() { 0 } else { nsdname + nsip },
                 updated: state.updated,
                 confirmed: state.confirmed,
                 next_refresh: state.next,

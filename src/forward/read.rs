@@ -153,6 +153,7 @@ impl<'a> Reader<'a> {
             authority: compact_records(&authority, name).0,
             ede: None,
             details: None,
+            servers: None,
         })
     }
 

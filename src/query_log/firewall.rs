@@ -9,7 +9,7 @@ use crate::{
     },
     manifest::DnsThreatProtection,
     snapshot::firewall::rules::RuleLabel,
-    wire::name::name_text,
+    wire::name::{labels, name_text},
 };
 use ipnet::IpNet;
 use std::{io::Write as _, sync::Arc};
@@ -56,7 +56,11 @@ impl FirewallRecord<'_> {
     fn entry(&self) -> String {
         match &self.found.entry {
             LoggedEntry::Name { labels, below_only } => entry_text(self.found.name, *labels, *below_only),
-            LoggedEntry::Client(block) | LoggedEntry::Answer(block) | LoggedEntry::Block(block) => block.to_string(),
+            LoggedEntry::ServerName { name, below_only } => entry_text(name, labels(name).count() as u8, *below_only),
+            LoggedEntry::Client(block)
+            | LoggedEntry::Answer(block)
+            | LoggedEntry::ServerAddress(block)
+            | LoggedEntry::Block(block) => block.to_string(),
             LoggedEntry::Found(found) => entry_text(self.found.name, found.labels, false),
             LoggedEntry::Unready => String::new(),
         }
@@ -65,8 +69,14 @@ impl FirewallRecord<'_> {
     /// The block of addresses that matched.
     fn block(&self) -> Option<&IpNet> {
         match &self.found.entry {
-            LoggedEntry::Client(block) | LoggedEntry::Answer(block) | LoggedEntry::Block(block) => Some(block),
-            LoggedEntry::Name { .. } | LoggedEntry::Found(_) | LoggedEntry::Unready => None,
+            LoggedEntry::Client(block)
+            | LoggedEntry::Answer(block)
+            | LoggedEntry::ServerAddress(block)
+            | LoggedEntry::Block(block) => Some(block),
+            LoggedEntry::Name { .. }
+            | LoggedEntry::ServerName { .. }
+            | LoggedEntry::Found(_)
+            | LoggedEntry::Unready => None,
         }
     }
 
@@ -203,6 +213,8 @@ mod matched {
     pub const QNAME: i32 = 1;
     pub const CLIENT_IP: i32 = 2;
     pub const RESPONSE_IP: i32 = 3;
+    pub const NS_NAME: i32 = 4;
+    pub const NS_IP: i32 = 5;
 }
 
 /// The policy of an entry, for dnstap; none without a match. `reply` is the answer.
@@ -221,11 +233,14 @@ pub fn policy(firewall: &[u8], reply: &[u8]) -> Option<Policy> {
         LoggedEntry::Name { .. } | LoggedEntry::Found(_) => Some(matched::QNAME),
         LoggedEntry::Client(_) => Some(matched::CLIENT_IP),
         LoggedEntry::Answer(_) | LoggedEntry::Block(_) => Some(matched::RESPONSE_IP),
+        LoggedEntry::ServerName { .. } => Some(matched::NS_NAME),
+        LoggedEntry::ServerAddress(_) => Some(matched::NS_IP),
         LoggedEntry::Unready => None,
     };
-    let value = match record.block() {
-        Some(block) => block.to_string().into_bytes(),
-        None => record.found.name.to_vec(),
+    let value = match (record.block(), record.found.entry) {
+        (Some(block), _) => block.to_string().into_bytes(),
+        (None, LoggedEntry::ServerName { name, .. }) => name.to_vec(),
+        (None, _) => record.found.name.to_vec(),
     };
     Some(Policy {
         kind: Some("zonal".into()),

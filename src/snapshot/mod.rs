@@ -75,6 +75,13 @@ pub struct Node {
     pub health_allow: Vec<IpNet>,
 }
 
+impl Node {
+    /// Whether the node resolves names of the Internet itself, from the root on.
+    pub fn resolves_names(&self) -> bool {
+        self.internet.as_ref().is_some_and(|route| matches!(route.servers, Servers::Recursion))
+    }
+}
+
 /// The structure that zonal answers from.
 pub struct Snapshot {
     /// The generation, which rises by one with each published change.

@@ -11,15 +11,27 @@ use crate::{
         rules::{Condition, PlacedGroup, Response, Rule, RuleSet},
         table::{ListState, RpzAction},
     },
-    wire::{name::name_text, query::LookupName, rdata::type_to_text},
+    wire::{
+        name::{labels, name_text},
+        query::LookupName,
+        rdata::type_to_text,
+    },
 };
 use std::sync::Arc;
+
+/// An entry for the names of name servers, as the list has it.
+pub fn server_text(name: &[u8], below_only: bool) -> String {
+    firewall::entry_text(name, labels(name).count() as u8, below_only)
+}
 
 /// The entry of a list, as the list has it.
 fn entry_text(entry: &MatchedEntry, name: &LookupName) -> String {
     match entry {
         MatchedEntry::Name(found) => firewall::entry_text(name.wire(), found.entry_labels, found.below_only),
-        MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => entry.block.to_string(),
+        MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) | MatchedEntry::ServerAddress(entry) => {
+            entry.block.to_string()
+        }
+        MatchedEntry::ServerName(entry) => server_text(&entry.name, entry.below_only),
         MatchedEntry::Block(block) => block.to_string(),
         MatchedEntry::Found(found) => firewall::entry_text(name.wire(), found.labels, false),
         MatchedEntry::Unready => String::new(),
@@ -30,7 +42,10 @@ fn entry_text(entry: &MatchedEntry, name: &LookupName) -> String {
 fn entry_line(entry: &MatchedEntry) -> Option<u32> {
     match entry {
         MatchedEntry::Name(found) => Some(found.line),
-        MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) => Some(entry.line),
+        MatchedEntry::Client(entry) | MatchedEntry::Answer(entry) | MatchedEntry::ServerAddress(entry) => {
+            Some(entry.line)
+        }
+        MatchedEntry::ServerName(entry) => Some(entry.line),
         MatchedEntry::Block(_) | MatchedEntry::Found(_) | MatchedEntry::Unready => None,
     }
 }
@@ -56,6 +71,9 @@ fn described(entry: &MatchedEntry, name: &LookupName) -> String {
         (MatchedEntry::Found(found), _) => finding_text(found, &text),
         (MatchedEntry::Client(_), Some(line)) => format!("entry {text} for clients, line {line}"),
         (MatchedEntry::Answer(_), Some(line)) => format!("entry {text} for answers, line {line}"),
+        (MatchedEntry::ServerName(_) | MatchedEntry::ServerAddress(_), Some(line)) => {
+            format!("entry {text} for name servers, line {line}")
+        }
         (_, Some(line)) => format!("entry `{text}`, line {line}"),
         (_, None) => format!("block {text}"),
     }
@@ -211,6 +229,27 @@ pub fn addresses(rules: &RuleSet, judged: &Judged, last: u32, is_internet: bool)
             }
             None if judged.decided.is_some_and(|(decided, _)| decided < index) => format!("{what}: not reached"),
             None => format!("{what}: no address from {source} matches"),
+        });
+    }
+    lines
+}
+
+/// The rules that looked at the name servers of a name. A list has one of these servers.
+pub fn servers(rules: &RuleSet, judged: &Judged, last: u32) -> Vec<String> {
+    let mut lines = Vec::new();
+    for index in rules.of_servers.iter().copied().take_while(|index| *index < last) {
+        let Some(rule) = rules.rule(index) else { continue };
+        let what = format!("rule {} of {}", rule.label.rule, rule.label.group);
+        let of_server =
+            |entry: &MatchedEntry| matches!(entry, MatchedEntry::ServerName(_) | MatchedEntry::ServerAddress(_));
+        lines.push(match judged.entry_of(index).filter(of_server) {
+            Some(entry) => {
+                let text = described(&entry, &LookupName::root());
+                let goes_on = if rule.is_shadow { "; a shadow: the evaluation goes on" } else { "" };
+                format!("{what}: a name server matches {text}: {}{goes_on}", action_text(rule, &entry))
+            }
+            None if judged.decided.is_some_and(|(decided, _)| decided < index) => format!("{what}: not reached"),
+            None => format!("{what}: no name server matches"),
         });
     }
     lines

@@ -44,6 +44,7 @@ impl Server {
                 authority: Records::default(),
                 ede: None,
                 details: None,
+                servers: None,
             };
             self.0.insert((wire(name), qtype), entry);
         }

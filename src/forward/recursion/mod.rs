@@ -14,6 +14,7 @@
 //! filter            classifies a response, and removes records that cannot matter
 //! servers           round-trip times of servers, and which servers are down
 //! addresses         addresses of name servers that referrals leave out
+//! delegations       the name servers of zones, for DNS Firewall
 //! validation        DNSSEC validation of responses
 //! managed_anchors   trust anchors that follow key rollovers
 //! negative_anchors  names whose answers count as insecure until a time
@@ -22,6 +23,7 @@
 //! ```
 
 mod addresses;
+mod delegations;
 mod errand;
 mod filter;
 mod hints;
@@ -43,6 +45,7 @@ use crate::{
     answer::{
         Stage,
         known::{Entry, Key, Question},
+        name_servers::NameServers,
     },
     clock::now,
     config::{self, Dnssec},
@@ -292,10 +295,11 @@ impl Recursion {
         }
         let job = async move {
             let (message, authentic) = seeker.seek(&query, is_unchecked, &budget).await?;
-            Ok::<_, Failure>((message.to_vec().map_err(|error| failure(ede::OTHER, &error))?, authentic))
+            let octets = message.to_vec().map_err(|error| failure(ede::OTHER, &error))?;
+            Ok::<_, Failure>((octets, authentic, seeker.resolver.name_servers(&query.name)))
         };
         let found = self.lanes.run(client, job).await;
-        let (octets, authentic): (Vec<u8>, bool) =
+        let (octets, authentic, servers): (Vec<u8>, bool, Option<Arc<NameServers>>) =
             found.unwrap_or_else(|| Err(failure(ede::OTHER, &"recursion has failed, and this is a bug")))?;
         let read = parse_response(&octets, (route, &[0]), question, now(), lifetimes);
         let useless = |useless| failure(ede::NO_REACHABLE_AUTHORITY, &format!("an authoritative server {useless}"));
@@ -309,6 +313,7 @@ impl Recursion {
         if let Some((_, entry)) = answers.first_mut() {
             let entry = Arc::make_mut(entry);
             entry.authentic = authentic;
+            entry.servers = servers;
             // The answer is for this query only: an answer in the cache could be served as stale when the negative trust
             // anchor has ended. The cache of recursion has the response.
             if is_insecure {

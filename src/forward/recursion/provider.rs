@@ -13,6 +13,7 @@
 
 use super::{
     addresses::Addresses,
+    delegations::{Delegations, Referral},
     errand::{ERRAND, Errand, Said},
     filter::{self, Kind},
     servers::Servers,
@@ -69,6 +70,7 @@ pub struct Provider {
     /// Range to which the TTL of name servers is clamped, in seconds.
     lifetimes: RangeInclusive<u32>,
     addresses: Arc<Addresses>,
+    delegations: Arc<Delegations>,
     /// Whether to look up the addresses that referrals leave out.
     completes: bool,
     context: Arc<PoolContext>,
@@ -92,13 +94,14 @@ impl Provider {
         servers: Arc<Servers>,
         lifetimes: RangeInclusive<u32>,
         addresses: Arc<Addresses>,
+        delegations: Arc<Delegations>,
         completes: bool,
     ) -> anyhow::Result<Provider> {
         let mut options = ResolverOpts::default();
         options.timeout = CONNECTION_TIMEOUT;
         let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
         let runtime = TokioRuntimeProvider::default();
-        Ok(Provider { runtime, servers, lifetimes, addresses, completes, context })
+        Ok(Provider { runtime, servers, lifetimes, addresses, delegations, completes, context })
     }
 }
 
@@ -240,6 +243,7 @@ impl Connection {
             errand.deny(Said { message: Arc::new(denial), server: Some(self.ip) });
         }
         if query.query_type == RecordType::NS {
+            let named = Referral::read(&message, &query.name);
             filter::keep_referral(&mut message, &query.name, &self.provider.lifetimes);
             self.provider.addresses.remember(&message, &query.name);
             let Provider { addresses, lifetimes, completes, .. } = &self.provider;
@@ -251,6 +255,10 @@ impl Connection {
             }
             if is_referral && *completes && !errand.is_aside() {
                 addresses.complete(&mut message, &query.name, errand).await;
+            }
+            if let Some(mut named) = named {
+                named.complete(&message);
+                self.provider.delegations.note(&query.name, named);
             }
             // The recursor would answer a question for the NS records from its cache, which lacks the signatures.
             message.metadata.authoritative = false;

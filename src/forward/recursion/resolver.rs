@@ -6,13 +6,18 @@
 
 use super::{
     addresses::Addresses,
+    delegations::Delegations,
     errand::{Budget, ERRAND, Errand, Said},
     failure,
     provider::Provider,
     servers::Servers,
     validation::{Source, labels},
 };
-use crate::{answer::Stage, forward::upstream::Failure, wire::codes::ede};
+use crate::{
+    answer::{Stage, name_servers::NameServers},
+    forward::upstream::Failure,
+    wire::codes::ede,
+};
 use hickory_server::{
     net::NetError,
     proto::{
@@ -75,6 +80,7 @@ pub struct Resolver {
     responses: Cache<(Name, RecordType), Kept>,
     /// Names whose cached servers are out of date.
     moved: Cache<Name, ()>,
+    delegations: Arc<Delegations>,
 }
 
 struct Recursors {
@@ -93,10 +99,12 @@ struct Kept {
 }
 
 impl Recursors {
-    fn new(options: &Options, addresses: &Arc<Addresses>) -> anyhow::Result<Recursors> {
+    fn new(options: &Options, addresses: &Arc<Addresses>, delegations: &Arc<Delegations>) -> anyhow::Result<Recursors> {
         let (servers, (shortest, longest)) = (Arc::<Servers>::default(), SERVERS_TTL);
-        let provider =
-            |longest, completes| Provider::new(servers.clone(), SERVERS_TTL.0..=longest, addresses.clone(), completes);
+        let provider = |longest, completes| {
+            let (addresses, delegations) = (addresses.clone(), delegations.clone());
+            Provider::new(servers.clone(), SERVERS_TTL.0..=longest, addresses, delegations, completes)
+        };
         Ok(Recursors {
             lasting: recursor(options, provider(longest, false)?, MAX_ZONES)?,
             fresh: recursor(options, provider(shortest, true)?, MAX_ZONES / 4)?,
@@ -133,10 +141,12 @@ impl Resolver {
     pub fn new(options: &Options) -> anyhow::Result<Arc<Resolver>> {
         let octets = |_: &(Name, RecordType), kept: &Kept| octets(&kept.said.message);
         let addresses = Arc::new(Addresses::new(&options.allow_servers)?);
+        let delegations = Arc::new(Delegations::new(Duration::from_secs(SERVERS_TTL.1.into())));
         let resolver = Arc::new(Resolver {
-            recursors: Recursors::new(options, &addresses)?,
+            recursors: Recursors::new(options, &addresses, &delegations)?,
             responses: Cache::builder().max_capacity(MAX_OCTETS).weigher(octets).build(),
             moved: Cache::builder().max_capacity(MAX_MOVED).time_to_live(MOVED).build(),
+            delegations,
         });
         addresses.set_resolver(&resolver);
         Ok(resolver)
@@ -158,6 +168,11 @@ impl Resolver {
             record.ttl = record.ttl.saturating_sub(age);
         }
         Some(Said { message: Arc::new(message), server: kept.said.server })
+    }
+
+    /// The name servers of a name, as far as they are known.
+    pub fn name_servers(&self, name: &Name) -> Option<Arc<NameServers>> {
+        self.delegations.of(name)
     }
 
     /// Caches a response for its TTL.

@@ -121,10 +121,34 @@ pub struct Conditions {
 /// An entry of a response policy zone for the addresses of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressTrigger {
-    /// Whether it is for addresses of clients, and not for those in answers.
-    pub is_client: bool,
+    /// The hosts that it is for.
+    pub kind: AddressKind,
     /// The addresses.
     pub block: IpNet,
+    /// Its line in the source, from 1.
+    pub line: u32,
+    /// Its action.
+    pub action: RpzAction,
+}
+
+/// The hosts whose addresses an entry of a response policy zone is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressKind {
+    /// Clients.
+    Client,
+    /// Hosts in answers.
+    Answer,
+    /// Name servers of the name.
+    NameServer,
+}
+
+/// An entry of a response policy zone for the names of name servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerNameTrigger {
+    /// The name, in wire format and lower case.
+    pub name: Box<[u8]>,
+    /// Whether it is for the names below that name only.
+    pub below_only: bool,
     /// Its line in the source, from 1.
     pub line: u32,
     /// Its action.
@@ -168,13 +192,17 @@ pub struct Content {
     pub has_rules: bool,
     /// The entries of a response policy zone for addresses.
     pub addresses: Vec<AddressTrigger>,
-    /// The number of NSDNAME triggers of a response policy zone. They are not applied.
-    pub nsdname: u64,
-    /// The number of NSIP triggers of a response policy zone. They are not applied.
-    pub nsip: u64,
+    /// The entries of a response policy zone for name servers, by name.
+    pub server_names: Vec<ServerNameTrigger>,
 }
 
 impl Content {
+    /// The number of entries for name servers, by name (NSDNAME) and by address (NSIP).
+    pub fn of_servers(&self) -> (u64, u64) {
+        let addresses = self.addresses.iter().filter(|trigger| trigger.kind == AddressKind::NameServer);
+        (self.server_names.len() as u64, addresses.count() as u64)
+    }
+
     /// Notes a line that is not understood.
     pub fn skip(&mut self, line: u32, text: &[u8], reason: impl Into<Cow<'static, str>>) {
         self.skipped += 1;

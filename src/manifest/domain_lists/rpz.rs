@@ -4,7 +4,7 @@
 //! not many entries.
 
 use super::{
-    AddressTrigger, Content, Detail, Entry, LocalRecords, RpzAction, Scope, emit,
+    AddressKind, AddressTrigger, Content, Detail, Entry, LocalRecords, RpzAction, Scope, ServerNameTrigger, emit,
     lines::MAX_LINE,
     names::{Reason, read_name},
 };
@@ -38,10 +38,17 @@ pub enum Trigger {
     Client(IpNet),
     /// Addresses in answers.
     Answer(IpNet),
-    /// The name of a name server.
-    NsDname,
-    /// The address of a name server.
-    NsIp,
+    /// The names of name servers. The name is so many octets of the owner, without its root label.
+    NsDname {
+        /// The offset in the owner.
+        start: usize,
+        /// The end in the owner.
+        end: usize,
+        /// Whether it is for the names below that name only.
+        below_only: bool,
+    },
+    /// The addresses of name servers.
+    NsIp(IpNet),
     /// The apex of the zone.
     Apex,
 }
@@ -68,8 +75,17 @@ pub fn trigger_of(owner: &[u8], zone: &[u8]) -> Result<Trigger, &'static str> {
     match last {
         b"rpz-client-ip" => Ok(Trigger::Client(block_of(&parts).ok_or(BAD_ADDRESS)?)),
         b"rpz-ip" => Ok(Trigger::Answer(block_of(&parts).ok_or(BAD_ADDRESS)?)),
-        b"rpz-nsdname" => Ok(Trigger::NsDname),
-        b"rpz-nsip" => Ok(Trigger::NsIp),
+        b"rpz-nsip" => Ok(Trigger::NsIp(block_of(&parts).ok_or(BAD_NS_ADDRESS)?)),
+        b"rpz-nsdname" => {
+            let end = end - 1 - last.len();
+            let below_only = owner.starts_with(b"\x01*");
+            let start = if below_only { 2 } else { 0 };
+            if end == 0 {
+                Err("the name of the name server is missing")
+            } else {
+                Ok(Trigger::NsDname { start, end, below_only })
+            }
+        }
         _ => Ok(match owner.starts_with(b"\x01*") {
             true => Trigger::Name { start: 2, end, scope: Scope::Below },
             false => Trigger::Name { start: 0, end, scope: Scope::Exact },
@@ -77,6 +93,7 @@ pub fn trigger_of(owner: &[u8], zone: &[u8]) -> Result<Trigger, &'static str> {
     }
 }
 
+const BAD_NS_ADDRESS: &str = "expected a prefix length and a reversed address, such as `24.0.2.0.192.rpz-nsip`";
 const BAD_ADDRESS: &str = "expected a prefix length and a reversed address, such as `24.0.2.0.192.rpz-ip`";
 
 fn starts_label(name: &[u8], at: usize) -> bool {
@@ -310,6 +327,7 @@ impl RpzReader {
             Some(action) => action,
             None => RpzAction::Local(self.number(LocalRecords { rtype, ttl, rdata: data.into() }, content)),
         };
+        let mut of_address = |kind, block| content.addresses.push(AddressTrigger { kind, block, line, action });
         match trigger {
             Trigger::Name { start, end, scope } => {
                 let mut name = [0; crate::wire::name::MAX_NAME];
@@ -318,10 +336,13 @@ impl RpzReader {
                 let name = &name[..=len];
                 emit(content, visit, &Entry { name, scope, line, detail: Detail::Rpz(action) });
             }
-            Trigger::Client(block) => content.addresses.push(AddressTrigger { is_client: true, block, line, action }),
-            Trigger::Answer(block) => content.addresses.push(AddressTrigger { is_client: false, block, line, action }),
-            Trigger::NsDname => content.nsdname += 1,
-            Trigger::NsIp => content.nsip += 1,
+            Trigger::Client(block) => of_address(AddressKind::Client, block),
+            Trigger::Answer(block) => of_address(AddressKind::Answer, block),
+            Trigger::NsIp(block) => of_address(AddressKind::NameServer, block),
+            Trigger::NsDname { start, end, below_only } => {
+                let name = [&owner[start..end], &[0]].concat().into();
+                content.server_names.push(ServerNameTrigger { name, below_only, line, action });
+            }
             Trigger::Apex => {}
         }
         Ok(())

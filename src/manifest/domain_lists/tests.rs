@@ -126,6 +126,9 @@ walled.example CNAME *.garden.example.
 128.1.zz.db8.2001.rpz-client-ip CNAME rpz-drop.
 32.1.2.0.192.rpz-client-ip A 192.0.2.9
 ns.evil.example.rpz-nsdname CNAME .
+*.evil.example.rpz-nsdname CNAME *.
+rpz-nsdname CNAME .
+33.0.2.0.192.rpz-nsip CNAME .
 8.0.0.0.10.rpz-nsip CNAME .
 33.0.2.0.192.rpz-ip CNAME .
 * CNAME rpz-passthru.
@@ -153,22 +156,31 @@ fn reads_response_policy_zones() {
             (15, "local.example.", Scope::Exact, rpz(RpzAction::Local(1))),
             (16, "local.example.", Scope::Exact, rpz(RpzAction::Local(2))),
             (17, "walled.example.", Scope::Exact, rpz(RpzAction::Local(3))),
-            (24, ".", Scope::Below, rpz(RpzAction::PassThru)),
+            (27, ".", Scope::Below, rpz(RpzAction::PassThru)),
         ];
         let expected: Vec<_> =
             expected.map(|(line, name, scope, detail)| (line + added, name.to_string(), scope, detail)).into();
         assert_eq!(entries, expected);
-        let addresses: Vec<_> =
-            content.addresses.iter().map(|a| (a.is_client, a.block.to_string(), a.action)).collect();
+        let addresses: Vec<_> = content.addresses.iter().map(|a| (a.kind, a.block.to_string(), a.action)).collect();
         assert_eq!(
             addresses,
             [
-                (false, "192.0.2.0/24".into(), RpzAction::NxDomain),
-                (true, "2001:db8::1/128".into(), RpzAction::Drop),
-                (true, "192.0.2.1/32".into(), RpzAction::Local(4)),
+                (AddressKind::Answer, "192.0.2.0/24".into(), RpzAction::NxDomain),
+                (AddressKind::Client, "2001:db8::1/128".into(), RpzAction::Drop),
+                (AddressKind::Client, "192.0.2.1/32".into(), RpzAction::Local(4)),
+                (AddressKind::NameServer, "10.0.0.0/8".into(), RpzAction::NxDomain),
             ]
         );
-        assert_eq!((content.nsdname, content.nsip, content.skipped), (1, 1, 3));
+        let server_names: Vec<_> =
+            content.server_names.iter().map(|s| (name_text(&s.name), s.below_only, s.action)).collect();
+        assert_eq!(
+            server_names,
+            [
+                ("ns.evil.example.".into(), false, RpzAction::NxDomain),
+                ("evil.example.".into(), true, RpzAction::NoData)
+            ]
+        );
+        assert_eq!((content.of_servers(), content.skipped), ((2, 1), 5));
         assert_eq!(
             (content.local[3].rtype, name_text(&content.local[3].rdata)),
             (rtype::CNAME, "*.garden.example.".into())

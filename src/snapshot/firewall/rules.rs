@@ -113,6 +113,8 @@ pub struct Rule {
     pub has_clients: bool,
     /// The list has entries for addresses in answers.
     pub has_answers: bool,
+    /// The list has entries for name servers.
+    pub has_servers: bool,
     /// The next rule with the same list.
     next_of_list: u32,
 }
@@ -168,6 +170,8 @@ pub struct RuleSet {
     pub of_clients: Box<[u32]>,
     /// The rules that look at addresses in answers, in order.
     pub of_answers: Box<[u32]>,
+    /// The rules that look at the name servers of a name, in order.
+    pub of_servers: Box<[u32]>,
     /// The rules that look at findings of detectors, in order.
     pub of_detectors: Box<[u32]>,
     /// No rule is a shadow, and none has a detector: one rule of those with a matching entry decides.
@@ -233,6 +237,7 @@ impl RuleSet {
         set.unready = indexes(&|rule| !is_offline && fails(rule));
         set.of_clients = indexes(&|rule| rule.has_clients);
         set.of_answers = indexes(&|rule| rule.has_answers || matches!(rule.condition, Condition::Addresses { .. }));
+        set.of_servers = indexes(&|rule| rule.has_servers);
         set.of_detectors = indexes(&|rule| matches!(rule.condition, Condition::Detector { .. }));
         set.is_plain = set.of_detectors.is_empty() && !rules.iter().any(|rule| rule.is_shadow);
         set.first_of_list = first.into();
@@ -300,6 +305,7 @@ fn compile_rule(
             .map_or(OnMissing::Fail, |list| list.on_missing),
         has_clients: data.is_some_and(|data| !data.clients.is_empty()),
         has_answers: data.is_some_and(|data| !data.answers.is_empty()),
+        has_servers: data.is_some_and(|data| !data.servers.is_empty()),
         next_of_list: NO_RULE,
     }
 }

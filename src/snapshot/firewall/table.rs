@@ -17,18 +17,27 @@
 mod addresses;
 mod front;
 mod posting;
+mod servers;
 mod shard;
 mod update;
 
-pub use crate::manifest::domain_lists::{Conditions, Detail, Entry, LocalRecords, RpzAction, Scope};
+pub use crate::manifest::domain_lists::{AddressKind, Conditions, Detail, Entry, LocalRecords, RpzAction, Scope};
 pub use addresses::{AddressEntry, Addresses};
+pub use servers::{ServerEntries, ServerNameEntry};
 pub use update::{Batch, Extent, TooManyNames};
 
 use crate::{manifest::Id, wire::query::LookupName};
 use front::Front;
 use posting::{Posting, Postings};
 use shard::Shard;
-use std::{net::IpAddr, ops::ControlFlow, sync::Arc};
+use std::{
+    net::IpAddr,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 /// Whether the names of a list are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +95,8 @@ pub struct ListData {
     pub clients: Addresses,
     /// The entries for addresses in answers.
     pub answers: Addresses,
+    /// The entries for name servers.
+    pub servers: ServerEntries,
 }
 
 /// A list, without its names.
@@ -109,6 +120,8 @@ pub struct Lists {
     depths: u128,
     names: u64,
     lists: Vec<Option<List>>,
+    /// Differs from that of all other lists with other entries for name servers. 0: there were never any.
+    servers_version: u64,
 }
 
 impl Default for Lists {
@@ -120,6 +133,7 @@ impl Default for Lists {
             depths: 0,
             names: 0,
             lists: Vec::new(),
+            servers_version: 0,
         }
     }
 }
@@ -298,15 +312,19 @@ impl Lists {
     }
 
     /// The records that a response policy zone gives as the answer for an address: those of an entry of [`Lists::client`],
-    /// or else of [`Lists::answer_address`].
+    /// [`Lists::answer_address`] or [`Lists::server_address`].
     pub fn address_data(
         &self,
         list: u32,
-        is_client: bool,
+        kind: AddressKind,
         entry: &AddressEntry,
     ) -> impl Iterator<Item = &LocalRecords> {
         let data = self.list(list).map(|list| &*list.data);
-        let addresses = data.map(|data| if is_client { &data.clients } else { &data.answers });
+        let addresses = data.map(|data| match kind {
+            AddressKind::Client => &data.clients,
+            AddressKind::Answer => &data.answers,
+            AddressKind::NameServer => &data.servers.addresses,
+        });
         let numbers = addresses.map(|addresses| addresses.local(entry)).into_iter().flatten();
         numbers.filter_map(move |number| data?.local.get(number as usize))
     }
@@ -319,6 +337,37 @@ impl Lists {
     /// The entry of a list for an address in an answer; of several, the one with the longest prefix.
     pub fn answer_address(&self, list: u32, address: IpAddr) -> Option<&AddressEntry> {
         self.list(list)?.data.answers.find(address)
+    }
+
+    /// The records that a response policy zone gives as the answer for a name server.
+    pub fn server_data<'l>(&'l self, list: u32, entry: &'l ServerNameEntry) -> impl Iterator<Item = &'l LocalRecords> {
+        let data = self.list(list).map(|list| &*list.data);
+        entry.local.iter().filter_map(move |number| data?.local.get(*number as usize))
+    }
+
+    /// The entry of a list for a name server with this name, in wire format and lower case.
+    pub fn server_name(&self, list: u32, name: &[u8]) -> Option<&ServerNameEntry> {
+        self.list(list)?.data.servers.find_name(name)
+    }
+
+    /// The entry of a list for a name server with this address; of several, the one with the longest prefix.
+    pub fn server_address(&self, list: u32, address: IpAddr) -> Option<&AddressEntry> {
+        self.list(list)?.data.servers.addresses.find(address)
+    }
+
+    /// Whether a list has an entry for one of these names or addresses of name servers.
+    pub fn has_server(&self, names: &[Box<[u8]>], addresses: &[IpAddr]) -> bool {
+        let lists = self.lists.iter().flatten().map(|list| &list.data.servers).filter(|servers| !servers.is_empty());
+        lists.into_iter().any(|servers| {
+            names.iter().any(|name| servers.find_name(name).is_some())
+                || addresses.iter().any(|address| servers.addresses.find(*address).is_some())
+        })
+    }
+
+    /// The version of the entries for name servers. It differs for lists with other such entries.
+    #[inline]
+    pub fn servers_version(&self) -> u64 {
+        self.servers_version
     }
 
     #[inline]
@@ -336,7 +385,10 @@ impl Lists {
     pub fn has_states_of(&self, other: &Lists) -> bool {
         let is_same = |(ours, theirs): (&Option<List>, &Option<List>)| match (ours, theirs) {
             (Some(ours), Some(theirs)) => {
-                let has_addresses = |list: &List| [list.data.clients.is_empty(), list.data.answers.is_empty()];
+                let has_addresses = |list: &List| {
+                    let ListData { clients, answers, servers, .. } = &*list.data;
+                    [clients.is_empty(), answers.is_empty(), servers.is_empty()]
+                };
                 (&ours.id, ours.state) == (&theirs.id, theirs.state) && has_addresses(ours) == has_addresses(theirs)
             }
             (ours, theirs) => ours.is_none() && theirs.is_none(),
@@ -424,6 +476,10 @@ impl Lists {
     /// Sets what a list has beside its names. The numbers in entries that the table already has must keep their meaning.
     pub fn set_data(&mut self, number: u32, data: Arc<ListData>) {
         if let Some(list) = self.lists.get_mut(number as usize).and_then(Option::as_mut) {
+            static VERSION: AtomicU64 = AtomicU64::new(1);
+            if !(list.data.servers.is_empty() && data.servers.is_empty()) {
+                self.servers_version = VERSION.fetch_add(1, Relaxed);
+            }
             list.data = data;
         }
     }

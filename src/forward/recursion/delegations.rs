@@ -1,0 +1,120 @@
+//! The name servers of the zones that recursion has met, for the rules of DNS Firewall on name servers.
+//!
+//! hickory's recursor keeps its delegations to itself. The connections see each referral, and note it here. Nothing is looked up
+//! for a rule: a name server whose address recursion did not need is known by its name only.
+
+use crate::answer::name_servers::NameServers;
+use hickory_server::proto::{
+    op::Message,
+    rr::{Name, RData, Record},
+    serialize::binary::BinEncodable,
+};
+use moka::sync::Cache;
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+/// Maximum number of zones. The recursors cache the servers of fewer zones.
+const MAX_ZONES: u64 = 8_192;
+/// Minimum number of labels of a zone. The servers of the root and of top-level domains belong to nobody whom a rule is about;
+/// BIND leaves them out too (`min-ns-dots 1`).
+const MIN_LABELS: usize = 2;
+
+/// The name servers of zones.
+pub struct Delegations(Cache<Name, Arc<NameServers>>);
+
+/// The name servers that a referral names, before it is filtered.
+pub struct Referral {
+    names: Vec<Box<[u8]>>,
+    addresses: Vec<IpAddr>,
+}
+
+impl Referral {
+    /// Reads the referral to a zone. None if it names no server.
+    pub fn read(message: &Message, zone: &Name) -> Option<Referral> {
+        let records = || message.answers.iter().chain(&message.authorities).filter(|record| record.name == *zone);
+        let name = |record: &Record| match &record.data {
+            RData::NS(server) => Some(server.0.to_lowercase()),
+            _ => None,
+        };
+        let servers: Vec<Name> = records().filter_map(name).collect();
+        let of_servers = message.additionals.iter().filter(|record| servers.contains(&record.name.to_lowercase()));
+        let addresses = of_servers.filter_map(|record| record.data.ip_addr()).collect();
+        let names: Vec<Box<[u8]>> = servers.iter().filter_map(|name| Some(name.to_bytes().ok()?.into())).collect();
+        (!names.is_empty()).then_some(Referral { names, addresses })
+    }
+
+    /// Adds the addresses that zonal has looked up to ask the servers.
+    pub fn complete(&mut self, message: &Message) {
+        self.addresses.extend(message.additionals.iter().filter_map(|record| record.data.ip_addr()));
+    }
+}
+
+impl Delegations {
+    /// No zones. A zone is forgotten after `lifetime`, when the recursor has asked for its servers again.
+    pub fn new(lifetime: Duration) -> Delegations {
+        Delegations(Cache::builder().max_capacity(MAX_ZONES).time_to_live(lifetime).build())
+    }
+
+    /// Notes the name servers of a zone.
+    pub fn note(&self, zone: &Name, referral: Referral) {
+        if zone.iter().len() < MIN_LABELS {
+            return;
+        }
+        let above = self.of(&zone.base_name());
+        let servers = NameServers::new(referral.names, referral.addresses, above);
+        self.0.insert(zone.to_lowercase(), Arc::new(servers));
+    }
+
+    /// The name servers of the zone of a name, and those of the zones above it. None if they are not known.
+    pub fn of(&self, name: &Name) -> Option<Arc<NameServers>> {
+        let mut zone = name.to_lowercase();
+        while zone.iter().len() >= MIN_LABELS {
+            if let Some(servers) = self.0.get(&zone) {
+                return Some(servers);
+            }
+            zone = zone.base_name();
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_server::proto::rr::rdata::{A, NS};
+
+    fn name(text: &str) -> Name {
+        Name::from_ascii(text).unwrap()
+    }
+
+    #[test]
+    fn a_name_has_the_servers_of_its_zone_and_of_the_zones_above() {
+        let delegations = Delegations::new(Duration::from_secs(60));
+        let note = |zone: &str, server: &str, address: [u8; 4]| {
+            let mut message = Message::query();
+            message.add_authority(Record::from_rdata(name(zone), 60, RData::NS(NS(name(server)))));
+            message.add_authority(Record::from_rdata(name("else.test."), 60, RData::NS(NS(name("ns.else.test.")))));
+            message.add_additional(Record::from_rdata(name(server), 60, RData::A(A(address.into()))));
+            message.add_additional(Record::from_rdata(name("other.test."), 60, RData::A(A([9, 9, 9, 9].into()))));
+            delegations.note(&name(zone), Referral::read(&message, &name(zone)).unwrap());
+        };
+        note("test.", "ns.test.", [192, 0, 2, 1]);
+        note("Zone.test.", "NS.zone.test.", [192, 0, 2, 2]);
+        note("sub.zone.test.", "ns.far.test.", [192, 0, 2, 3]);
+        for (of, expected) in [
+            ("other.test.", &[][..]),
+            ("www.zone.TEST.", &[(&b"\x02ns\x04zone\x04test\0"[..], [192, 0, 2, 2])]),
+            (
+                "a.b.sub.zone.test.",
+                &[(b"\x02ns\x03far\x04test\0", [192, 0, 2, 3]), (b"\x02ns\x04zone\x04test\0", [192, 0, 2, 2])],
+            ),
+        ] {
+            let servers = delegations.of(&name(of));
+            let levels: Vec<_> = servers.iter().flat_map(|servers| servers.levels()).collect();
+            let got: Vec<_> = levels.iter().map(|level| (level.names.to_vec(), level.addresses.to_vec())).collect();
+            let expected: Vec<_> = (expected.iter())
+                .map(|(name, address)| (vec![Box::from(*name)], vec![IpAddr::from(*address)]))
+                .collect();
+            assert_eq!(got, expected, "{of}");
+        }
+    }
+}
