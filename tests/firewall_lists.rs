@@ -54,14 +54,14 @@ fn wait_for_error(server: &Server, part: &str) {
 }
 
 /// An HTTP server that sends any octets as the response.
-struct Feed {
+pub struct Feed {
     port: u16,
     response: Arc<Mutex<Vec<u8>>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Feed {
-    fn start() -> Feed {
+    pub fn start() -> Feed {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (response, requests) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<Vec<String>>>::default());
@@ -79,17 +79,17 @@ impl Feed {
         Feed { port, response, requests }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/list.txt", self.port)
     }
 
     /// Sends this head and body from now on.
-    fn send(&self, head: &str, body: &str) {
+    pub fn send(&self, head: &str, body: &str) {
         let head = head.replace('\n', "\r\n");
         *self.response.lock().unwrap() = format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n{body}").into_bytes();
     }
 
-    fn send_list(&self, body: &str) {
+    pub fn send_list(&self, body: &str) {
         self.send(&format!("200 OK\nETag: \"{}\"\nContent-Length: {}", body.len(), body.len()), body);
     }
 
@@ -100,7 +100,7 @@ impl Feed {
         *self.response.lock().unwrap() = [&head[..], &gzip.wait_with_output().unwrap().stdout].concat();
     }
 
-    fn requests(&self) -> usize {
+    pub fn requests(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
 }

@@ -314,14 +314,34 @@ struct Made {
     existed: Vec<bool>,
 }
 
+/// Reads the names that a call imports into the parameter of `UpdateFirewallDomains` for names.
+async fn import(admin: &Admin, call: &mut Call) -> Result<(), ServiceError> {
+    let url = call.parameters["DomainFileUrl"].as_str().unwrap_or_default();
+    let refused = |reason: String| {
+        let message = format!("DomainFileUrl: {reason}; the list stays as it is");
+        ServiceError::new(call.service, "ValidationException", message)
+    };
+    if url.starts_with("s3:") {
+        let reason =
+            "zonal does not read from S3; expected the https URL of a host in firewall.allow_sources of zonal.yaml";
+        return Err(refused(reason.into()));
+    }
+    let names = admin.firewall_lists.import(url).await.map_err(refused)?;
+    call.parameters["Domains"] = names.iter().map(ToString::to_string).collect();
+    Ok(())
+}
+
 /// Makes the change of a write, and returns its result when the change is served.
 async fn write(
     admin: &Arc<Admin>,
     caller: Caller,
-    call: Call,
+    mut call: Call,
     handler: fn(&Context, Parameters) -> operations::WriteResult,
 ) -> operations::ReadResult {
     let service = call.service;
+    if call.operation == "ImportFirewallDomains" && (admin.takes_changes || admin.etcd.is_some()) {
+        import(admin, &mut call).await?;
+    }
     let request = Arc::new(WriteRequest { caller, call, handler });
     if admin.takes_changes {
         return Ok(make(admin, &request, None).await?.written.result);

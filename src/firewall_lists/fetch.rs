@@ -126,19 +126,19 @@ impl Client {
         Ok(Place { is_https, host, port, path })
     }
 
-    /// Downloads a text to a file, if it has changed.
+    /// Downloads a text of at most `max_octets` to a file, if it has changed.
     ///
     /// # Errors
     ///
     /// The reason. The file may have a part of the text.
-    pub async fn fetch(&self, url: &str, known: &Validators, file: &Path) -> Result<Fetched, String> {
+    pub async fn fetch(&self, url: &str, known: &Validators, file: &Path, max_octets: u64) -> Result<Fetched, String> {
         let first = self.place(url)?;
         let mut place = first.clone();
         for _ in 0..=MAX_REDIRECTS {
             let stream = connect(&place).await?;
             let result = match place.is_https {
-                false => get(stream, &place, known, file).await?,
-                true => get(self.secure(&place, stream).await?, &place, known, file).await?,
+                false => get(stream, &place, known, file, max_octets).await?,
+                true => get(self.secure(&place, stream).await?, &place, known, file, max_octets).await?,
             };
             let location = match result {
                 Got::Fetched(fetched) => return Ok(fetched),
@@ -246,7 +246,7 @@ enum Got {
     Redirect(String),
 }
 
-async fn get<S>(stream: S, place: &Place, known: &Validators, file: &Path) -> Result<Got, String>
+async fn get<S>(stream: S, place: &Place, known: &Validators, file: &Path, max_octets: u64) -> Result<Got, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -268,7 +268,7 @@ where
     let request = request.body(Empty::<Bytes>::new()).map_err(|error| format!("HTTP: {error}"))?;
     let respond = async {
         match timeout(SILENCE_TIMEOUT, sender.send_request(request)).await {
-            Ok(Ok(response)) => read(response, file).await,
+            Ok(Ok(response)) => read(response, file, max_octets).await,
             Ok(Err(error)) => Err(text_of(error)),
             Err(_) => Err("the server is silent".into()),
         }
@@ -314,7 +314,7 @@ fn text_of(error: hyper::Error) -> String {
     format!("HTTP: {error}")
 }
 
-async fn read(response: Response<Incoming>, file: &Path) -> Result<Got, String> {
+async fn read(response: Response<Incoming>, file: &Path, max_octets: u64) -> Result<Got, String> {
     let status = response.status();
     let headers = response.headers();
     match status {
@@ -332,8 +332,8 @@ async fn read(response: Response<Incoming>, file: &Path) -> Result<Got, String> 
         return Err(format!("the server sends the text with the encoding `{encoding}`, which was not asked for"));
     }
     let length = text(headers, &header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-    let too_large = || format!("the text has more than {} MiB", MAX_OCTETS >> 20);
-    if length.is_some_and(|length| length > MAX_OCTETS) {
+    let too_large = || format!("the text has more than {} MiB", max_octets >> 20);
+    if length.is_some_and(|length| length > max_octets) {
         return Err(too_large());
     }
     let validators =
@@ -350,7 +350,7 @@ async fn read(response: Response<Incoming>, file: &Path) -> Result<Got, String> 
         };
         let Ok(data) = frame.into_data() else { continue };
         octets += data.len() as u64;
-        if octets > MAX_OCTETS {
+        if octets > max_octets {
             return Err(too_large());
         }
         let elapsed = started.elapsed();
@@ -415,7 +415,7 @@ mod tests {
         let started = Instant::now();
         let place = Place { is_https: false, host: "lists.example".into(), port: 80, path: "/".into() };
         let file = std::env::temp_dir().join(format!("zonal-slow-{}", std::process::id()));
-        let result = get(client, &place, &Validators::default(), &file).await;
+        let result = get(client, &place, &Validators::default(), &file, MAX_OCTETS).await;
         let _ = std::fs::remove_file(file);
         (result.err().unwrap_or_default(), started.elapsed())
     }

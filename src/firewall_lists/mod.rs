@@ -11,6 +11,7 @@
 //! - `store` keeps the last good copy of each download.
 //! - `transfers` turns response policy zones that are transferred into entries.
 //! - `load` checks a text and compiles it, list by list.
+//! - `import` reads a list once, for AWS's API.
 //! - `check` warns of sources that cannot be read.
 //! - `counters` holds the metrics.
 //! - `worker` is the thread that reads and compiles, so that no query waits for it.
@@ -21,6 +22,7 @@ pub mod check;
 pub mod counters;
 pub mod fetch;
 mod gzip;
+mod import;
 mod load;
 mod store;
 mod tasks;
@@ -77,6 +79,8 @@ pub struct FirewallLists {
     states: Mutex<BTreeMap<Id, State>>,
     /// Wakes the tasks of downloads before their time.
     wakers: Mutex<BTreeMap<Id, Arc<Notify>>>,
+    /// The import that is made.
+    importing: tokio::sync::Mutex<()>,
     /// The thread that compiles lists, one after the other.
     jobs: Sender<Job>,
     /// The lists that are transferred.
@@ -184,6 +188,7 @@ impl FirewallLists {
             settings,
             states: Mutex::default(),
             wakers: Mutex::default(),
+            importing: tokio::sync::Mutex::default(),
             jobs: worker::start()?,
             transferred: Mutex::default(),
             snapshot,

@@ -82,6 +82,17 @@ impl Store {
         Ok(self.path(id, "new"))
     }
 
+    /// The file of a text that is read once.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be made.
+    pub fn draft_of_import(&self) -> io::Result<PathBuf> {
+        fs::create_dir_all(&self.directory)?;
+        // During a take-over, two processes have the directory.
+        Ok(self.directory.join(format!("import-{}.new", std::process::id())))
+    }
+
     /// What is known about the copy of a list, if it is from this source.
     pub fn find(&self, id: &str, location: &str) -> Option<CopyInfo> {
         let info: CopyInfo = serde_json::from_slice(&fs::read(self.path(id, "json")).ok()?).ok()?;

@@ -190,7 +190,7 @@ impl FirewallLists {
         let is_served = self.is_known(list);
         let validators = known.as_ref().filter(|_| is_served).map(CopyInfo::validators).unwrap_or_default();
         let draft = self.store.draft(&list.id).map_err(|error| error.to_string())?;
-        let fetched = self.client.fetch(url, &validators, &draft).await?;
+        let fetched = self.client.fetch(url, &validators, &draft, MAX_OCTETS).await?;
         let (list, url) = (list.clone(), url.to_string());
         let finish = move |lists: &FirewallLists, publish: &mut Publish| {
             let result = match fetched {

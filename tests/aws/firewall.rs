@@ -1,6 +1,7 @@
 //! DNS Firewall by boto3: each step is seen by the first query after the response.
 
-use super::tools::{aws_json, boto3, can_run_here, codes, dig, network, pushed};
+use super::tools::{aws_json, boto3, can_run_here, codes, dig, network, pushed, pushed_with};
+use crate::firewall_lists::Feed;
 use serde_json::{Value, json};
 
 #[test]
@@ -146,7 +147,7 @@ show({
             "ResourceNotFoundException",
             "ConflictException",
             "ResourceNotFoundException",
-            "UnsupportedOperation",
+            "ValidationException",
             "ResourceNotFoundException",
             "ResourceNotFoundException",
         ],
@@ -296,6 +297,86 @@ show({
         "{}",
         found["refused"]
     );
+}
+
+#[test]
+fn imports_the_names_of_a_file_once_and_keeps_the_list_if_that_fails() {
+    if !can_run_here() {
+        return;
+    }
+    let mut manifest = network();
+    manifest["firewall_domain_lists"] = json!({"rslvr-fdl-1": {"domains": ["www.one.example"]}});
+    manifest["firewall_rule_groups"] = json!({"rslvr-frg-1": {
+        "rules": [{"name": "bad", "priority": 1, "action": "BLOCK", "block_response": "NXDOMAIN", "firewall_domain_list_id": "rslvr-fdl-1"}],
+        "vpc_associations": [{"vpc_id": "vpc-app", "priority": 5}],
+    }});
+    let feed = Feed::start();
+    let server = pushed_with(manifest, "firewall: {allow_sources: [127.0.0.1]}\n");
+    let run = |script: &str| {
+        let script = format!(
+            "
+resolver = client('route53resolver')
+domains = lambda: resolver.list_firewall_domains(FirewallDomainListId='rslvr-fdl-1')['Domains']
+url = '{}'
+given = dict(FirewallDomainListId='rslvr-fdl-1', Operation='REPLACE', DomainFileUrl=url)
+{script}",
+            feed.url()
+        );
+        boto3(&server, &script)
+    };
+    assert_eq!(dig(&server, "www.one.example", "A").status, "NXDOMAIN");
+    feed.send_list("# a list\nother.example\n*.deep.example\n");
+    let imported = run("
+done = plain(resolver.import_firewall_domains(**given))
+seen, names = dig('www.one.example'), domains()
+resolver.update_firewall_domains(FirewallDomainListId='rslvr-fdl-1', Operation='ADD', Domains=['www.one.example'])
+found = resolver.get_firewall_domain_list(FirewallDomainListId='rslvr-fdl-1')['FirewallDomainList']
+show({'done': done, 'seen': seen, 'names': names, 'count': found['DomainCount'], 'status': found['Status'], 'later': dig('www.one.example')})
+");
+    assert_eq!(imported["done"], json!({"Id": "rslvr-fdl-1", "Name": "rslvr-fdl-1", "Status": "COMPLETE"}));
+    assert_eq!(imported["seen"], "NOERROR 192.0.2.1 192.0.2.2");
+    assert_eq!(imported["names"], json!(["other.example.", "*.deep.example."]));
+    assert_eq!((&imported["count"], &imported["status"]), (&json!(3), &json!("COMPLETE")));
+    assert_eq!(imported["later"], "NXDOMAIN", "the list is like all others");
+    assert_eq!(feed.requests(), 1);
+
+    let unchanged = json!(["other.example.", "*.deep.example.", "www.one.example."]);
+    for (head, body, reason) in [
+        ("503 Service Unavailable", "", "status 503"),
+        ("200 OK", "good.example\nsecret secret..\n", "line 2 is no name"),
+        ("200 OK", "<html>\n", "HTML"),
+        ("200 OK\nContent-Length: 100000000", "", "more than 16 MiB"),
+    ] {
+        feed.send(head, body);
+        let found = run("show({'refused': [refused(resolver.import_firewall_domains, **given)], 'names': domains()})");
+        assert_eq!(codes(&found), ["ValidationException"]);
+        let text = found["refused"][0][1].as_str().unwrap();
+        assert!(text.contains(reason) && !text.contains("secret"), "{reason}: {text}");
+        assert_eq!(found["names"], unchanged);
+    }
+    let requests = feed.requests();
+    let found = run("
+elsewhere = lambda **changes: refused(resolver.import_firewall_domains, **{**given, **changes})
+show({'refused': [
+    elsewhere(DomainFileUrl='s3://bucket/key'),
+    elsewhere(DomainFileUrl=url.replace('127.0.0.1', '127.0.0.2')),
+    elsewhere(DomainFileUrl='file:///etc/passwd'),
+], 'names': domains()})
+");
+    assert_eq!(codes(&found), ["ValidationException"; 3]);
+    for (at, part) in ["does not read from S3", "does not allow 127.0.0.2", "neither an https nor an http URL"]
+        .into_iter()
+        .enumerate()
+    {
+        assert!(found["refused"][at][1].as_str().unwrap().contains(part), "{part}: {found}");
+    }
+    assert_eq!((&found["names"], feed.requests()), (&unchanged, requests));
+    feed.send_list("other.example\n");
+    let found = run("show({'refused': [
+    refused(resolver.import_firewall_domains, **{**given, 'FirewallDomainListId': 'rslvr-fdl-no'}),
+    refused(client('route53resolver', region='eu-west-1').import_firewall_domains, **given),
+]})");
+    assert_eq!(codes(&found), ["ResourceNotFoundException"; 2]);
 }
 
 #[test]

@@ -67,7 +67,12 @@ pub fn curl(server: &Server, path: &str, arguments: &[&str]) -> String {
 
 /// A server with a pushed manifest.
 pub fn pushed(manifest: Value) -> Server {
-    let server = Server::start_from("{push: {}}", "");
+    pushed_with(manifest, "")
+}
+
+/// A server with a pushed manifest, and more lines of configuration.
+pub fn pushed_with(manifest: Value, more: &str) -> Server {
+    let server = Server::start_from("{push: {}}", more);
     push(&server, manifest);
     server
 }

@@ -37,6 +37,13 @@ pub(in crate::aws::operations) const TABLE: &[Entry] = &[
     read(Route53Resolver, "GetFirewallDomainList", domain_lists::get, "FirewallDomainListId"),
     read(Route53Resolver, "ListFirewallDomainLists", domain_lists::list_all, "MaxResults NextToken"),
     write(Route53Resolver, "UpdateFirewallDomains", domain_lists::update, "FirewallDomainListId Operation Domains"),
+    // The entrance of the APIs reads the file: the handler gets its names as `Domains`.
+    write(
+        Route53Resolver,
+        "ImportFirewallDomains",
+        domain_lists::update,
+        "FirewallDomainListId Operation DomainFileUrl",
+    ),
     read(
         Route53Resolver,
         "ListFirewallDomains",
