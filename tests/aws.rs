@@ -13,6 +13,7 @@ mod profiles;
 mod resolver;
 mod sigv4;
 mod sync;
+mod tenants;
 mod terraform;
 mod tools;
 mod writes;

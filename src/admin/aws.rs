@@ -29,7 +29,7 @@ use crate::{
         etcd::NO_ANSWER,
     },
     listen::Core,
-    manifest::{Problem, collection::Collection},
+    manifest::collection::Collection,
 };
 use axum::{
     extract::{Request, State},
@@ -240,15 +240,18 @@ async fn serve(
         unreadable.error(service)
     })?;
     *found = Some(call.operation);
-    let operation = call.operation;
+    let (operation, call, of_caller) = (call.operation, Arc::new(call), caller.clone());
     let result = match operations::admit(&call)?.handler {
-        Handler::Read(handler) => read(admin, caller, call, handler).await?,
+        Handler::Read(handler) => read(admin, caller, call.clone(), handler).await,
         Handler::Write(_) if !may_write => {
             return Err(access_denied(service, "the access key has the role `read`; this operation needs `write`"));
         }
-        Handler::Write(handler) => write(admin, caller, call, handler).await?,
+        Handler::Write(handler) => write(admin, caller, call.clone(), handler).await,
     };
-    Ok((operation, result))
+    match result {
+        Ok(result) => Ok((operation, result)),
+        Err(error) => Err(with_current(admin, &of_caller, |context| operations::redacted(context, &call, error))),
+    }
 }
 
 /// Verifies the signature of a request.
@@ -265,23 +268,27 @@ fn unavailable(service: Service) -> ServiceError {
 async fn read(
     admin: &Arc<Admin>,
     caller: Caller,
-    call: Call,
+    call: Arc<Call>,
     handler: fn(&Context, Parameters) -> operations::ReadResult,
 ) -> operations::ReadResult {
     let service = call.service;
     let permit = admin.aws.reads.clone().acquire_owned().await.map_err(|_| unavailable(service))?;
     let admin = admin.clone();
     let work = move || {
-        let (collection, revision) = {
-            let state = admin.status.state();
-            (state.persisted.collection.clone(), state.persisted.position.revision)
-        };
-        let result =
-            with_context(&admin, &caller, &collection, revision, |context| handler(context, Parameters::of(&call)));
+        let result = with_current(&admin, &caller, |context| handler(context, Parameters::of(&call)));
         drop(permit);
         result
     };
     tokio::task::spawn_blocking(work).await.map_err(|_| unavailable(service))?
+}
+
+/// Calls a function with the resources that zonal has now.
+fn with_current<T>(admin: &Admin, caller: &Caller, handle: impl FnOnce(&Context) -> T) -> T {
+    let (collection, revision) = {
+        let state = admin.status.state();
+        (state.persisted.collection.clone(), state.persisted.position.revision)
+    };
+    with_context(admin, caller, &collection, revision, handle)
 }
 
 fn with_context<T>(
@@ -335,12 +342,12 @@ async fn import(admin: &Admin, call: &mut Call) -> Result<(), ServiceError> {
 async fn write(
     admin: &Arc<Admin>,
     caller: Caller,
-    mut call: Call,
+    mut call: Arc<Call>,
     handler: fn(&Context, Parameters) -> operations::WriteResult,
 ) -> operations::ReadResult {
     let service = call.service;
     if call.operation == "ImportFirewallDomains" && (admin.takes_changes || admin.etcd.is_some()) {
-        import(admin, &mut call).await?;
+        import(admin, Arc::make_mut(&mut call)).await?;
     }
     let request = Arc::new(WriteRequest { caller, call, handler });
     if admin.takes_changes {
@@ -399,7 +406,7 @@ fn etcd_failed(service: Service, error: &anyhow::Error) -> ServiceError {
 /// A request of an operation that writes.
 struct WriteRequest {
     caller: Caller,
-    call: Call,
+    call: Arc<Call>,
     handler: fn(&Context, Parameters) -> operations::WriteResult,
 }
 
@@ -413,8 +420,8 @@ async fn make(admin: &Arc<Admin>, request: &Arc<WriteRequest>, trial: Option<Tri
         (Some(Ok(_)), Some(Ok(made))) => Ok(made),
         (_, Some(Err(refusal))) => Err(refusal),
         (Some(Err(ChangeError::Problems(problems))), _) => {
-            let errors = problems.iter().filter(|problem| problem.is_error()).map(Problem::to_string);
-            Err(operations::refused_change(service, operation, &errors.collect::<Vec<_>>()))
+            let errors = with_current(admin, &request.caller, |context| operations::messages(context, &problems));
+            Err(operations::refused_change(service, operation, &errors))
         }
         (Some(Err(error)), _) => Err(failed(service, error.to_string())),
         (None | Some(Ok(_)), _) => Err(unavailable(service)),

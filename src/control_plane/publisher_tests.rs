@@ -1,6 +1,11 @@
 use super::*;
 use crate::{
-    control_plane::{current::empty_snapshot, updates::edits_of},
+    control_plane::{
+        change::{Change, ChangeError, Position, Prepare, PreparedChange},
+        current::empty_snapshot,
+        prepare::tests::World,
+        updates::edits_of,
+    },
     manifest::{
         collection::{Edit, Key},
         load::Extent,
@@ -149,4 +154,32 @@ fn the_cost_of_a_change_of_record_sets_follows_the_change() {
     anew.apply(vec![Change::fact(vec![vpc, edit("private_hosted_zones", "Z", &text)], Position::default())]);
     assert_eq!(snapshot.load().digest, digest);
     fs::remove_dir_all(directory).unwrap();
+}
+
+/// A strict change is refused if what it changes would not be served: also if the resource is set aside before.
+#[test]
+fn refuses_a_strict_change_of_a_resource_that_stays_set_aside() {
+    let valid = r#"{"region": "r", "cidr_blocks": ["10.0.0.0/16"]}"#;
+    let mut world = World::new(OnError::SetAside, &[("vpcs/v", valid), ("vpcs/w", valid)]);
+    let broken = r#"{"region": "r", "cidr_blocks": ["10.0.0.0/16"], "resolver_addresses": ["10.0.0.2", "10.0.0.2"]}"#;
+    world.put(&[("vpcs/v", broken)]);
+    assert_eq!(world.set_aside(), ["vpcs/v"]);
+    let mut change = |key: &str, text: &str| {
+        let (kind, id) = key.split_once('/').unwrap();
+        let edit = Edit { key: Key::new(kind, id).unwrap(), value: Some(text.as_bytes().into()) };
+        let (reply, mut answer) = tokio::sync::oneshot::channel();
+        let prepare: Prepare = Box::new(move |_, position| {
+            let position = Position { revision: position.revision + 1, ..position.clone() };
+            Ok(PreparedChange { edits: vec![edit.clone()], position, deletions: None, is_whole: false })
+        });
+        let since = std::time::Instant::now();
+        let change = Change { prepare, is_fact: false, trial: None, is_strict: true, since, reply: Some(reply) };
+        world.publisher.apply(vec![change]);
+        answer.try_recv().unwrap()
+    };
+    let other = broken.replace("10.0.0.2", "10.0.0.3");
+    assert!(matches!(change("vpcs/v", &other), Err(ChangeError::Problems(problems)) if !problems.is_empty()));
+    assert!(change("vpcs/w", &valid.replace("10.0.0.0", "10.1.0.0")).is_ok(), "other resources can change");
+    assert!(change("vpcs/v", &valid.replace("10.0.0.0", "10.2.0.0")).is_ok());
+    assert_eq!(world.set_aside(), [""; 0]);
 }

@@ -20,7 +20,7 @@ fn dig_from(server: &Server, source: &str, name: &str, rtype: &str) -> Reply {
 
 /// Functions of scripts: `network` makes a VPC with two subnets, `tags` the tags of a request, and `ask` sends a DNS query and
 /// returns the addresses of the answer, and the milliseconds until it came.
-fn script(server: &Server, text: &str) -> String {
+pub fn script(server: &Server, text: &str) -> String {
     let port = server.port;
     format!(
         "

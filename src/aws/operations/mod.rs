@@ -11,6 +11,7 @@ mod filters;
 mod identifiers;
 mod networks;
 mod profiles;
+mod redaction;
 mod resolver;
 mod route53;
 mod sts;
@@ -19,6 +20,7 @@ mod tags;
 mod zonal_shift;
 
 pub use networks::{Permitted, check as check_networks};
+pub use redaction::{messages, redacted};
 pub use route53::record_sets::RecordSetIndexes;
 pub use table::{Entry, Handler, entries};
 
@@ -186,12 +188,28 @@ pub fn admit(call: &Call) -> Result<&'static Entry, ServiceError> {
         let message = "Request would have succeeded, but DryRun flag is set.";
         return Err(ServiceError::new(service, "DryRunOperation", message).with_status(412));
     }
+    if service == Service::Ec2 && has_long_list(&call.parameters) {
+        let message = format!("A list of a request has at most {MAX_LIST_ITEMS} items; send several requests");
+        return Err(ServiceError::new(service, "InvalidParameterValue", message));
+    }
     match entry.refused.split_whitespace().find(|path| is_given(&call.parameters, path)) {
         None => Ok(entry),
         Some(path) => {
             let message = format!("zonal does not support the parameter {path} of {service}:{name}; leave it out");
             Err(ServiceError::new(service, refusal_code(service, name), message))
         }
+    }
+}
+
+/// The maximum number of items of a list in a request of EC2, whose model has no limits. It is AWS's limit for most lists.
+const MAX_LIST_ITEMS: usize = 1_000;
+
+/// Whether a list in the parameters of a request has too many items.
+fn has_long_list(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.len() > MAX_LIST_ITEMS || items.iter().any(has_long_list),
+        Value::Object(members) => members.values().any(has_long_list),
+        _ => false,
     }
 }
 

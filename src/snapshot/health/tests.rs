@@ -118,3 +118,31 @@ fn checks_ask_only_networks_of_the_manifest_and_allowed_blocks() {
         assert!(compile(&loaded, &Arc::new(node), None).is_ok(), "{address} is allowed by the node");
     }
 }
+
+#[test]
+fn a_name_leads_checks_only_to_networks_that_its_vpc_reaches() {
+    let manifest = serde_json::json!({
+        "vpcs": {
+            "v": {"region": "r", "cidr_blocks": ["10.0.0.0/16", "169.254.0.0/16"]},
+            "near": {"region": "r", "cidr_blocks": ["10.1.0.0/16"]},
+            "other": {"region": "r", "cidr_blocks": ["10.2.0.0/16"]},
+        },
+        "vpc_peering_connections": {"p": {"vpc_ids": ["v", "near"]}},
+    });
+    let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+    let node = Node { health_allow: vec!["192.0.2.0/24".parse().unwrap()], ..Node::default() };
+    let snapshot = compile(&loaded, &Arc::new(node), None).unwrap().0;
+    for (vpc, address, is_allowed) in [
+        ("v", "10.0.0.1", true),
+        ("v", "10.1.0.1", true),
+        ("v", "10.2.0.1", false),
+        ("v", "::ffff:10.2.0.1", false),
+        ("v", "169.254.169.254", false),
+        ("v", "192.0.2.1", true),
+        ("v", "198.51.100.1", false),
+        ("other", "10.2.0.1", true),
+        ("gone", "10.2.0.1", false),
+    ] {
+        assert_eq!(snapshot.may_check_from(vpc, address.parse().unwrap()), is_allowed, "{vpc} {address}");
+    }
+}

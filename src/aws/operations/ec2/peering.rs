@@ -62,6 +62,8 @@ pub(super) const TABLE: &[Entry] = &[
 ];
 
 /// The seconds for which a deleted or rejected connection can be described.
+/// The maximum number of an account's requests that wait for other accounts, as in AWS.
+const MAX_OUTSTANDING: usize = 25;
 /// The maximum number of forgotten connections that a request deletes.
 const MAX_FORGOTTEN: usize = 32;
 
@@ -191,6 +193,17 @@ fn create_peering(context: &Context, parameters: Parameters) -> WriteResult {
     if let Some((id, _)) = all.clone().find(|(_, other)| is_alive(other) && connects(other)) {
         let message = format!("The VPCs {own} and {peer} already have the peering connection {id}");
         return Err(error("VpcPeeringConnectionAlreadyExists", message));
+    }
+    let is_outstanding = |other: &VpcPeeringConnection| {
+        let sees = |side: usize| other.vpc_ids.get(side).is_some_and(|id| context.sees(context.vpc_owner(id)));
+        other.status == PeeringStatus::PendingAcceptance && sees(0) && !sees(1)
+    };
+    if all.clone().filter(|(_, other)| is_outstanding(other)).count() >= MAX_OUTSTANDING {
+        let message = format!(
+            "{MAX_OUTSTANDING} requests of this account for peering connections wait for other accounts: delete one of them \
+             first"
+        );
+        return Err(error("OutstandingVpcPeeringConnectionLimitExceeded", message));
     }
     let mut edits: Vec<Edit> = all
         .filter(|(_, other)| is_forgotten(context, other))

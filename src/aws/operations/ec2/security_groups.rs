@@ -22,7 +22,10 @@ use crate::{
     manifest::{AwsData, Id, Resource, SecurityGroup, Vpc, collection::Edit},
 };
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 /// The operations that zonal serves.
 pub(super) const TABLE: &[Entry] = &[
@@ -242,6 +245,9 @@ fn delete_security_group(context: &Context, parameters: Parameters) -> WriteResu
 
 // Rules.
 
+/// The maximum number of rules of a security group in one direction: the largest number that AWS grants.
+const MAX_RULES: usize = 1_000;
+
 /// The lists of sources or targets of a permission, and the member that tells them apart.
 const PEERS: [(&str, &str); 4] = [
     ("IpRanges", "CidrIp"),
@@ -259,6 +265,12 @@ struct Rule {
     list: (&'static str, &'static str),
     /// The item of the list.
     peer: Value,
+}
+
+/// The members of a permission but the lists, as a text that does not depend on their order.
+fn service_key(service: &Map<String, Value>) -> String {
+    let members: BTreeMap<&String, &Value> = service.iter().collect();
+    json!(members).to_string()
 }
 
 impl Rule {
@@ -287,23 +299,22 @@ impl Rule {
 
     /// The rules as permissions: one for each protocol and range of ports.
     fn permissions(rules: Vec<Rule>) -> Vec<AwsData> {
-        let mut permissions: Vec<(Map<String, Value>, Map<String, Value>)> = Vec::new();
-        for rule in rules {
-            let at = permissions.iter().position(|(service, _)| *service == rule.service);
-            let at = at.unwrap_or_else(|| {
-                permissions.push((rule.service.clone(), rule.service.clone()));
-                permissions.len() - 1
-            });
-            let list = permissions[at].1.entry(rule.list.0).or_insert_with(|| json!([]));
-            list.as_array_mut().into_iter().for_each(|list| list.push(rule.peer.clone()));
+        let mut permissions: Vec<Map<String, Value>> = Vec::new();
+        let mut positions: HashMap<String, usize> = HashMap::new();
+        for Rule { service, list, peer } in rules {
+            let at = *positions.entry(service_key(&service)).or_insert(permissions.len());
+            if at == permissions.len() {
+                permissions.push(service);
+            }
+            let list = permissions[at].entry(list.0).or_insert_with(|| json!([]));
+            list.as_array_mut().into_iter().for_each(|list| list.push(peer.clone()));
         }
-        permissions.into_iter().map(|(_, permission)| permission.into()).collect()
+        permissions.into_iter().map(AwsData::from).collect()
     }
 
-    /// Whether two rules say the same. Their descriptions do not matter.
-    fn is_like(&self, other: &Rule) -> bool {
-        let key = self.list.1;
-        self.service == other.service && self.list == other.list && self.peer[key] == other.peer[key]
+    /// The text that two rules share if they say the same. Their descriptions do not matter.
+    fn key(&self) -> String {
+        json!([service_key(&self.service), self.list.0, self.peer[self.list.1]]).to_string()
     }
 
     fn id(&self, group: &str, is_egress: bool) -> String {
@@ -356,9 +367,15 @@ fn authorize(context: &Context, parameters: Parameters, is_egress: bool) -> Writ
     let mut group = (*group).clone();
     let owner = context.owner(&group.owner_id).to_string();
     let mut rules = Rule::of_group(direction(&mut group, is_egress));
+    let given = given_rules(parameters)?;
+    if rules.len() + given.len() > MAX_RULES {
+        let message = format!("A security group has at most {MAX_RULES} rules of each direction");
+        return Err(error("RulesPerSecurityGroupLimitExceeded", message));
+    }
+    let mut known: HashSet<String> = rules.iter().map(Rule::key).collect();
     let mut added = Vec::new();
-    for rule in given_rules(parameters)? {
-        if rules.iter().any(|known| known.is_like(&rule)) {
+    for rule in given {
+        if !known.insert(rule.key()) {
             let peer = rule.peer[rule.list.1].as_str().unwrap_or_default();
             let message = format!("the specified rule with the peer {peer} already exists");
             return Err(error("InvalidPermission.Duplicate", message));
@@ -375,28 +392,29 @@ fn revoke(context: &Context, parameters: Parameters, is_egress: bool) -> WriteRe
     let (id, group) = named_group(context, parameters)?;
     let mut group = (*group).clone();
     let owner = context.owner(&group.owner_id).to_string();
-    let mut rules = Rule::of_group(direction(&mut group, is_egress));
-    let mut revoked = Vec::new();
-    let mut remove = |is_revoked: &dyn Fn(&Rule) -> bool, shown: &str| match rules.iter().position(is_revoked) {
-        Some(at) => {
-            revoked.push(rules.remove(at).value(&id, &owner, is_egress));
-            Ok(())
-        }
-        None => {
-            let message = format!("The specified rule does not exist in this security group: {shown}");
-            Err(error("InvalidPermission.NotFound", message))
-        }
-    };
+    let rules = Rule::of_group(direction(&mut group, is_egress));
     let ids = parameters.texts("SecurityGroupRuleIds");
-    for rule_id in &ids {
-        remove(&|rule| rule.id(&id, is_egress) == **rule_id, rule_id)?;
+    // The keys of the rules to remove, each with the text that an error shows.
+    let given: Vec<(String, String)> = if ids.is_empty() {
+        let shown = |rule: &Rule| rule.peer[rule.list.1].as_str().unwrap_or_default().to_string();
+        given_rules(parameters)?.iter().map(|rule| (rule.key(), shown(rule))).collect()
+    } else {
+        ids.iter().map(|id| ((*id).to_string(), (*id).to_string())).collect()
+    };
+    let key = |rule: &Rule| if ids.is_empty() { rule.key() } else { rule.id(&id, is_egress) };
+    let mut known: HashMap<String, usize> = rules.iter().enumerate().map(|(at, rule)| (key(rule), at)).collect();
+    let mut removed: HashSet<usize> = HashSet::new();
+    let mut revoked = Vec::new();
+    for (key, shown) in given {
+        let at = known.remove(&key).ok_or_else(|| {
+            let message = format!("The specified rule does not exist in this security group: {shown}");
+            error("InvalidPermission.NotFound", message)
+        })?;
+        revoked.push(rules[at].value(&id, &owner, is_egress));
+        removed.insert(at);
     }
-    if ids.is_empty() {
-        for given in given_rules(parameters)? {
-            remove(&|rule| rule.is_like(&given), given.peer[given.list.1].as_str().unwrap_or_default())?;
-        }
-    }
-    *direction(&mut group, is_egress) = Rule::permissions(rules);
+    let rest = rules.into_iter().enumerate().filter(|(at, _)| !removed.contains(at)).map(|(_, rule)| rule);
+    *direction(&mut group, is_egress) = Rule::permissions(rest.collect());
     let result = json!({"Return": true, "RevokedSecurityGroupRules": revoked});
     Ok(Written { edits: vec![group_edit(&id, group)], result })
 }

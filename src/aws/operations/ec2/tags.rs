@@ -41,6 +41,9 @@ pub(super) const TABLE: &[Entry] = &[
 const MAX_KEY_CHARACTERS: usize = 128;
 const MAX_VALUE_CHARACTERS: usize = 256;
 
+/// The maximum number of tags of a resource, as in AWS.
+const MAX_TAGS: usize = 50;
+
 /// The prefix of tags that set members.
 const MEMBER: &str = "zonal:";
 
@@ -107,7 +110,7 @@ impl Tagged for VpcEndpoint {
                         let vpcs: Vec<String> = vpcs.split_whitespace().map(str::to_string).collect();
                         match vpcs.iter().find(|id| !context.sees(context.vpc_owner(id))) {
                             None => PrivateDnsScope::Vpcs(vpcs),
-                            Some(id) => return Err(format!("the VPC {id} is of another account")),
+                            Some(id) => return Err(format!("the VPC {id} does not exist")),
                         }
                     }
                 }
@@ -207,6 +210,9 @@ fn set(context: &Context, resource: &mut dyn Tagged, key: &str, value: Option<&s
         *name = value.map(str::to_string);
     }
     match value.filter(|_| !is_name) {
+        Some(_) if tags.len() >= MAX_TAGS && !tags.contains_key(key) => {
+            return Err(error("TagLimitExceeded", format!("A resource has at most {MAX_TAGS} tags")));
+        }
         Some(value) => drop(tags.insert(key.into(), value.into())),
         None => drop(tags.remove(key)),
     }
@@ -252,7 +258,9 @@ fn change(
     }
     change_in!(vpcs, |vpc| has_vpc(context, vpc));
     change_in!(dhcp_options, |options| has_options(context, options));
-    if let Ok(group) = existing_group(context, id) {
+    // The default groups of all VPCs are searched.
+    let may_be_group = id.starts_with("sg-") || manifest.security_groups.contains_key(id);
+    if let Some(group) = may_be_group.then(|| existing_group(context, id).ok()).flatten() {
         // The default group of a VPC is in the manifest as soon as it is changed.
         let mut changed = manifest.security_groups.get(id).map_or_else(|| (*group).clone(), |group| (**group).clone());
         change(&mut changed)?;

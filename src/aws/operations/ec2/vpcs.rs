@@ -29,6 +29,9 @@ use std::{
 /// The maximum number of IPv4 blocks of a VPC, and of IPv6 blocks.
 const MAX_BLOCKS: (usize, usize) = (5, 1);
 
+/// The maximum number of VPCs of an account.
+const MAX_VPCS: usize = 10_000;
+
 /// The operations that zonal serves.
 pub(super) const TABLE: &[Entry] = &[
     read(Ec2, "DescribeVpcs", describe_vpcs, "VpcIds Filters MaxResults NextToken DryRun"),
@@ -224,7 +227,18 @@ fn resolver_addresses(context: &Context, block: &IpNet) -> Vec<IpAddr> {
     if is_used || !may_be_entry_point(context, address) { Vec::new() } else { vec![address] }
 }
 
+/// Checks that the caller's account may have one more VPC: zonal keeps all of them in memory.
+fn check_count(context: &Context) -> Result<(), ServiceError> {
+    let Some(account) = context.account() else { return Ok(()) };
+    let count = context.manifest().vpcs.values().filter(|vpc| vpc.owner_id == account).count();
+    match count < MAX_VPCS {
+        true => Ok(()),
+        false => Err(error("VpcLimitExceeded", format!("An account has at most {MAX_VPCS} VPCs"))),
+    }
+}
+
 fn create_vpc(context: &Context, parameters: Parameters) -> WriteResult {
+    check_count(context)?;
     let block = ipv4_block(parameters.given_text("CidrBlock").ok_or_else(|| missing("CidrBlock"))?)?;
     let mut vpc = Vpc {
         owner_id: context.account().unwrap_or_default().into(),
