@@ -38,7 +38,8 @@ impl FirewallLists {
         self.client.check(url)?;
         let _turn = self.importing.lock().await;
         let draft = Draft(self.store.draft_of_import().map_err(|error| error.to_string())?);
-        let fetched = self.client.fetch(url, &Validators::default(), &draft.0, MAX_OCTETS);
+        let nothing = Validators::default();
+        let fetched = self.client.fetch(url, &nothing, &draft.0, MAX_OCTETS);
         match timeout(TIMEOUT, fetched).await {
             Ok(fetched) => drop(fetched?),
             Err(_) => return Err(format!("the download takes more than {} s", TIMEOUT.as_secs())),
