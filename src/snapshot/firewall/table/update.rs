@@ -209,6 +209,7 @@ impl Lists {
             depths: shards.iter().fold(0, |depths, (_, shard)| depths | shard.depths),
             names: shards.iter().map(|(_, shard)| u64::from(shard.names)).sum(),
             lists: self.lists.clone(),
+            servers_version: self.servers_version,
         })
     }
 
