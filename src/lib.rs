@@ -30,7 +30,7 @@
 //! | [`wire`] | `codes` of the protocol; names, record data, queries, replies, responses; PROXY headers; prefixes of `dns64` | |
 //! | [`clock`] | the time, and random seeds | |
 //! | [`instruments`] | makers of counters and gauges | |
-//! | [`manifest`] | the types; reading (`document`, `decode`, `load`, `collection`, `master`); `check` and `record_lints`; `connectivity`; `presets` of AWS services | `wire` |
+//! | [`manifest`] | the types; reading (`document`, `decode`, `load`, `collection`, `master`); `record_sets`, which the versions of a zone share in part; `check` and `record_lints`; `connectivity`; `presets` of AWS services | `wire` |
 //! | [`snapshot`] | the compiled manifest: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes`, `views`, `autodefined`, `query_logs`, `firewall` rules and lists; consecutive snapshots share unchanged parts by `slots` and `names` | `manifest`, `wire` |
 //! | [`answer`] | `identify`: the client; `resolve`: the resolution algorithm, with the search for the `cut`; `firewall`: which names and addresses are blocked; answers from a `zone`, an `endpoint`, `autodefined` names or the `cache`; `dns64`; `trace` and `explanation`: the steps for `zonal explain` | `manifest`, `snapshot`, `wire` |
 //! | [`aws`] | the APIs of AWS: their `model`, the `codec` between the wire and JSON values, and what their `operations` mean for the manifest | `answer`, `clock`, `manifest`, `snapshot`, `wire` |

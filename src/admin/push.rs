@@ -151,8 +151,12 @@ fn prepare(operations: Vec<Operation>, if_revision: Option<u64>) -> Prepare {
         let mut changed = collection.clone();
         let mut edits = Vec::with_capacity(operations.len());
         for operation in &operations {
-            let edit = operation.edit(&changed)?;
+            let mut edit = operation.edit(&changed)?;
             changed.apply(std::slice::from_ref(&edit));
+            // The resource is read once.
+            if let Some(resource) = changed.manifest().resource(edit.key.kind, &edit.key.id) {
+                edit.value = Some(collection::Content::Resource(resource));
+            }
             edits.push(edit);
         }
         check_protection(collection, &edits)?;

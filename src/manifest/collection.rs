@@ -238,7 +238,7 @@ impl Collection {
                 (_, Some(Content::Text(text))) => self.put(key, text),
                 (_, Some(Content::Resource(resource))) => {
                     self.unreadable.remove(key);
-                    self.manifest.put(&key.id, resource.clone());
+                    self.manifest.put(&key.id, self.sharing(key, resource.clone()));
                 }
                 (_, None) => {
                     self.manifest.remove(key.kind, &key.id);
@@ -252,9 +252,10 @@ impl Collection {
         match read(key, text) {
             Ok(resource) => {
                 self.unreadable.remove(key);
+                let resource = self.sharing(key, resource);
                 let old = self.manifest.resource(key.kind, &key.id);
                 // Names are equal in any case, but a change of their case must not be lost.
-                if old.is_none_or(|old| old.to_json() != resource.to_json()) {
+                if old.is_none_or(|old| old.digest(&key.id) != resource.digest(&key.id)) {
                     self.manifest.put(&key.id, resource);
                 }
             }
@@ -262,6 +263,17 @@ impl Collection {
                 self.manifest.remove(key.kind, &key.id);
                 self.unreadable.insert(key.clone(), Arc::new(Unreadable { text: text.clone(), problems }));
             }
+        }
+    }
+
+    /// A resource, of which a zone shares the equal record sets of its last version.
+    fn sharing(&self, key: &Key, resource: Resource) -> Resource {
+        match (&resource, self.manifest.private_hosted_zones.get(&key.id)) {
+            (Resource::PrivateHostedZone(zone), Some(old)) if !zone.records.shares(&old.records) => {
+                let records = zone.records.sharing(&old.records);
+                Resource::PrivateHostedZone(Arc::new(PrivateHostedZone { records, ..(**zone).clone() }))
+            }
+            _ => resource,
         }
     }
 
@@ -281,7 +293,7 @@ impl Collection {
             let value = match (was, is) {
                 // Names are equal in any case, but a change of their case must not be lost. A large resource that differs is
                 // not written for the comparison.
-                (Some(was), Some(is)) if was == is && was.to_json() == is.to_json() => continue,
+                (Some(was), Some(is)) if was == is && was.digest(&key.id) == is.digest(&key.id) => continue,
                 (_, Some(is)) => Some(Content::Resource(is)),
                 (_, None) => {
                     let text = self.text(&key);

@@ -155,7 +155,7 @@ impl RecordSets {
         }
     }
 
-    /// Makes an index of the sets of a zone of the name `apex`. [`RecordSets::replace`] follows it.
+    /// Makes an index of the sets of a zone of the name `apex`. Later versions of the list have it too.
     pub fn index(&self, apex: &Name) {
         self.by_key.get_or_init(|| (apex.clone(), self.keyed(apex)));
     }
@@ -183,28 +183,15 @@ impl RecordSets {
         self.splice(self.len(), 0, [set]);
     }
 
-    /// Puts `new` in the position of `old`, or at the end if there is no `old`. Without `new`, removes `old`. The zone has
-    /// the name `apex`.
-    pub fn replace(&mut self, apex: &Name, old: Option<&Arc<ResourceRecordSet>>, new: Option<Arc<ResourceRecordSet>>) {
+    /// Puts `new` in the position of `old`, or at the end if there is no `old`. Without `new`, removes `old`.
+    pub fn replace(&mut self, old: Option<&Arc<ResourceRecordSet>>, new: Option<Arc<ResourceRecordSet>>) {
         let position = match old {
             Some(old) => self.position(old),
             None => self.locate(self.len()),
         };
-        let Some((chunk, at)) = position else { return };
-        let by_key = self.by_key.take().filter(|(known, _)| known == apex);
-        self.splice_chunk(chunk, at, usize::from(old.is_some()), new.clone());
-        let Some((name, mut by_key)) = by_key else { return };
-        if let Some((old, key)) = old.and_then(|old| Some((old, key_of(apex, old)?))) {
-            let sets = by_key.entry(key.clone()).or_default();
-            sets.retain(|set| !Arc::ptr_eq(set, old));
-            if sets.is_empty() {
-                by_key.remove(&key);
-            }
+        if let Some((chunk, at)) = position {
+            self.splice_chunk(chunk, at, usize::from(old.is_some()), new);
         }
-        if let Some((key, new)) = new.and_then(|new| Some((key_of(apex, &new)?, new))) {
-            by_key.entry(key).or_default().push(new);
-        }
-        self.by_key = (name, by_key).into();
     }
 
     /// Puts `added` in the place of `removed` sets from the position `at` on. Returns false, and changes nothing, if the list
@@ -218,7 +205,6 @@ impl RecordSets {
         let is_in_list = at.checked_add(removed).is_some_and(|end| end <= self.len());
         let position = if is_in_list { self.locate(at) } else { None };
         let Some((chunk, at)) = position else { return false };
-        self.by_key.take();
         self.splice_chunk(chunk, at, removed, added);
         true
     }
@@ -256,7 +242,8 @@ impl RecordSets {
             sets.extend_from_slice(&self.chunks[end].sets);
             end += 1;
         }
-        drop(sets.splice(at..at + removed, added));
+        let added: Vec<Arc<ResourceRecordSet>> = added.into_iter().collect();
+        let gone: Vec<_> = sets.splice(at..at + removed, added.iter().cloned()).collect();
         // A chunk that has lost its end continues with the next one.
         while end < self.chunks.len() && sets.last().is_some_and(|last| !ends_chunk(last)) {
             sets.extend_from_slice(&self.chunks[end].sets);
@@ -264,6 +251,40 @@ impl RecordSets {
         }
         work::count(sets.len());
         drop(self.chunks.splice(first..end, chunks_of(sets)));
+        self.follow(&gone, &added);
+    }
+
+    /// Removes sets from the index, and adds others.
+    fn follow(&mut self, gone: &[Arc<ResourceRecordSet>], came: &[Arc<ResourceRecordSet>]) {
+        let Some((apex, by_key)) = self.by_key.get_mut() else { return };
+        for (set, key) in gone.iter().filter_map(|set| Some((set, key_of(apex, set)?))) {
+            let sets = by_key.entry(key.clone()).or_default();
+            if let Some(at) = sets.iter().position(|other| Arc::ptr_eq(other, set)) {
+                sets.remove(at);
+            }
+            if sets.is_empty() {
+                by_key.remove(&key);
+            }
+        }
+        for (set, key) in came.iter().filter_map(|set| Some((set, key_of(apex, set)?))) {
+            by_key.entry(key).or_default().push(set.clone());
+        }
+    }
+
+    /// Whether the list is known to share chunks with an older version, or is empty.
+    pub fn shares(&self, old: &RecordSets) -> bool {
+        let (before, after) = until_shared(&old.chunks, &self.chunks);
+        self.is_empty() || before < old.chunks.len() && after < self.chunks.len()
+    }
+
+    /// The same list, which shares the equal parts of an older version. Compares all sets.
+    pub fn sharing(&self, old: &RecordSets) -> RecordSets {
+        let mut shared = old.clone();
+        // The positions are those in the old list, so the last run comes first.
+        for run in self.changes_since(old).into_iter().rev() {
+            shared.splice(run.old_at, run.gone.len(), run.came.into_iter().cloned());
+        }
+        shared
     }
 
     // Differences

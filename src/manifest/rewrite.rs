@@ -33,10 +33,10 @@ pub fn rewrite(
         let mut written = is_due.then(|| Arc::new(record_set(set)));
         // A set stays at its position, so that two versions of the resource differ in the changed sets only.
         for old in changed.records.of_key(&zone.name, &(set.owner.clone(), set.rtype)) {
-            changed.records.replace(&zone.name, Some(&old), written.take());
+            changed.records.replace(Some(&old), written.take());
         }
         if written.is_some() {
-            changed.records.replace(&zone.name, None, written);
+            changed.records.replace(None, written);
         }
     }
     let in_file: Vec<&EditedSet> = sets.iter().zip(is_in_file).filter(|(_, is)| *is).map(|(set, _)| set).collect();

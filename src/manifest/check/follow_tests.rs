@@ -159,7 +159,7 @@ proptest! {
             let current = zone.records.iter().nth(at).cloned();
             // Each version has allocations of its own.
             let set = set.map(|set| Arc::new((*set).clone()));
-            zone.records.replace(&zone.name, current.as_ref(), set);
+            zone.records.replace(current.as_ref(), set);
             let mut new = old.clone();
             new.private_hosted_zones.insert("Z1".into(), Arc::new(zone));
             let followed = checked.follow(&old, &new, &connectivity, 0);

@@ -40,17 +40,17 @@ fn make(edit: &Edit, sets: &mut RecordSets, expected: &mut Vec<Arc<ResourceRecor
     match edit {
         Edit::Put(Some(at), name) if !expected.is_empty() => {
             let (at, new) = (at.index(expected.len()), set(*name, 9));
-            sets.replace(&apex(), Some(&expected[at]), Some(new.clone()));
+            sets.replace(Some(&expected[at]), Some(new.clone()));
             expected[at] = new;
         }
         Edit::Put(_, name) => {
             let new = set(*name, 2);
-            sets.replace(&apex(), None, Some(new.clone()));
+            sets.replace(None, Some(new.clone()));
             expected.push(new);
         }
         Edit::Remove(at) if !expected.is_empty() => {
             let old = expected.remove(at.index(expected.len()));
-            sets.replace(&apex(), Some(&old), None);
+            sets.replace(Some(&old), None);
         }
         Edit::Remove(_) => {}
         Edit::Splice(at, gone, came) => {
@@ -76,13 +76,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn an_edited_list_is_the_list_that_is_made_of_its_sets(start in 0..1500_u32, edits in vec(edit(), 1..12)) {
+    fn an_edited_list_is_the_list_that_is_made_of_its_sets(start in 0..1500_u32, is_indexed in any::<bool>(), edits in vec(edit(), 1..12)) {
         let mut sets = list(start);
         let mut expected: Vec<_> = sets.iter().cloned().collect();
         let first = sets.clone();
+        if is_indexed {
+            sets.index(&apex());
+        }
         for edit in edits {
             let old = sets.clone();
-            let is_indexed = old.is_indexed(&apex());
             make(&edit, &mut sets, &mut expected);
             prop_assert!(sets.iter().zip(&expected).all(|(one, other)| Arc::ptr_eq(one, other)));
             let again: RecordSets = expected.iter().cloned().collect();
@@ -90,7 +92,7 @@ proptest! {
             prop_assert!(sets == again);
             prop_assert_eq!(sets.digest(), again.digest());
             prop_assert_eq!(sets.protected().count(), expected.iter().filter(|set| set.protected).count());
-            prop_assert!(matches!(edit, Edit::Splice(..)) || sets.is_indexed(&apex()) == is_indexed);
+            prop_assert_eq!(sets.is_indexed(&apex()), is_indexed);
             for number in [0, 7, 700, 2999] {
                 let key = key_of(&apex(), &set(number, 1)).unwrap();
                 let found: Vec<_> = expected.iter().filter(|set| set.name == format!("r{number}")).collect();
@@ -113,6 +115,9 @@ proptest! {
         let copy: RecordSets = expected.iter().map(|set| Arc::new((**set).clone())).collect();
         prop_assert!(copy.changes_since(&sets).is_empty());
         prop_assert!(with_runs(&first, &copy.changes_since(&first)) == sets);
+        let shared = copy.sharing(&sets);
+        prop_assert!(shared.chunks.iter().zip(&sets.chunks).all(|(one, other)| Arc::ptr_eq(one, other)));
+        prop_assert!(expected.iter().cloned().collect::<RecordSets>().sharing(&first) == sets);
     }
 }
 
@@ -121,10 +126,10 @@ fn the_digest_depends_on_content_and_order() {
     let (sets, mut other) = (list(1000), list(1000));
     assert_eq!(sets.digest(), other.digest());
     let first = other.iter().next().unwrap().clone();
-    other.replace(&apex(), Some(&first), Some(set(0, 2)));
+    other.replace(Some(&first), Some(set(0, 2)));
     assert_ne!(sets.digest(), other.digest());
     let mut moved = sets.clone();
-    moved.replace(&apex(), Some(&first), None);
+    moved.replace(Some(&first), None);
     assert_ne!(sets.digest(), moved.digest());
     moved.push(first.clone());
     assert_ne!(sets.digest(), moved.digest(), "another order");
@@ -150,15 +155,15 @@ fn a_change_costs_a_few_chunks_and_not_the_list() {
     let longest = sets.chunks.iter().map(|chunk| chunk.sets.len()).max().unwrap();
     assert!((200..800).contains(&sets.chunks.len()) && longest < 2000, "{} chunks, {longest}", sets.chunks.len());
     let key = |number| key_of(&apex(), &set(number, 1)).unwrap();
-    let (_, of_first) = work::of(|| (sets.digest(), sets.of_key(&apex(), &key(1))));
+    let (_, of_first) = work::of(|| (sets.digest(), sets.index(&apex())));
     assert_eq!(of_first, 100_000);
     for number in 0..200 {
         let old = sets.clone();
         let (_, looked_at) = work::of(|| {
             let current = sets.of_key(&apex(), &key(number * 250));
             let new = (number % 3 > 0).then(|| set(number * 250, 7));
-            sets.replace(&apex(), current.first(), new);
-            sets.replace(&apex(), None, Some(set(60_000 + number, 7)));
+            sets.replace(current.first(), new);
+            sets.replace(None, Some(set(60_000 + number, 7)));
             sets.changes_since(&old).iter().map(|run| run.gone.len() + run.came.len()).sum::<usize>()
                 + usize::from(sets.digest()[0])
         });

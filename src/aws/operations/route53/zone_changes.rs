@@ -310,12 +310,12 @@ impl Batch<'_> {
                     let message = "but the values provided do not match the current values";
                     return Err(format!("Tried to delete {shown} {message}"));
                 }
-                self.sets.replace(&self.zone.name, Some(&current), None);
+                self.sets.replace(Some(&current), None);
                 Ok(())
             }
             (_, current) => {
                 // A set stays at its position, so that two versions of the zone differ in the changed sets only.
-                self.sets.replace(&self.zone.name, current.as_ref(), Some(set));
+                self.sets.replace(current.as_ref(), Some(set));
                 Ok(())
             }
         }
