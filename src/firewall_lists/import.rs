@@ -1,7 +1,11 @@
 //! Reads a list once, for the operation `ImportFirewallDomains` of AWS's API. Its names then belong to a list of the manifest: zonal
 //! does not follow the source.
 
-use super::{FirewallLists, fetch::Validators, gzip, load};
+use super::{
+    FirewallLists,
+    fetch::{Fetched, Validators},
+    gzip, load,
+};
 use crate::{
     manifest::{DomainSpecification, FirewallListFormat, domain_lists::Scope},
     wire::Name,
@@ -41,7 +45,9 @@ impl FirewallLists {
         let nothing = Validators::default();
         let fetched = self.client.fetch(url, &nothing, &draft.0, MAX_OCTETS);
         match timeout(TIMEOUT, fetched).await {
-            Ok(fetched) => drop(fetched?),
+            Ok(Ok(Fetched::Text(_))) => {}
+            Ok(Ok(Fetched::Unchanged)) => return Err("the server answers with status 304".into()),
+            Ok(Err(error)) => return Err(error),
             Err(_) => return Err(format!("the download takes more than {} s", TIMEOUT.as_secs())),
         }
         let read = tokio::task::spawn_blocking(move || names(&draft.0));
