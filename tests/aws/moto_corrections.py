@@ -202,6 +202,10 @@ CORRECTIONS = [
         'CallerReference=str(hash("foo")),\n        DelegationSetId="1",',
         'CallerReference=str(hash("foo 3")),\n        DelegationSetId=new_delegation_set(conn, "2"),',
     ),
+    (
+        'CallerReference=str(hash("bar")),\n        DelegationSetId="2",',
+        'CallerReference=str(hash("bar 3")),\n        DelegationSetId=new_delegation_set(conn, "3"),',
+    ),
     # ListHostedZonesByName begins at a name, and goes on with the names after it. It returns the name as it is given.
     ('by_name(DNSName="test.b.com.")\n    assert len(zones["', 'by_name(DNSName="test.b.com.", MaxItems="1")\n    assert len(zones["'),
     ('by_name(DNSName="my.test.net.")', 'by_name(DNSName="my.test.net.", MaxItems="1")'),
@@ -226,9 +230,9 @@ CORRECTIONS = [
     ),
     # AWS no longer has the words of its XML parser for a value that is not one of an enumeration.
     (
-        "\"Invalid XML ; cvc-enumeration-valid: Value 'INVALID_ACTION' is not facet-valid with respect to enumeration \"
+        "\"Invalid XML ; cvc-enumeration-valid: Value 'INVALID_ACTION' is not facet-valid with respect to enumeration "
         "'[CREATE, DELETE, UPSERT]'. It must be a value from the enumeration.\"",
-        "\"1 validation error detected: Value 'INVALID_ACTION' at 'changeBatch.changes.1.member.action' failed to satisfy \"
+        "\"1 validation error detected: Value 'INVALID_ACTION' at 'changeBatch.changes.1.member.action' failed to satisfy "
         "constraint: Member must satisfy enum value set: [CREATE, DELETE, UPSERT]\"",
     ),
     # A record set that is no alias has values and a TTL.
@@ -255,6 +259,10 @@ CORRECTIONS = [
         '"Changes": [\n                {"Action": "CREATE", "ResourceRecordSet": {"Name": "target.db.", "Type": "A", "TTL": 60,'
         ' "ResourceRecords": [{"Value": "192.0.2.1"}]}},\n                {"Action": "CREATE", "ResourceRecordSet": {\n'
         '                        "Name": "alias.db.",',
+    ),
+    (
+        'DNSName="db.")["HostedZones"][0][\n        "Id"\n    ]',
+        'DNSName="db.")["HostedZones"][0]["Id"].split("/")[-1]',
     ),
     # A record set is deleted with its current values, and texts are in quotation marks.
     (

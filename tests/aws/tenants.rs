@@ -252,7 +252,7 @@ show({
 ",
     );
     assert_eq!((&found["own"], &found["accepted"]), (&json!("available"), &json!("available")));
-    assert_eq!(found["states"], json!(["pendingAcceptance"; 10]));
+    assert_eq!(found["states"], json!(vec!["pendingAcceptance"; 10]));
     assert_eq!(codes(&found), ["AttachmentLimitExceeded", "OperationNotPermitted"]);
 }
 
