@@ -60,7 +60,8 @@ pub struct View {
     client: Option<NetworkAt>,
     /// The path of its clients.
     pub path: ClientPath,
-    /// Private names of endpoints in the client's VPC or in the view's, and of endpoints whose scope lists the view's VPC.
+    /// Private names of endpoints in the client's VPC or in the view's, and of endpoints whose scope lists the view's VPC. Views with
+    /// the same endpoints share them.
     pub own: Arc<NameMap<PrivateName>>,
     /// The slot of the private names of connected VPCs.
     shared: u32,
@@ -125,7 +126,7 @@ pub struct Views {
     inbound: Arc<HashMap<ViewKey, u32>>,
     /// The views of each VPC, and the views of the clients of each network.
     of_network: Arc<HashMap<NetworkAt, Vec<u32>>>,
-    /// The rules and zones of each VPC, by the index of the VPC.
+    /// The rules and zones of each VPC, by the index of the VPC. VPCs with the same rules and zones share them.
     policies: Slots<Arc<Policies>>,
     shared: Slots<Arc<Shared>>,
     /// The Profiles, by their numbers.
@@ -307,6 +308,41 @@ mod tests {
             snapshot.views.route_id(view, &policy.rule.as_ref().unwrap().route)
         });
         assert!(a == b && a != c && c != d && a != d);
+    }
+
+    /// Rules, zones and endpoints that are associated with many VPCs are compiled once, also when one of them changes.
+    #[test]
+    fn vpcs_with_equal_associations_share_them() {
+        let ids = ["a", "b", "c"];
+        let vpcs = ids.iter().zip(1..).map(|(id, at)| {
+            (id.to_string(), serde_json::json!({"region": "r", "cidr_blocks": [format!("10.{at}.0.0/16")]}))
+        });
+        let mut manifest = serde_json::json!({
+            "vpcs": vpcs.collect::<serde_json::Map<_, _>>(),
+            "vpc_peering_connections": {"ab": {"vpc_ids": ["a", "b"]}, "ac": {"vpc_ids": ["a", "c"]}},
+            "resolver_rules": {"f": {"domain_name": "f.test", "rule_type": "FORWARD", "vpc_ids": ids, "target_ips": [{"ip": "192.0.2.1"}]}},
+            "private_hosted_zones": {"Z": {"name": "z.test", "vpc_ids": ids, "records": []}},
+            "vpc_endpoint_services": {"s": {"owner_id": "amazon", "region": "r", "dns_name": "s.test", "private_dns_names": ["p.test"]}},
+            "vpc_endpoints": {"e": {"vpc_endpoint_type": "Interface", "service_name": "s", "vpc_id": "a", "state": "Available",
+                                    "private_dns_enabled": true, "private_dns_scope": ids, "network_interfaces": []}},
+        });
+        let parts = |snapshot: &crate::snapshot::Snapshot| {
+            ids.map(|vpc| {
+                let at = snapshot.networks.vpc_at(vpc).unwrap();
+                let view = snapshot.views.get((at, ClientPath::InVpc, None)).unwrap();
+                assert_eq!(view.own.iter().count(), 1, "{vpc}");
+                (std::ptr::from_ref(snapshot.views.policies(view).unwrap()), Arc::as_ptr(&view.own))
+            })
+        };
+        let snapshot = compiled(manifest.clone()).unwrap();
+        let [a, b, c] = parts(&snapshot);
+        assert!(a == b && b == c);
+        manifest["resolver_rules"]["f"]["target_ips"][0]["ip"] = "192.0.2.2".into();
+        manifest["private_hosted_zones"]["Z"]["vpc_ids"] = serde_json::json!(["a", "b"]);
+        let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+        let (changed, _) = compile(&loaded, &Arc::new(Node::default()), Some(&snapshot)).unwrap();
+        let [new_a, new_b, new_c] = parts(&changed);
+        assert!(new_a == new_b && new_a.0 != a.0 && new_c.0 != new_a.0 && new_c.0 != c.0);
     }
 
     fn compiled(manifest: serde_json::Value) -> Result<crate::snapshot::Snapshot, Vec<crate::manifest::Problem>> {

@@ -341,27 +341,24 @@ impl<'a> Compiler<'a> {
         Compiler { input, reached, reached_by, common: HashMap::new(), lists: HashSet::new() }
     }
 
-    /// Compiles the private names that views do not share.
+    /// Compiles the private names that do not depend on connections. Views with the same endpoints share them.
     fn own(&self, views: &mut Views, touched: impl Iterator<Item = u32>) {
-        let empty: Arc<NameMap<PrivateName>> = Arc::default();
+        let mut made: HashMap<Vec<*const Endpoint>, Arc<NameMap<PrivateName>>> = HashMap::new();
         for at in touched {
             let Some(view) = views.list.get(at).filter(|view| view.path != ClientPath::InboundDelegation) else {
                 continue;
             };
-            let own = self.own_names(view);
-            let own = if own.is_empty() {
-                empty.clone()
-            } else {
-                Arc::new(NameMap::new(own.into_iter().collect()).with_above())
-            };
+            let endpoints = self.own_endpoints(view);
+            let key = endpoints.iter().map(|endpoint| Arc::as_ptr(endpoint)).collect();
+            let own = made.entry(key).or_insert_with(|| Arc::new(private_names(endpoints))).clone();
             let view = View { own, ..(**view).clone() };
             views.list.set(at, Some(Arc::new(view)));
         }
     }
 
-    /// The private names of endpoints in the client's VPC, in the view's VPC, and of endpoints whose scope lists it. The first
-    /// endpoint of this order gets a name that several have.
-    fn own_names(&self, view: &View) -> BTreeMap<Box<[u8]>, PrivateName> {
+    /// The endpoints in the client's VPC, in the view's VPC, and those whose scope lists it, whose private names the view has. The
+    /// first endpoint of this order gets a name that several have.
+    fn own_endpoints(&self, view: &View) -> Vec<&Arc<Endpoint>> {
         let Input { networks, endpoints, manifest, .. } = self.input;
         let network = |at| &networks.info(at).network;
         let (viewing, client) = (network(view.vpc), view.client.map(network));
@@ -374,11 +371,7 @@ impl<'a> Compiler<'a> {
         let region = manifest.vpcs.get(viewing.id()).map_or("", |vpc| &vpc.region);
         listing.sort_by_key(|endpoint| (endpoint.names.region != region, &endpoint.id));
         let by_rank = client.map_or(Vec::new(), in_vpc).into_iter().chain(in_vpc(viewing)).chain(listing);
-        let mut names = BTreeMap::new();
-        for endpoint in by_rank.filter(|other| self.sees(viewing, client, view.path, other)) {
-            add_names(&mut names, endpoint);
-        }
-        names
+        by_rank.filter(|other| self.sees(viewing, client, view.path, other)).collect()
     }
 
     /// Whether a view and its client have an endpoint's private names.
@@ -482,13 +475,17 @@ impl<'a> Compiler<'a> {
         let mut all: Vec<&Arc<Endpoint>> = exporters.iter().flat_map(of_vpc).collect();
         all.sort_by_key(|endpoint| (endpoint.names.region != region, &endpoint.id));
         let path = if inbound { ClientPath::Inbound } else { ClientPath::InVpc };
-        let mut names = BTreeMap::new();
-        for endpoint in all.into_iter().filter(|endpoint| is_on_path(endpoint, path)) {
-            add_names(&mut names, endpoint);
-        }
-        let names = NameMap::new(names.into_iter().collect()).with_above();
+        all.retain(|endpoint| is_on_path(endpoint, path));
+        let names = private_names(all);
         Shared { exporters, inbound, region: region.into(), names }
     }
+}
+
+/// The private names of endpoints, in the order of their rank.
+fn private_names(endpoints: Vec<&Arc<Endpoint>>) -> NameMap<PrivateName> {
+    let mut names = BTreeMap::new();
+    endpoints.into_iter().for_each(|endpoint| add_names(&mut names, endpoint));
+    NameMap::new(names.into_iter().collect()).with_above()
 }
 
 /// The differences between views; none if no forwarder names its clients by a prefix.
@@ -501,13 +498,16 @@ fn differences(networks: &Networks, views: &Views) -> Option<Arc<Differences>> {
     }
     let (mut names, mut seen) = (BTreeSet::new(), HashSet::new());
     for (_, view) in views.list.iter() {
-        add(&mut names, &view.own);
-        // Many views have the same autodefined zones.
+        // Many views have the same private names and autodefined zones.
+        if seen.insert(Arc::as_ptr(&view.own).addr()) {
+            add(&mut names, &view.own);
+        }
         if let Some(autodefined) = view.autodefined.as_ref().filter(|map| seen.insert(Arc::as_ptr(map).addr())) {
             add(&mut names, autodefined);
         }
     }
-    views.policies.iter().for_each(|(_, policies)| add(&mut names, &policies.names));
+    let policies = views.policies.iter().filter(|(_, policies)| seen.insert(Arc::as_ptr(policies).addr()));
+    policies.for_each(|(_, policies)| add(&mut names, &policies.names));
     views.shared.iter().for_each(|(_, shared)| add(&mut names, &shared.names));
     views.profiles.iter().for_each(|(_, profile)| add(&mut names, &profile.policies.names));
     views.profile_names.iter().for_each(|(_, of_profile)| add(&mut names, &of_profile.names));

@@ -2,7 +2,7 @@
 
 use super::compile::{Input, Previous};
 use crate::{
-    manifest::{Id, RuleType, changes, connectivity::Network},
+    manifest::{Id, RuleType, changes},
     snapshot::{
         names::{Above, NameMap},
         networks::{NetworkAt, Networks},
@@ -15,7 +15,7 @@ use crate::{
 };
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -114,17 +114,17 @@ impl DelegateRules {
     }
 }
 
-/// The changes to the policies of one VPC.
-#[derive(Default)]
+/// The changes to the policies of one VPC. VPCs with the same policies and equal changes share the result.
+#[derive(Default, PartialEq, Eq, Hash)]
 struct Edits<'a> {
     /// Rules that are deleted or changed.
-    rules_out: HashSet<&'a Id>,
+    rules_out: BTreeSet<&'a Id>,
     /// Zones that are deleted or changed.
-    zones_out: HashSet<u32>,
-    /// Rules that are new or changed.
-    rules_in: Vec<Arc<Rule>>,
+    zones_out: BTreeSet<u32>,
+    /// Rules that are new or changed, as indices into all of them.
+    rules_in: Vec<usize>,
     /// Zones that are new or changed.
-    zones_in: Vec<(Box<[u8]>, u32)>,
+    zones_in: Vec<u32>,
 }
 
 /// Compiles the policies of all VPCs. With `previous`, it compiles only those that a change concerns.
@@ -132,6 +132,7 @@ pub(super) fn compile(policies: &mut Slots<Arc<Policies>>, input: &Input, previo
     let nothing = Default::default();
     let old_rules = previous.map_or(&nothing, |previous| &previous.manifest.resolver_rules);
     let mut edits: BTreeMap<NetworkAt, Edits> = BTreeMap::new();
+    let mut rules: Vec<Arc<Rule>> = Vec::new();
     for change in changes(old_rules, &input.manifest.resolver_rules) {
         for old in change.old.iter().filter(|rule| rule.enabled) {
             for vpc in indices(input.networks, &old.vpc_ids) {
@@ -139,10 +140,10 @@ pub(super) fn compile(policies: &mut Slots<Arc<Policies>>, input: &Input, previo
             }
         }
         for new in change.new.iter().filter(|rule| rule.enabled) {
-            let rule = Arc::new(Rule::new(input.manifest, change.id, new));
             for vpc in indices(input.networks, &new.vpc_ids) {
-                edits.entry(vpc).or_default().rules_in.push(rule.clone());
+                edits.entry(vpc).or_default().rules_in.push(rules.len());
             }
+            rules.push(Arc::new(Rule::new(input.manifest, change.id, new)));
         }
     }
     let has_delegates = input.manifest.resolver_rules.values().any(|rule| rule.rule_type == RuleType::Delegate);
@@ -161,7 +162,7 @@ pub(super) fn compile(policies: &mut Slots<Arc<Policies>>, input: &Input, previo
             edits.entry(*vpc).or_default().zones_out.extend(old.map(|(number, _)| number));
         }
         for vpc in after.iter().filter(|vpc| !is_same(vpc)) {
-            edits.entry(*vpc).or_default().zones_in.extend(new.map(|(number, zone)| (zone.apex.clone(), number)));
+            edits.entry(*vpc).or_default().zones_in.extend(new.map(|(number, _)| number));
         }
     };
     match previous {
@@ -172,19 +173,39 @@ pub(super) fn compile(policies: &mut Slots<Arc<Policies>>, input: &Input, previo
         }
         None => input.zones.all_numbered().for_each(|new| zone(None, Some(new))),
     }
+    // `previous` keeps the old policies in memory, so no new ones get their addresses.
+    let mut made: HashMap<(Option<*const Policies>, Edits), Option<Arc<Policies>>> = HashMap::new();
     for (vpc, edits) in edits {
-        let id = input.networks.info(vpc).network.id();
-        let new = compile_one(id, policies.get(vpc).map(|policies| &**policies), edits, input.zones);
-        policies.set(vpc, new.map(Arc::new));
+        let old = policies.get(vpc).cloned();
+        let key = (old.as_ref().map(Arc::as_ptr), edits);
+        let new = match made.get(&key) {
+            Some(known) => known.clone(),
+            None => {
+                let id = input.networks.info(vpc).network.id();
+                let new = compile_one(id, old.as_deref(), &key.1, &rules, input.zones).map(Arc::new);
+                // The salt of DELEGATE rules is for one VPC.
+                if new.as_ref().is_none_or(|new| new.delegates.is_empty()) {
+                    made.insert(key, new.clone());
+                }
+                new
+            }
+        };
+        policies.set(vpc, new);
     }
 }
 
 fn indices(networks: &Networks, vpcs: &[Id]) -> BTreeSet<NetworkAt> {
-    vpcs.iter().filter_map(|id| networks.at(&Network::Vpc(id.clone()))).collect()
+    vpcs.iter().filter_map(|id| networks.vpc_at(id)).collect()
 }
 
-/// The policies of a VPC after a change; none if it has none.
-fn compile_one(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -> Option<Policies> {
+/// The policies of a VPC after a change; none if it has none. `rules` are the rules that are new or changed.
+fn compile_one(
+    vpc: &str,
+    old: Option<&Policies>,
+    edits: &Edits,
+    rules: &[Arc<Rule>],
+    zones: &Zones,
+) -> Option<Policies> {
     let mut names: BTreeMap<Box<[u8]>, Policy> = old.into_iter().flat_map(|old| old.names.iter()).cloned().collect();
     let mut delegates = old.map_or(Vec::new(), |old| old.delegates.rules.clone());
     let is_out = |rule: &Arc<Rule>| edits.rules_out.contains(&&rule.id);
@@ -193,14 +214,14 @@ fn compile_one(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -
         policy.rule = policy.rule.take().filter(|rule| !is_out(rule));
         policy.zone = policy.zone.filter(|zone| !edits.zones_out.contains(zone));
     }
-    for rule in edits.rules_in {
+    for rule in edits.rules_in.iter().map(|at| rules[*at].clone()) {
         match rule.resource.rule_type {
             RuleType::Delegate => delegates.push(rule),
             _ => drop(names.entry(rule.route.domain.clone()).or_default().rule.get_or_insert(rule)),
         }
     }
-    for (apex, number) in edits.zones_in {
-        names.entry(apex).or_default().zone.get_or_insert(number);
+    for (number, zone) in edits.zones_in.iter().filter_map(|number| Some((*number, zones.get(*number)?))) {
+        names.entry(zone.apex.clone()).or_default().zone.get_or_insert(number);
     }
     names.retain(|_, policy| policy.rule.is_some() || policy.zone.is_some());
     if names.is_empty() && delegates.is_empty() {
