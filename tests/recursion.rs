@@ -7,6 +7,7 @@ mod explained;
 mod far;
 mod forwarded;
 mod large;
+mod name_servers;
 mod negative_trust_anchors;
 mod rollover;
 mod servers;

@@ -499,3 +499,67 @@ fn a_finding_of_a_detector_counts_at_the_place_of_its_rule_until_it_ends() {
     let reply = ask(&snapshot, &server, "qwzxkvjpqhgf.com", rtype::A);
     assert_eq!(reply.message.ede, Some((15, "rule r4 of g, DGA at MEDIUM".into())));
 }
+
+/// The rules on name servers judge an answer by what recursion has learned, after the rules on its addresses.
+#[test]
+fn entries_for_name_servers_block_what_recursion_answered() {
+    use crate::{
+        answer::name_servers::NameServers,
+        snapshot::firewall::table::{ListData, RpzAction, ServerEntries},
+    };
+    let mut server = Server::default();
+    server.address("www.evil.example", "203.0.113.1").address("www.fine.example", "203.0.113.1");
+    server.address("unknown.example", "203.0.113.1");
+    server.cname("alias.fine.example", "www.evil.example");
+    let above = Arc::new(NameServers::new(vec![wire("ns.fine.example")], vec!["192.0.2.1".parse().unwrap()], None));
+    let of = |name: &str, address: &str| {
+        let servers = NameServers::new(vec![wire(name)], vec![address.parse().unwrap()], Some(above.clone()));
+        Some(Arc::new(servers))
+    };
+    for ((name, _), entry) in &mut server.0 {
+        if *name == wire("www.evil.example") {
+            entry.servers = of("ns.evil.example", "192.0.2.66");
+        } else if *name != wire("unknown.example") {
+            entry.servers = of("other.example", "192.0.2.2");
+        }
+    }
+    let with = |name: Option<&str>, block: Option<&str>, shadow: bool| {
+        let rule = json!([block_rule("near", shadow)]);
+        let snapshot = snapshot(rule);
+        let mut servers = ServerEntries::default();
+        name.iter().for_each(|name| servers.add_name(&wire(name), false, 3, RpzAction::NxDomain));
+        block.iter().for_each(|block| servers.addresses.add(block.parse().unwrap(), 4, RpzAction::NxDomain));
+        let mut lists = snapshot.firewall_lists.with_ids(snapshot.manifest.firewall_domain_lists.keys());
+        let number = lists.number("near").unwrap();
+        lists.set_data(number, Arc::new(ListData { servers, ..ListData::default() }));
+        lists.set_state(number, ListState::Loaded);
+        snapshot.with_firewall_lists(Arc::new(lists))
+    };
+    let asked = |snapshot: &Snapshot, name: &str| {
+        let reply = ask(snapshot, &server, name, rtype::A);
+        (reply.message.rcode, reply.outcomes().len())
+    };
+    for (name, block, blocked) in [
+        (Some("ns.evil.example"), None, true),
+        (None, Some("192.0.2.66/32"), true),
+        (Some("ns.fine.example"), None, true),
+        (None, Some("192.0.2.1/32"), true),
+        (Some("ns.none.example"), Some("192.0.2.99/32"), false),
+    ] {
+        let snapshot = with(name, block, false);
+        let expected = if blocked { (rcode::NXDOMAIN, 1) } else { (rcode::NOERROR, 0) };
+        // The second answer uses what the first one has remembered.
+        for _ in 0..2 {
+            assert_eq!(asked(&snapshot, "www.evil.example"), expected, "{name:?} {block:?}");
+            assert_eq!(asked(&snapshot, "alias.fine.example"), expected, "{name:?} {block:?}");
+            assert_eq!(asked(&snapshot, "unknown.example"), (rcode::NOERROR, 0));
+        }
+    }
+    assert_eq!(asked(&with(Some("ns.evil.example"), None, false), "www.fine.example"), (rcode::NOERROR, 0));
+    assert_eq!(asked(&with(Some("ns.evil.example"), None, true), "www.evil.example"), (rcode::NOERROR, 1));
+}
+
+/// A rule that blocks what a list has.
+fn block_rule(list: &str, shadow: bool) -> Value {
+    json!({"name": "r", "priority": 10, "action": "BLOCK", "firewall_domain_list_id": list, "shadow": shadow})
+}
