@@ -7,7 +7,6 @@ use super::{
 use crate::{
     answer::{Client, Transport},
     forward::{Forwarding, lookup},
-    manifest::{Direction, Manifest},
     snapshot::{
         Snapshot,
         health::{Probe, ProbeQuestion},
@@ -37,7 +36,8 @@ pub(super) async fn check(context: &Context, probe: &Probe) -> (Option<IpAddr>, 
     (Some(address), outcome)
 }
 
-/// Returns the addresses that a connection to a target may leave from; any address, if there are none.
+/// Returns the addresses that a connection to a target may leave from, which are those of the outbound Resolver endpoints of its
+/// VPC; any address, if there are none.
 ///
 /// # Errors
 /// The node may not check the address.
@@ -51,7 +51,8 @@ pub(super) fn sources(context: &Context, probe: &Probe, address: IpAddr) -> Resu
     if !is_allowed {
         return Err(Outcome::failure(format!("{address} is in no {networks}, nor in `health.allow`")));
     }
-    Ok(vpc.map_or(Vec::new(), |vpc| outbound_addresses(&snapshot.manifest, vpc)))
+    let at = vpc.and_then(|vpc| snapshot.networks.vpc_at(vpc));
+    Ok(at.map_or(Vec::new(), |at| snapshot.networks.info(at).outbound.clone()))
 }
 
 async fn find_address(context: &Context, question: &ProbeQuestion) -> Result<IpAddr, String> {
@@ -59,13 +60,6 @@ async fn find_address(context: &Context, question: &ProbeQuestion) -> Result<IpA
     let snapshot = context.snapshot.load_full();
     let found = resolve(&snapshot, question.vpc.as_deref(), name, &context.forwarding, &context.resolving).await;
     found.map_err(|error| format!("resolve {name}: {error}"))
-}
-
-/// Returns the addresses of the outbound Resolver endpoints of a VPC.
-fn outbound_addresses(manifest: &Manifest, vpc: &str) -> Vec<IpAddr> {
-    let outbound = manifest.resolver_endpoints.values().filter(|endpoint| endpoint.direction == Direction::Outbound);
-    let own = outbound.filter(|endpoint| endpoint.vpc_id == vpc);
-    own.flat_map(|endpoint| endpoint.ip_addresses.iter().map(|address| address.ip)).collect()
 }
 
 /// Resolves a name as a client in the VPC does, and returns the first address.

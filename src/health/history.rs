@@ -27,8 +27,8 @@ const FIRST_HOLD: Duration = Duration::from_secs(60);
 /// Longest time for which a target is held unhealthy.
 const MAX_HOLD: Duration = Duration::from_secs(3600);
 
-/// The changes of a target's state that a restart keeps, so that a flapping target stays held. Times are in seconds since
-/// 1970.
+/// The past of a target that a restart keeps, so that a flapping target stays held, and attempts before and after the restart
+/// count together. Times are in seconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KeptChanges {
@@ -39,12 +39,22 @@ pub struct KeptChanges {
     /// Time until which the target is held unhealthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_until: Option<i64>,
+    /// Number of the last successes in a row at a target that is not healthy.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub successes: u8,
+    /// Number of the last failures in a row at a healthy target.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub failures: u8,
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 impl KeptChanges {
     /// Whether there is nothing to keep.
     pub fn is_empty(&self) -> bool {
-        self.times.is_empty() && self.held_until.is_none()
+        self.times.is_empty() && self.held_until.is_none() && self.successes == 0 && self.failures == 0
     }
 }
 
@@ -85,6 +95,8 @@ impl History {
         let hold = |until: i64| Some(Duration::from_secs(u64::try_from(until - time).ok()?).min(MAX_HOLD));
         History {
             state,
+            successes: kept.successes,
+            failures: kept.failures,
             changes: kept.times.iter().filter_map(|at| before(*at)).collect(),
             holds: kept.holds,
             held_until: kept.held_until.and_then(hold).map(|hold| now + hold),
@@ -97,7 +109,11 @@ impl History {
         let seconds = |duration: Duration| duration.as_secs() as i64;
         let times = self.changes.iter().map(|at| time - seconds(now.saturating_duration_since(*at)));
         let held_until = self.held_until.map(|until| time + seconds(until.saturating_duration_since(now)));
-        KeptChanges { times: times.collect(), holds: self.holds, held_until }
+        let (successes, failures) = match self.state {
+            State::Healthy => (0, self.failures),
+            State::Unknown | State::Unhealthy => (self.successes, 0),
+        };
+        KeptChanges { times: times.collect(), holds: self.holds, held_until, successes, failures }
     }
 
     /// State of the target after all attempts.

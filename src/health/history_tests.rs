@@ -121,6 +121,28 @@ fn a_restart_keeps_the_hold_of_a_target_that_flaps() {
 }
 
 #[test]
+fn attempts_before_and_after_a_restart_count_together() {
+    for (state, before, after, expected) in [
+        (Healthy, "--", "-", Unhealthy),
+        (Healthy, "--+", "--", Healthy),
+        (Unhealthy, "+", "+", Healthy),
+        (Unhealthy, "+-", "+", Unhealthy),
+        (Unknown, "+", "+", Healthy),
+        (Unknown, "--", "+", Unknown),
+    ] {
+        let (start, probe) = (Instant::now(), probe(3, 2));
+        let mut history = History::restored(state, &KeptChanges::default(), start, 0);
+        run(&mut history, &probe, start, 30, before);
+        let mut next = History::restored(history.state(), &history.kept_changes(start, 0), start, 0);
+        assert_eq!(run(&mut next, &probe, start, 30, after).last(), Some(&expected), "{before} {after}");
+    }
+    // The results that only confirm the state are not kept: most targets have nothing to keep.
+    let mut history = healthy();
+    run(&mut history, &probe(3, 2), Instant::now(), 30, "++++");
+    assert!(history.kept_changes(Instant::now(), 0).is_empty());
+}
+
+#[test]
 fn attempts_come_twice_as_often_in_transition() {
     let (start, probe) = (Instant::now(), probe(3, 2));
     for (attempts, seconds) in [("", 10), ("+", 5), ("++", 10), ("++-", 5), ("++---", 10), ("++---+", 5), ("---", 10)] {

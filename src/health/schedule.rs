@@ -278,7 +278,11 @@ impl Schedule {
         let kept = self.store.as_mut().and_then(|store| store.found.remove(&target.id)).unwrap_or_default();
         let is_probe = matches!(target.work, Work::Probe(_));
         let recent = kept.state_at(time).filter(|_| is_probe);
-        let (state, changes) = recent.map(|state| (state, kept.changes.clone())).unwrap_or_default();
+        let (state, mut changes) = recent.map(|state| (state, kept.changes.clone())).unwrap_or_default();
+        // After a longer pause, the next attempt does not follow the last one.
+        if !matches!(&target.work, Work::Probe(probe) if time - kept.observed <= 2 * probe.interval.as_secs() as i64) {
+            (changes.successes, changes.failures) = (0, 0);
+        }
         let is_external = matches!(target.work, Work::External { .. });
         // The age of a report starts at zero after a restart.
         let known = State::of_word(&kept.state).filter(|state| is_external && *state != State::Unknown);
@@ -638,7 +642,7 @@ impl Schedule {
                 forced: report.forced.map(|forced| (forced.is_healthy, forced.until)),
                 changes: tracked.history.kept_changes(instant, time),
             };
-            if kept.state != State::Unknown.word() || kept.forced.is_some() {
+            if kept.state != State::Unknown.word() || kept.forced.is_some() || !kept.changes.is_empty() {
                 all.insert(id.to_string(), kept);
             }
         }

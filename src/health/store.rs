@@ -109,7 +109,7 @@ mod tests {
     fn keeps_states_and_forced_verdicts_and_sets_a_damaged_file_aside() {
         let directory = std::env::temp_dir().join(format!("zonal-health-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let changes = KeptChanges { times: vec![5], holds: 1, held_until: Some(160) };
+        let changes = KeptChanges { times: vec![5], holds: 1, held_until: Some(160), successes: 0, failures: 2 };
         let kept = Kept { state: "unhealthy".into(), since: 5, observed: 100, forced: Some((true, 150)), changes };
         let all = BTreeMap::from([("hc".to_string(), kept.clone()), ("vpce/10.0.0.1".to_string(), kept.clone())]);
         Store::open(&directory).write(&all).unwrap();

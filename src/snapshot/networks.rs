@@ -48,6 +48,8 @@ pub struct NetworkInfo {
     pub az: Option<Az>,
     /// The coordinates of an on-premises network, in degrees north and degrees east.
     pub coordinates: Option<(f32, f32)>,
+    /// The addresses of its outbound Resolver endpoints, if it is a VPC.
+    pub outbound: Vec<IpAddr>,
 }
 
 /// A subnet of the manifest.
@@ -230,6 +232,11 @@ impl Networks {
             this.list[at as usize].coordinates = network.coordinates.map(|place| (place.latitude, place.longitude));
             prefixes.extend(network.cidr_blocks.iter().map(|block| (*block, Member { network: at, subnet: None })));
         }
+        for endpoint in manifest.resolver_endpoints.values().filter(|of| of.direction == Direction::Outbound) {
+            if let Some(at) = this.vpc_at(&endpoint.vpc_id) {
+                this.list[at as usize].outbound.extend(endpoint.ip_addresses.iter().map(|address| address.ip));
+            }
+        }
         this.index(prefixes);
         let mut labels = labels.to_vec();
         this.entry_points = this.entry_points(manifest, azs, &mut labels);
@@ -241,7 +248,7 @@ impl Networks {
     fn add(&mut self, network: Network, vpc: Option<Arc<Vpc>>, az: Option<Az>) -> NetworkAt {
         let at = self.list.len() as NetworkAt;
         self.at.insert(network.clone(), at);
-        self.list.push(NetworkInfo { network, vpc, az, coordinates: None });
+        self.list.push(NetworkInfo { network, vpc, az, coordinates: None, outbound: Vec::new() });
         at
     }
 
