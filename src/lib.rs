@@ -29,6 +29,7 @@
 //! | --- | --- | --- |
 //! | [`wire`] | `codes` of the protocol; names, record data, queries, replies, responses; PROXY headers; prefixes of `dns64` | |
 //! | [`clock`] | the time, and random seeds | |
+//! | [`state_file`] | a JSON file in the state directory, which is replaced as a whole | |
 //! | [`instruments`] | makers of counters and gauges | |
 //! | [`manifest`] | the types; reading (`document`, `decode`, `load`, `collection`, `master`); `record_sets`, which the versions of a zone share in part; `check` and `record_lints`; `connectivity`; `presets` of AWS services | `wire` |
 //! | [`snapshot`] | the compiled manifest: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes`, `views`, `autodefined`, `query_logs`, `firewall` rules and lists; consecutive snapshots share unchanged parts by `slots` and `names` | `manifest`, `wire` |
@@ -38,8 +39,8 @@
 //! | [`log`] | log lines on standard error; no thread waits for the reader | `config` |
 //! | [`query_log`] | an `EntrySender` passes entries to the `writer`, which formats them as `json` or `dnstap` for a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`detect`] | the detectors of DNS Firewall, which look at the names that miss the cache: `tunnels` by a `sketch` of the names below each domain, and clients that look for `generated` names | `instruments`, `manifest`, `snapshot`, `wire` |
-//! | [`forward`] | asks other servers for a client's `request`: equal questions once (`single_flight`), `admission` of queries, `upstream` servers, `recursion` from the root; `read` accepts records; `cache`; `lookup` of a name for health checks | `answer`, `clock`, `config`, `detect`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
-//! | [`health`] | health checks: a `schedule` of attempts (`probe`), the verdicts that follow (`history`, `isolation`), the verdicts of the `fleet`, and their `store` | `answer`, `clock`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`forward`] | asks other servers for a client's `request`: equal questions once (`single_flight`), `admission` of queries, `upstream` servers, `recursion` from the root; `read` accepts records; `cache`; `lookup` of a name for health checks | `answer`, `clock`, `config`, `detect`, `instruments`, `manifest`, `query_log`, `snapshot`, `state_file`, `wire` |
+//! | [`health`] | health checks: a `schedule` of attempts (`probe`), the verdicts that follow (`history`, `isolation`), the verdicts of the `fleet`, and their `store` | `answer`, `clock`, `forward`, `instruments`, `manifest`, `snapshot`, `state_file`, `wire` |
 //! | [`explain`] | an answer with its steps, as data | `answer`, `manifest`, `snapshot`, `wire` |
 //! | [`difference`] | the answers that two snapshots give differently | `explain`, `manifest`, `snapshot`, `wire` |
 //! | [`control_plane`] | sources: a `directory`, `etcd`, or a `change` by HTTP; `prepare` checks and compiles a change, the `guard` holds mass deletions, the `publisher` publishes the snapshot, the `state_store` writes it to disk; `updates` are dynamic updates in journals, `freeze` hands over to another process, `internet` follows `resolv.conf`, `health_keys` follows the keys of health in etcd, `status` reports | `clock`, `config`, `difference`, `health`, `instruments`, `manifest`, `snapshot`, `wire` |
@@ -173,5 +174,6 @@ pub mod metrics;
 pub mod query_log;
 pub mod run;
 pub mod snapshot;
+pub mod state_file;
 pub mod transfer;
 pub mod wire;

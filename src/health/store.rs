@@ -1,17 +1,12 @@
 //! Stores states and forced verdicts in the state directory, so that they survive a restart.
-//!
-//! Each write replaces the whole file with a rename. If the file cannot be read, zonal renames it
-//! and logs a warning, because a lost state is no reason to refuse to start.
 
 use super::history::KeptChanges;
-use crate::snapshot::health::{Forced, State, TargetId};
-use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    io::Write,
-    path::{Path, PathBuf},
+use crate::{
+    snapshot::health::{Forced, State, TargetId},
+    state_file::{StateFile, Unreadable},
 };
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, io, path::Path};
 
 /// Name of the file.
 const FILE: &str = "health.json";
@@ -52,7 +47,7 @@ impl Kept {
 
 /// The file of states in the state directory.
 pub struct Store {
-    file: PathBuf,
+    file: StateFile,
     /// Data that an earlier process stored.
     pub found: BTreeMap<TargetId, Kept>,
 }
@@ -60,18 +55,15 @@ pub struct Store {
 impl Store {
     /// Opens the file in the state directory, and reads the data of an earlier process.
     pub fn open(directory: &Path) -> Store {
-        let file = directory.join(FILE);
-        let found = match read(&file) {
-            Ok(found) => found,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => {
-                let aside = file.with_extension("json.damaged");
-                let is_aside = fs::rename(&file, &aside).is_ok();
-                tracing::warn!(file = %file.display(), %error, set_aside = is_aside, "health states unreadable");
+        let file = StateFile::new(directory, FILE, MAX_OCTETS);
+        let found: BTreeMap<String, Kept> = match file.read() {
+            Ok(found) => found.unwrap_or_default(),
+            Err(Unreadable { error, is_aside }) => {
+                tracing::warn!(file = %file.path().display(), %error, set_aside = is_aside, "health states unreadable");
                 BTreeMap::new()
             }
         };
-        Store { file, found }
+        Store { file, found: found.into_iter().map(|(id, kept)| (TargetId::parse(&id), kept)).collect() }
     }
 
     /// Replaces the file as a whole. Without states, there is no file: a takeover does not wait for the disk.
@@ -79,31 +71,14 @@ impl Store {
     /// # Errors
     /// The new file cannot be written or renamed. The old file remains.
     pub fn write(&self, kept: &BTreeMap<String, Kept>) -> io::Result<()> {
-        if kept.is_empty() {
-            return match fs::remove_file(&self.file) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                result => result,
-            };
-        }
-        let draft = self.file.with_extension("json.new");
-        let mut out = fs::File::create(&draft)?;
-        out.write_all(&serde_json::to_vec(kept)?)?;
-        out.sync_all()?;
-        fs::rename(draft, &self.file)
+        if kept.is_empty() { self.file.remove() } else { self.file.write(kept) }
     }
-}
-
-fn read(file: &Path) -> io::Result<BTreeMap<TargetId, Kept>> {
-    if fs::metadata(file)?.len() > MAX_OCTETS {
-        return Err(io::Error::other("the file is too large"));
-    }
-    let kept: BTreeMap<String, Kept> = serde_json::from_slice(&fs::read(file)?)?;
-    Ok(kept.into_iter().map(|(id, kept)| (TargetId::parse(&id), kept)).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn keeps_states_and_forced_verdicts_and_sets_a_damaged_file_aside() {

@@ -21,6 +21,7 @@ use super::{
         sets,
     },
 };
+use crate::state_file::{StateFile, Unreadable};
 use data_encoding::{BASE64, HEXLOWER};
 use hickory_server::proto::{
     dnssec::{
@@ -33,9 +34,7 @@ use hickory_server::proto::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
-    fs,
-    io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -97,7 +96,7 @@ struct Stored {
 pub struct ManagedAnchors {
     zones: Mutex<Vec<(Name, Managed)>>,
     configured: String,
-    file: Option<PathBuf>,
+    file: Option<StateFile>,
 }
 
 impl Key {
@@ -193,9 +192,9 @@ impl Managed {
 impl ManagedAnchors {
     /// Begins with the configured keys, or with the states that an earlier process stored for them.
     pub fn new(configured: &Anchors, state_directory: Option<&Path>, now: i64) -> ManagedAnchors {
-        let file = state_directory.map(|directory| directory.join(FILE));
+        let file = state_directory.map(|directory| StateFile::new(directory, FILE, MAX_OCTETS));
         let digest = digest(configured);
-        let stored = file.as_deref().and_then(read);
+        let stored = file.as_ref().and_then(read);
         let zones = configured.iter().map(|(name, keys)| {
             let zone = name.to_lowercase().to_string();
             let of_zone = stored.as_ref().and_then(|stored| stored.zones.iter().find(|managed| managed.zone == zone));
@@ -260,15 +259,8 @@ impl ManagedAnchors {
         let Some(file) = &self.file else { return };
         let zones = zones.iter().map(|(_, managed)| managed.clone()).collect();
         let stored = Stored { configured: self.configured.clone(), zones };
-        let draft = file.with_extension("json.new");
-        let write = || -> io::Result<()> {
-            let mut out = fs::File::create(&draft)?;
-            out.write_all(&serde_json::to_vec(&stored)?)?;
-            out.sync_all()?;
-            fs::rename(&draft, file)
-        };
-        if let Err(error) = write() {
-            tracing::error!(file = %file.display(), %error, "trust anchors not written");
+        if let Err(error) = file.write(&stored) {
+            tracing::error!(file = %file.path().display(), %error, "trust anchors not written");
         }
     }
 }
@@ -285,23 +277,12 @@ fn digest(anchors: &Anchors) -> String {
     HEXLOWER.encode(&digest.finalize())
 }
 
-/// Reads the states that an earlier process stored. Sets a damaged file aside.
-fn read(file: &Path) -> Option<Stored> {
-    let stored = || -> io::Result<Stored> {
-        if fs::metadata(file)?.len() > MAX_OCTETS {
-            return Err(io::Error::other("the file is too large"));
-        }
-        Ok(serde_json::from_slice(&fs::read(file)?)?)
-    };
-    match stored() {
-        Ok(stored) => Some(stored),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => {
-            let is_aside = fs::rename(file, file.with_extension("json.damaged")).is_ok();
-            tracing::warn!(file = %file.display(), %error, set_aside = is_aside, "trust anchors unreadable");
-            None
-        }
-    }
+/// Reads the states that an earlier process stored.
+fn read(file: &StateFile) -> Option<Stored> {
+    file.read().unwrap_or_else(|Unreadable { error, is_aside }| {
+        tracing::warn!(file = %file.path().display(), %error, set_aside = is_aside, "trust anchors unreadable");
+        None
+    })
 }
 
 #[cfg(test)]
@@ -311,6 +292,7 @@ mod tests {
         dnssec::{SigningKey, TBS, crypto::Ed25519SigningKey, rdata::RRSIG, rdata::sig::SigInput},
         rr::{DNSClass, Record},
     };
+    use std::fs;
 
     const DAY: i64 = 86_400;
 

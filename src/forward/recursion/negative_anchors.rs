@@ -9,7 +9,11 @@
 //! name in question: validation itself needs no knowledge of these anchors.
 
 use super::validation::labels;
-use crate::{config, wire::Name as WireName};
+use crate::{
+    config,
+    state_file::{StateFile, Unreadable},
+    wire::Name as WireName,
+};
 use arc_swap::ArcSwap;
 use hickory_server::proto::{
     rr::{Name, RecordType},
@@ -17,9 +21,8 @@ use hickory_server::proto::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    fs,
-    io::{self, Write},
-    path::{Path, PathBuf},
+    io,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -77,7 +80,7 @@ pub struct NegativeAnchors {
     all: ArcSwap<Vec<(Name, NegativeAnchor)>>,
     /// Names of the trust anchors. One at or below a negative anchor takes precedence over it.
     trusted: Vec<Name>,
-    file: Option<PathBuf>,
+    file: Option<StateFile>,
     /// Serialises changes.
     change: Mutex<()>,
 }
@@ -90,7 +93,7 @@ impl NegativeAnchors {
         state_directory: Option<&Path>,
         now: i64,
     ) -> NegativeAnchors {
-        let file = state_directory.map(|directory| directory.join(FILE));
+        let file = state_directory.map(|directory| StateFile::new(directory, FILE, MAX_OCTETS));
         let mut all: Vec<(Name, NegativeAnchor)> = Vec::new();
         let configured = configured.iter().map(|anchor| NegativeAnchor {
             name: anchor.name.clone(),
@@ -98,7 +101,7 @@ impl NegativeAnchors {
             reason: anchor.reason.clone(),
             is_configured: true,
         });
-        for anchor in configured.chain(file.as_deref().map(read).unwrap_or_default()) {
+        for anchor in configured.chain(file.as_ref().map(read).unwrap_or_default()) {
             let is_new = !all.iter().any(|(_, other)| other.name == anchor.name);
             if is_new && all.len() < MAX_ANCHORS && now < anchor.until {
                 all.extend(name_of(&anchor.name).map(|name| (name, anchor)));
@@ -190,47 +193,34 @@ fn name_of(name: &WireName) -> Option<Name> {
     Name::from_bytes(name.as_wire()).ok()
 }
 
-/// Reads the anchors that an earlier process stored. Sets a damaged file aside.
-fn read(file: &Path) -> Vec<NegativeAnchor> {
-    let stored = || -> io::Result<Vec<Stored>> {
-        if fs::metadata(file)?.len() > MAX_OCTETS {
-            return Err(io::Error::other("the file is too large"));
-        }
-        Ok(serde_json::from_slice(&fs::read(file)?)?)
-    };
-    match stored() {
-        Ok(stored) => stored
-            .into_iter()
-            .filter_map(|Stored { name, until, reason }| {
-                Some(NegativeAnchor { name: WireName::absolute(&name).ok()?, until, reason, is_configured: false })
-            })
-            .collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => {
-            let is_aside = fs::rename(file, file.with_extension("json.damaged")).is_ok();
-            tracing::warn!(file = %file.display(), %error, set_aside = is_aside, "negative trust anchors unreadable");
+/// Reads the anchors that an earlier process stored.
+fn read(file: &StateFile) -> Vec<NegativeAnchor> {
+    let stored: Vec<Stored> = match file.read() {
+        Ok(stored) => stored.unwrap_or_default(),
+        Err(Unreadable { error, is_aside }) => {
+            tracing::warn!(file = %file.path().display(), %error, set_aside = is_aside, "negative trust anchors unreadable");
             Vec::new()
         }
-    }
+    };
+    let anchor = |Stored { name, until, reason }| {
+        Some(NegativeAnchor { name: WireName::absolute(&name).ok()?, until, reason, is_configured: false })
+    };
+    stored.into_iter().filter_map(anchor).collect()
 }
 
-/// Replaces the file as a whole.
-fn write(file: &Path, all: &[(Name, NegativeAnchor)]) -> io::Result<()> {
+fn write(file: &StateFile, all: &[(Name, NegativeAnchor)]) -> io::Result<()> {
     let stored: Vec<Stored> = all
         .iter()
         .filter(|(_, anchor)| !anchor.is_configured)
         .map(|(_, anchor)| Stored { name: anchor.name.to_string(), until: anchor.until, reason: anchor.reason.clone() })
         .collect();
-    let draft = file.with_extension("json.new");
-    let mut out = fs::File::create(&draft)?;
-    out.write_all(&serde_json::to_vec(&stored)?)?;
-    out.sync_all()?;
-    fs::rename(draft, file)
+    file.write(&stored)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn anchor(name: &str, until: i64) -> NegativeAnchor {
         let name = WireName::absolute(name).unwrap();
