@@ -213,7 +213,8 @@ pub struct Admin {
     /// again when it changes.
     pub tokens_file: Option<PathBuf>,
     /// File with the access keys of AWS's API, one a line: role, access key, secret, account, and optionally `networks=` with the
-    /// blocks that the key's resources may have addresses of. Its mode is 0600. zonal reads the file again when it changes.
+    /// blocks that the key's resources may have addresses of, and `domains=` with the domains of its public hosted zones. Its
+    /// mode is 0600. zonal reads the file again when it changes.
     /// Without it, zonal verifies no signatures, and AWS's API is open on loopback addresses.
     pub access_keys_file: Option<PathBuf>,
     /// Certificate and private key for HTTPS. `certificate_authority` verifies client certificates,

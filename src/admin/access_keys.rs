@@ -9,6 +9,7 @@ use crate::{
         sigv4::{Key, Keys},
     },
     config::remedy::explain_read_error,
+    wire::Name,
 };
 use anyhow::{Context, bail};
 use ipnet::IpNet;
@@ -24,8 +25,6 @@ use std::{
 const MAX_OCTETS: u64 = 1 << 20;
 /// The shortest secret, in characters. AWS's have 40.
 const MIN_SECRET: usize = 16;
-/// The member of a line with the blocks that the key's resources may have addresses of.
-const NETWORKS: &str = "networks=";
 /// The directory of the files that systemd passes with `LoadCredential=`. A group may be able to read them.
 const CREDENTIALS: &str = "/run/credentials";
 
@@ -94,7 +93,8 @@ fn parse(text: &str, file: &Path) -> anyhow::Result<Keys> {
         let Some((id, key)) = key(line) else {
             bail!(
                 "{}:{at}: expected a role, an access key, a secret of at least {MIN_SECRET} characters, an account of 12 \
-                 digits and possibly `{NETWORKS}` with CIDR blocks, with blanks between them, as `zonal key new` prints them",
+                 digits, and possibly `networks=` with CIDR blocks and `domains=` with domain names, with blanks between them, \
+                 as `zonal key new` prints them",
                 file.display()
             );
         };
@@ -107,12 +107,18 @@ fn parse(text: &str, file: &Path) -> anyhow::Result<Keys> {
 
 fn key(line: &str) -> Option<(&str, Key)> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let (networks, [role, id, secret, account]) = match words[..] {
-        [role, id, secret, account] => (None, [role, id, secret, account]),
-        [role, id, secret, account, networks] => (Some(blocks(networks)?), [role, id, secret, account]),
-        _ => return None,
-    };
-    let may_write = match role {
+    let [role, id, secret, account, members @ ..] = &words[..] else { return None };
+    let (mut networks, mut domains) = (None, None);
+    for member in members {
+        let (name, values) = member.split_once('=')?;
+        let values = values.split(',');
+        match name {
+            "networks" if networks.is_none() => networks = Some(values.map(block).collect::<Option<Vec<IpNet>>>()?),
+            "domains" if domains.is_none() => domains = Some(values.map(domain).collect::<Option<Vec<Name>>>()?),
+            _ => return None,
+        }
+    }
+    let may_write = match *role {
         "read" => false,
         "write" => true,
         _ => return None,
@@ -120,15 +126,18 @@ fn key(line: &str) -> Option<(&str, Key)> {
     let is_id = id.len() <= 128 && id.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_');
     (is_id && is_account(account) && secret.len() >= MIN_SECRET).then(|| {
         let mut key = Key::new(account, may_write, secret);
-        key.networks = networks;
-        (id, key)
+        (key.networks, key.domains) = (networks, domains.unwrap_or_default());
+        (*id, key)
     })
 }
 
-/// The blocks in `networks=10.1.0.0/16,10.2.0.0/16`. None if one of them is not a block.
-fn blocks(word: &str) -> Option<Vec<IpNet>> {
-    let block = |text: &str| text.parse().ok().filter(|block: &IpNet| block.trunc() == *block);
-    word.strip_prefix(NETWORKS)?.split(',').map(block).collect()
+/// A block without host bits.
+fn block(text: &str) -> Option<IpNet> {
+    text.parse().ok().filter(|block: &IpNet| block.trunc() == *block)
+}
+
+fn domain(text: &str) -> Option<Name> {
+    Some(text).filter(|text| !text.is_empty()).and_then(|text| Name::absolute(text).ok())
 }
 
 #[cfg(test)]
@@ -189,6 +198,9 @@ mod tests {
             format!("read AKIA1 {SECRET} 111122223333 networks="),
             format!("read AKIA1 {SECRET} 111122223333 networks=10.1.0.0/16,10.2.0.1/16"),
             format!("read AKIA1 {SECRET} 111122223333 networks=10.1.0.0/16 more"),
+            format!("read AKIA1 {SECRET} 111122223333 networks=10.1.0.0/16 networks=10.2.0.0/16"),
+            format!("read AKIA1 {SECRET} 111122223333 domains="),
+            format!("read AKIA1 {SECRET} 111122223333 domains=a..example"),
             "read AKIA1 short 111122223333".into(),
             format!("read AKIA0 {SECRET} 111122223333"),
         ] {

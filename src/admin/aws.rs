@@ -160,6 +160,7 @@ pub(super) async fn fallback(State(admin): State<Arc<Admin>>, mut request: Reque
         access_key_id: scope.access_key_id,
         region: scope.region,
         permitted: Permitted::All,
+        domains: Vec::new(),
     };
     let mut operation = None;
     let served = serve(&admin, service, caller, keys, request, &mut operation).await;
@@ -230,7 +231,7 @@ async fn serve(
     let may_write = principal.as_ref().is_none_or(|principal| principal.may_write);
     if let Some(principal) = principal {
         caller.permitted = Permitted::of(&principal.account, principal.networks);
-        caller.account = principal.account;
+        (caller.account, caller.domains) = (principal.account, principal.domains);
     }
     let target = parts.headers.get(TARGET).and_then(|target| target.to_str().ok());
     let (method, path) = (parts.method.as_str(), parts.uri.path());

@@ -19,6 +19,7 @@ mod sign;
 mod tests;
 
 use super::{codec::percent, model::Protocol};
+use crate::wire::Name;
 use canonical::{CanonicalRequest, queries};
 use hyper::HeaderMap;
 use ipnet::IpNet;
@@ -45,6 +46,8 @@ pub struct Key {
     pub may_write: bool,
     /// The blocks that resources made with the key may have addresses of. None if the key has no list.
     pub networks: Option<Vec<IpNet>>,
+    /// The domains that public hosted zones made with the key may have.
+    pub domains: Vec<Name>,
     /// `AWS4` and the secret.
     secret: Box<[u8]>,
 }
@@ -53,7 +56,7 @@ impl Key {
     /// An access key with a secret.
     pub fn new(account: &str, may_write: bool, secret: &str) -> Key {
         let secret = format!("AWS4{secret}").into_bytes().into();
-        Key { account: account.into(), may_write, networks: None, secret }
+        Key { account: account.into(), may_write, networks: None, domains: Vec::new(), secret }
     }
 
     /// The key of one day, Region and service.
@@ -117,6 +120,8 @@ pub struct Principal {
     pub may_write: bool,
     /// The blocks that the key lists. None if it has no list.
     pub networks: Option<Vec<IpNet>>,
+    /// The domains that the key lists.
+    pub domains: Vec<Name>,
     /// The Region that the request is for.
     pub region: String,
     /// The service that the request is for, by its name in signatures.
@@ -374,6 +379,7 @@ pub fn verify(
         account: key.account.clone(),
         may_write: key.may_write,
         networks: key.networks.clone(),
+        domains: key.domains.clone(),
         access_key_id: claim.access_key_id,
         region: claim.region,
         service: claim.service,

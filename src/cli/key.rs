@@ -1,6 +1,7 @@
 //! `zonal key new`: makes an access key for AWS's API.
 
 use super::{print, print_error};
+use crate::wire::Name;
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use data_encoding::{BASE32_NOPAD, BASE64};
@@ -14,7 +15,7 @@ pub(super) enum KeyCommand {
     /// Make an access key
     ///
     /// The command prints the line of the key for the file `admin.access_keys_file`: role, access key, secret and
-    /// account, and `networks=` with the blocks of `--network`.
+    /// account, `networks=` with the blocks of `--network`, and `domains=` with the names of `--domain`.
     #[command(after_help = "Documentation: docs/reference/http-api.md, or `man zonal-key-new`")]
     New(KeyArguments),
 }
@@ -32,6 +33,10 @@ pub(super) struct KeyArguments {
     /// default permits all blocks that no other account uses.
     #[arg(long = "network", value_name = "CIDR")]
     networks: Vec<IpNet>,
+    /// Domain that public hosted zones made with the key may have or be in. Give it once per domain. The default permits no
+    /// public hosted zones to a key with an account.
+    #[arg(long = "domain", value_name = "NAME")]
+    domains: Vec<String>,
     /// Append the line to this file, and print the access key only. The file is created with mode 0600.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -71,8 +76,16 @@ fn new(arguments: &KeyArguments) -> anyhow::Result<String> {
     let id = format!("AKIA{}", BASE32_NOPAD.encode(&id));
     let role = if arguments.role == KeyRole::Read { "read" } else { "write" };
     let blocks: Vec<String> = arguments.networks.iter().map(|block| block.trunc().to_string()).collect();
-    let networks = if blocks.is_empty() { String::new() } else { format!(" networks={}", blocks.join(",")) };
-    let line = format!("{role} {id} {} {account}{networks}\n", BASE64.encode(&secret));
+    let domains = &arguments.domains;
+    if let Some(other) = domains.iter().find(|text| text.contains(',') || Name::absolute(text).is_err()) {
+        bail!("--domain: expected a domain name, found `{other}`");
+    }
+    let member = |name: &str, values: &[String]| match values {
+        [] => String::new(),
+        _ => format!(" {name}={}", values.join(",")),
+    };
+    let members = member("networks", &blocks) + &member("domains", domains);
+    let line = format!("{role} {id} {} {account}{members}\n", BASE64.encode(&secret));
     let Some(file) = &arguments.file else { return Ok(line) };
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(file);
     opened

@@ -142,7 +142,7 @@ fn a_server_with_keys_verifies_signatures_and_roles() {
     let new = |role: &str, account: &str| -> (String, String) {
         let path = file.to_str().unwrap();
         let output = Command::new(ZONAL)
-            .args(["key", "new", "--role", role, "--account", account, "--file", path])
+            .args(["key", "new", "--role", role, "--account", account, "--domain", "a.example", "--file", path])
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -27,7 +27,9 @@ impl Tenants {
         let lines = [
             format!("write {OWNER} {SECRET} {OWNER}"),
             format!("write 444455556666 {SECRET} 444455556666"),
-            format!("write 777788889999 {SECRET} 777788889999 networks=10.7.0.0/16,127.77.0.0/16"),
+            format!(
+                "write 777788889999 {SECRET} 777788889999 networks=10.7.0.0/16,127.77.0.0/16 domains=seven.example"
+            ),
             format!("write AKIAOPERATOR {SECRET} 000000000000"),
         ];
         fs::write(&file, lines.join("\n")).unwrap();
@@ -117,6 +119,27 @@ show({'steps': steps, 'refused': attacks, 'free': other.associate_vpc_cidr_block
     assert_eq!(found["free"], true);
     let text = found["refused"].to_string();
     assert!(!text.contains("vpc-") && !text.contains(OWNER), "{text}");
+}
+
+#[test]
+fn an_account_makes_public_zones_of_its_own_domains_only() {
+    if !can_run_here() {
+        return;
+    }
+    let tenants = Tenants::start(manifest());
+    let found = tenants.run(
+        "
+def zone(account, name):
+    made = client('route53', account=account).create_hosted_zone(Name=name, CallerReference=name)
+    return made['HostedZone']['Config']['PrivateZone']
+
+attacks = [refused(zone, account=account, name=name) for account, name in
+           [('444455556666', 'bank.example'), ('777788889999', 'bank.example'), ('777788889999', 'example')]]
+show({'refused': attacks, 'made': [zone('777788889999', 'www.seven.example'), zone('AKIAOPERATOR', 'bank.example')]})
+",
+    );
+    assert_eq!(codes(&found), ["AccessDenied"; 3]);
+    assert_eq!(found["made"], json!([false, false]));
 }
 
 #[test]

@@ -34,6 +34,7 @@ use crate::{
         collection::{Collection, Edit},
     },
     snapshot::Snapshot,
+    wire::Name,
 };
 use data_encoding::BASE64URL_NOPAD;
 use filters::{Filters, Known};
@@ -55,6 +56,8 @@ pub struct Caller {
     pub region: String,
     /// The addresses that the caller may use.
     pub permitted: Permitted,
+    /// The domains that the public hosted zones of a caller may have, whose addresses are restricted.
+    pub domains: Vec<Name>,
 }
 
 /// The data that a handler gets in addition to the parameters of the operation.

@@ -1,8 +1,8 @@
-//! The addresses that an account may use.
+//! The addresses and public names that an account may use.
 //!
 //! The address that a client asks and the address that it has decide whose names it sees. So a block or an entry point of one
-//! account can change what the clients of another account are answered, and a target can be a host of another account. The
-//! keys of accounts are restricted. A key without an account is not, and neither is a caller whose signature is not verified.
+//! account can change what the clients of another account are answered, and a target can be a host of another account. All
+//! clients are answered from public hosted zones. The keys of accounts are restricted. A key without an account is not, and neither is a caller whose signature is not verified.
 
 use super::{Context, access_denied, refusal_code};
 use crate::{
@@ -78,7 +78,7 @@ impl Addresses {
     }
 }
 
-/// Checks the blocks and addresses that a change adds to the manifest.
+/// Checks the blocks, addresses and public hosted zones that a change adds to the manifest.
 ///
 /// # Errors
 ///
@@ -90,6 +90,7 @@ pub fn check(context: &Context, service: Service, edits: &[Edit]) -> Result<(), 
     for edit in edits {
         let Some(Content::Resource(new)) = &edit.value else { continue };
         let old = context.manifest().resource(edit.key.kind, &edit.key.id);
+        check_domain(context, service, old.as_ref(), new)?;
         let old = old.map(|old| Addresses::of(&old)).unwrap_or_default();
         let new = Addresses::of(new);
         let (blocks, entry_points) = (new.blocks.iter(), new.entry_points.iter());
@@ -109,6 +110,28 @@ pub fn check(context: &Context, service: Service, edits: &[Edit]) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Checks that the caller may have a public hosted zone: zonal answers the clients of all accounts from it.
+fn check_domain(
+    context: &Context,
+    service: Service,
+    old: Option<&Resource>,
+    new: &Resource,
+) -> Result<(), ServiceError> {
+    let public = |resource: &Resource| match resource {
+        Resource::PrivateHostedZone(zone) if zone.public => Some(zone.name.clone()),
+        _ => None,
+    };
+    let Some(name) = public(new).filter(|_| old.and_then(public).is_none()) else { return Ok(()) };
+    if context.caller.domains.iter().any(|domain| name.is_at_or_below(domain)) {
+        return Ok(());
+    }
+    let message = format!(
+        "{name} would be a public hosted zone, from which zonal answers the clients of all accounts: make a private hosted zone \
+         with a VPC, or ask the operator of zonal to list the domain in `domains=` of the access key"
+    );
+    Err(access_denied(service, message))
 }
 
 fn check_block(context: &Context, service: Service, block: &IpNet) -> Result<(), ServiceError> {

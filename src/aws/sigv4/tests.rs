@@ -49,6 +49,7 @@ fn accepts_the_example_of_aws() {
         access_key_id: "AKIDEXAMPLE".into(),
         may_write: true,
         networks: None,
+        domains: Vec::new(),
         region: "us-east-1".into(),
         service: "service".into(),
     };
