@@ -62,7 +62,7 @@
 //!        -> Sender::identify        the client: entry point, longest prefix -> view and AZ. An unknown client gets REFUSED.
 //!                                   A forwarder's PROXY header or client subnet names its client
 //!        -> Resolver::blocks_name   DNS Firewall: the rules of the view, for each name of the chain
-//!        -> resolve::resolve        the cuts: longest match first, then rule, zone, endpoint name, autodefined name
+//!        -> Resolver::resolve       the cuts: longest match first, then rule, zone, endpoint name, autodefined name
 //!             zone         -> node, wildcard, zone cut or DNAME -> record set -> copied from the zone's memory
 //!             endpoint     -> its usable interfaces; those in the client's AZ, if there are any
 //!             rule         -> the cache's answer, else Outcome::Forward

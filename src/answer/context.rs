@@ -6,11 +6,11 @@ use super::{
     known::{Question, RoutedQuestion},
 };
 use crate::{
-    snapshot::{Snapshot, cidrs::ClientPrefix, networks::MatchedClient, views::View},
+    snapshot::{Snapshot, cidrs::ClientPrefix, networks::MatchedClient, routes::Route, views::View},
     wire::{
         codes::flag,
         query::{LookupName, Query, flags},
-        reply::{Ede, Reply},
+        reply::Ede,
     },
 };
 use std::sync::Arc;
@@ -86,22 +86,18 @@ pub struct Summary {
     pub scope: u8,
 }
 
-/// The answer to a query, before it is finished.
-pub struct Resolved<'r, 's> {
-    /// The reply with its records.
-    pub reply: Reply<'r>,
+/// The end of a query's resolution. The records and the facts about them are in the resolver.
+pub struct Resolved<'s> {
     /// The RCODE.
     pub rcode: u16,
     /// The kind of resource that answered for the first name.
     pub kind: AnswerKind,
     /// The extended error.
     pub error: ExtendedError<'s>,
-    /// The question to other servers; there is no answer then.
-    pub forward: Option<RoutedQuestion<'s>>,
+    /// The route to other servers, which must answer for the current name first; there is no answer then.
+    pub forward: Option<&'s Arc<Route>>,
     /// The query gets no reply: a DNS Firewall rule drops it.
     pub is_dropped: bool,
-    /// Facts about the records.
-    pub summary: Summary,
 }
 
 /// The extended error of a reply.

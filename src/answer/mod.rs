@@ -56,7 +56,7 @@ use firewall::FirewallMatches;
 use identify::{Sender, read_sender};
 use known::{KnownAnswers, RoutedQuestion};
 pub use query_log_trace::QueryLogTrace;
-use resolve::resolve;
+use resolve::Resolver;
 use std::net::IpAddr;
 pub use trace::{AnsweredBy, CacheState, ExplainTrace, Stage, Step, Trace};
 
@@ -564,11 +564,12 @@ fn answer_query<'s, K: KnownAnswers, T: Trace>(
     let needs_scope = identified.subnet.is_some_and(|(_, scope)| scope > 0);
     let prefix = identified.prefix();
     let context = Context { snapshot, view, matched, client, prefix, moment, needs_scope };
-    let resolved = resolve(context, known, query, reply, trace);
-    if let Some(forward) = resolved.forward {
-        return Outcome::Forward(forward);
+    let mut resolver = Resolver::new(context, known, query, reply, trace);
+    let resolved = resolver.resolve();
+    if let Some(route) = resolved.forward {
+        return Outcome::Forward(resolver.question_to(route));
     }
-    let summary = resolved.summary;
+    let summary = &resolver.summary;
     if needs_scope {
         let scope = |scope: u8| if summary.same_for_all { 0 } else { scope.max(summary.scope) };
         frame.set_subnet(identified.subnet.map(|(option, of_view)| (option, scope(of_view))));
@@ -576,7 +577,7 @@ fn answer_query<'s, K: KnownAnswers, T: Trace>(
     let rcode = if resolved.rcode == rcode::REFUSED { refusal_rcode } else { resolved.rcode };
     let len = match resolved.is_dropped {
         true => 0,
-        false => resolved.reply.finish(rcode, frame.opt.as_ref(), resolved.error.ede()),
+        false => resolver.reply.finish(rcode, frame.opt.as_ref(), resolved.error.ede()),
     };
     Outcome::Reply(Answered {
         len,

@@ -6,7 +6,7 @@
 //!
 //! | step of the RFC | where it is |
 //! | --- | --- |
-//! | 1. set RA | [`super::answer_traced`], before it calls [`resolve`] |
+//! | 1. set RA | [`super::answer_traced`], before it calls [`Resolver::resolve`] |
 //! | 2. find the nearest ancestor zone | [`Resolver::decide`] asks the cuts above a name, the most specific one first |
 //! | 3. match the labels of the name in it | `zone`, `endpoint` and `autodefined`, each for its kind of cut |
 //! | 3a. a CNAME: start again with its target | [`Resolver::follow_chain`] |
@@ -110,57 +110,62 @@ pub struct Resolver<'r, 's, 'q, K, T> {
 
 // Step 1: take the query apart.
 
-/// Resolves a query of a client that has a view.
-#[inline]
-pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
-    context: Context<'s>,
-    known: &'q K,
-    query: Query<'q>,
-    reply: Reply<'r>,
-    trace: &'q mut T,
-) -> Resolved<'r, 's> {
-    let flags = QueryFlags::of(&query);
-    let resolver = Resolver {
-        known,
-        flags,
-        qtype: query.qtype,
-        dns64: dns64::prefix(&context, flags, query.name, query.qtype),
-        name: query.name,
-        name_at: HEADER,
-        link: 0,
-        firewall: context.snapshot.firewall.of(context.view).map(|rules| {
-            let (lists, firewall) = (&context.snapshot.firewall_lists, &context.snapshot.firewall);
-            Inspection::new(Filter { rules, lists, detections: firewall.detections(context.view) })
-        }),
-        blocked_by: None,
-        answered_by_others: None,
-        servers: None,
-        has_recursed: false,
-        reply,
-        summary: Summary {
-            authentic: true,
-            stale: false,
-            refresh: false,
-            locality: None,
-            firewall: FirewallMatches::default(),
-            same_for_all: context.needs_scope,
-            scope: 0,
-        },
-        trace,
-        context,
-    };
-    if resolver.name.wire() == whoami::NAME && context.matched.path != ClientPath::InboundDelegation {
-        return resolver.whoami();
+impl<'r, 's, 'q, K: KnownAnswers, T: Trace> Resolver<'r, 's, 'q, K, T> {
+    /// Takes a query apart. Its client has a view.
+    #[inline]
+    pub fn new(
+        context: Context<'s>,
+        known: &'q K,
+        query: Query<'q>,
+        reply: Reply<'r>,
+        trace: &'q mut T,
+    ) -> Resolver<'r, 's, 'q, K, T> {
+        let flags = QueryFlags::of(&query);
+        Resolver {
+            known,
+            flags,
+            qtype: query.qtype,
+            dns64: dns64::prefix(&context, flags, query.name, query.qtype),
+            name: query.name,
+            name_at: HEADER,
+            link: 0,
+            firewall: context.snapshot.firewall.of(context.view).map(|rules| {
+                let (lists, firewall) = (&context.snapshot.firewall_lists, &context.snapshot.firewall);
+                Inspection::new(Filter { rules, lists, detections: firewall.detections(context.view) })
+            }),
+            blocked_by: None,
+            answered_by_others: None,
+            servers: None,
+            has_recursed: false,
+            reply,
+            summary: Summary {
+                authentic: true,
+                stale: false,
+                refresh: false,
+                locality: None,
+                firewall: FirewallMatches::default(),
+                same_for_all: context.needs_scope,
+                scope: 0,
+            },
+            trace,
+            context,
+        }
     }
-    resolver.follow_chain()
-}
 
-impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
+    /// Resolves the query.
+    #[inline]
+    pub fn resolve(&mut self) -> Resolved<'s> {
+        if self.name.wire() == whoami::NAME && self.context.matched.path != ClientPath::InboundDelegation {
+            return self.whoami();
+        }
+        self.follow_chain()
+    }
+
     // Steps 2 to 5 for each name of the chain. Step 3a leads from one name to the next.
 
     /// Decides one name of the chain after the other, until one of them ends it.
     #[inline]
-    fn follow_chain(mut self) -> Resolved<'r, 's> {
+    fn follow_chain(&mut self) -> Resolved<'s> {
         let mut owners = [HEADER; MAX_LINKS + 1];
         let question = self.reply.mark();
         let mut first_kind = None;
@@ -182,14 +187,19 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             let target = match decision {
                 Decision::Answered(rcode) => return self.finish(rcode, kind, ExtendedError::None),
                 Decision::Target(target) => target,
-                Decision::Forward(route) => return self.finish_with_forward(route, kind),
+                Decision::Forward(route) => {
+                    let mut ended = self.finish(rcode::SERVFAIL, kind, ExtendedError::None);
+                    ended.forward = Some(route);
+                    return ended;
+                }
                 Decision::Blocked => {
                     self.reply.back_to(question);
                     match self.replace() {
                         Replaced::Ended(rcode, error) => return self.finish(rcode, kind, error),
                         Replaced::Dropped => {
-                            let dropped = self.finish(rcode::NOERROR, kind, ExtendedError::None);
-                            return Resolved { is_dropped: true, ..dropped };
+                            let mut dropped = self.finish(rcode::NOERROR, kind, ExtendedError::None);
+                            dropped.is_dropped = true;
+                            return dropped;
                         }
                         Replaced::Target(target) => {
                             // The chain begins anew: the CNAME record belongs to the query name.
@@ -231,7 +241,7 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
     /// zonal passes on the records of its own zones and of forwarding targets, like an authoritative server. A recursive
     /// resolver has no answer: SERVFAIL, as from Unbound.
     #[cold]
-    fn finish_loop(mut self, question: Mark, kind: AnswerKind) -> Resolved<'r, 's> {
+    fn finish_loop(&mut self, question: Mark, kind: AnswerKind) -> Resolved<'s> {
         self.trace.note(Stage::Answer, || "the chain returns to a name that it already has, and ends".into());
         if !self.has_recursed {
             return self.finish(rcode::NOERROR, kind, ExtendedError::None);
@@ -534,18 +544,18 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
 
     // The end: the reply, or the question to other servers.
 
-    /// Ends the query with a question to other servers. The caller asks it, and then calls again.
-    fn finish_with_forward(self, route: &'s Arc<Route>, kind: AnswerKind) -> Resolved<'r, 's> {
+    /// The question to other servers for the current name, by this route.
+    pub fn question_to(&self, route: &'s Arc<Route>) -> RoutedQuestion<'s> {
         let Context { snapshot, view, .. } = self.context;
         let id = snapshot.views.route_id(view, route);
-        let mut forward = RoutedQuestion::new(route, id, &self.flags_by(route).question(self.name, self.qtype));
-        forward.has_fallback = self.dns64.is_some() && self.qtype == rtype::AAAA;
-        forward.tenant = view.slot;
-        Resolved { forward: Some(forward), ..self.finish(rcode::SERVFAIL, kind, ExtendedError::None) }
+        let mut question = RoutedQuestion::new(route, id, &self.flags_by(route).question(self.name, self.qtype));
+        question.has_fallback = self.dns64.is_some() && self.qtype == rtype::AAAA;
+        question.tenant = view.slot;
+        question
     }
 
     /// Ends the query with an RCODE.
-    pub fn finish(mut self, rcode: u16, kind: AnswerKind, error: ExtendedError<'s>) -> Resolved<'r, 's> {
+    pub fn finish(&mut self, rcode: u16, kind: AnswerKind, error: ExtendedError<'s>) -> Resolved<'s> {
         let has_error = !matches!(error, ExtendedError::None);
         if self.summary.authentic && self.flags.understands_ad && kind == AnswerKind::Forward && !has_error {
             self.reply.set(flag::AD);
@@ -563,6 +573,6 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             }),
             error => error,
         };
-        Resolved { reply: self.reply, rcode, kind, error, forward: None, is_dropped: false, summary: self.summary }
+        Resolved { rcode, kind, error, forward: None, is_dropped: false }
     }
 }

@@ -40,9 +40,9 @@ impl Write for Text {
     }
 }
 
-impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
+impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// Answers for `whoami.zonal.`
-    pub fn whoami(mut self) -> Resolved<'r, 's> {
+    pub fn whoami(&mut self) -> Resolved<'s> {
         self.summary.same_for_all = false;
         self.set_authoritative();
         self.trace.note(Stage::Cut, || "whoami.zonal. answers with the client as zonal has identified it".into());

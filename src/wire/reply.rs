@@ -295,7 +295,7 @@ impl<'a> Reply<'a> {
     /// Completes the reply with its RCODE, its OPT record and an extended error. Returns its length
     /// in octets. The extended error loses its text, or is omitted, if it does not fit.
     #[inline]
-    pub fn finish(mut self, code: u16, opt: Option<&Opt>, ede: Option<Ede>) -> usize {
+    pub fn finish(&mut self, code: u16, opt: Option<&Opt>, ede: Option<Ede>) -> usize {
         self.place_deferred();
         if self.truncated {
             self.flags |= flag::TC;
