@@ -16,7 +16,8 @@ mod http;
 mod metrics;
 
 use super::{
-    TargetArguments, apply, import,
+    TargetArguments, apply,
+    import::{self, Made},
     plan::Plan,
     print, print_error,
     target::{State, Target},
@@ -33,9 +34,13 @@ use clap::{Args, Subcommand};
 use collect::{Collector, Descriptions};
 use credentials::Chain;
 use metrics::Counters;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::runtime::Runtime;
@@ -131,6 +136,7 @@ fn try_run(arguments: &SyncArguments) -> anyhow::Result<ExitCode> {
         collector: Collector::new(account, regions, (intervals[0], intervals[1])),
         target,
         counters: Counters::default(),
+        imported: None,
         last_report: String::new(),
     };
     if let Some(address) = arguments.metrics_address {
@@ -152,12 +158,36 @@ fn try_run(arguments: &SyncArguments) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The resources of an account's descriptions.
+struct Imported {
+    /// The digest of the descriptions.
+    digest: [u8; 32],
+    made: Made,
+    /// What is not imported.
+    remarks: String,
+}
+
+impl Imported {
+    /// Imports descriptions. Returns the last import if it was made of equal ones: an import compiles all resources.
+    fn of_outputs(outputs: Vec<(PathBuf, Value)>, last: Option<Arc<Imported>>) -> Arc<Imported> {
+        let mut digest = Sha256::new();
+        outputs.iter().for_each(|(path, output)| digest.update(format!("{}\n{output}\n", path.display())));
+        let digest = digest.finalize().into();
+        last.filter(|last| last.digest == digest).unwrap_or_else(|| {
+            let (made, remarks) = import::of_outputs(outputs);
+            Arc::new(Imported { digest, made, remarks })
+        })
+    }
+}
+
 /// A target that follows an account.
 struct Sync {
     runtime: Runtime,
     collector: Collector,
     target: Target,
     counters: Counters,
+    /// The import of the last round.
+    imported: Option<Arc<Imported>>,
     /// The report that was printed last.
     last_report: String,
 }
@@ -181,11 +211,12 @@ impl Sync {
             return Ok(false);
         }
         outputs.push(("sts-GetCallerIdentity.json".into(), identity));
-        let (made, remarks) = import::of_outputs(outputs);
+        let imported = Imported::of_outputs(outputs, self.imported.take());
+        self.imported = Some(imported.clone());
         let state = self.target.read()?;
         let deletions = if arguments.force { Deletions::All } else { Deletions::Limited };
-        let changes = Changes::new(&state.collection, &made, &account, deletions);
-        self.report(&remarks, &refused, &changes);
+        let changes = Changes::new(&state.collection, &imported.made, &account, deletions);
+        self.report(&imported.remarks, &refused, &changes);
         let is_whole = changes.foreign.is_empty() && changes.held.is_empty();
         self.counters.note_state(&changes);
         if changes.edits.is_empty() {
@@ -241,5 +272,25 @@ impl Sync {
             print(&report);
             self.last_report = report;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn equal_descriptions_are_imported_once() {
+        let outputs = |block: &str| {
+            let vpc = json!({"VpcId": "vpc-0a", "CidrBlock": block, "OwnerId": "111122223333", "State": "available"});
+            vec![(PathBuf::from("us-east-1/ec2-DescribeVpcs.json"), json!({"Vpcs": [vpc]}))]
+        };
+        let first = Imported::of_outputs(outputs("10.1.0.0/16"), None);
+        assert_eq!(first.made["vpcs"].len(), 1, "{}", first.remarks);
+        let again = Imported::of_outputs(outputs("10.1.0.0/16"), Some(first.clone()));
+        assert!(Arc::ptr_eq(&first, &again));
+        let changed = Imported::of_outputs(outputs("10.2.0.0/16"), Some(first.clone()));
+        assert_ne!(changed.made, first.made);
     }
 }
