@@ -1,10 +1,6 @@
 //! The values that travel with a query while it is answered: its context, its flags, and the facts about the answer.
 
-use super::{
-    AnswerKind, Client, Locality, Moment,
-    firewall::FirewallMatches,
-    known::{Question, RoutedQuestion},
-};
+use super::{AnswerKind, Client, Locality, Moment, firewall::FirewallMatches, known::Question};
 use crate::{
     snapshot::{Snapshot, cidrs::ClientPrefix, networks::MatchedClient, routes::Route, views::View},
     wire::{
