@@ -52,6 +52,8 @@ pub(in crate::aws::operations) const TABLE: &[Entry] = &[
 const KIND: &str = "health_checks";
 /// The number of checks on a page: by default, and at most.
 const MAX_ITEMS: usize = 100;
+/// The maximum number of health checks of an account: each of them costs every node an attempt in each interval.
+const MAX_CHECKS: usize = 10_000;
 /// The member of a check's data that has what zonal only returns, by AWS's names.
 const ECHO: &str = "echo";
 
@@ -338,7 +340,11 @@ fn create(context: &Context, parameters: Parameters) -> WriteResult {
         check.aws.set("version", 1);
         (random_uuid(), check)
     };
+    let count = own.clone().count();
     let Created { id, resource, edits } = request.create_once(own, |other| &other.aws, is_same, refuse, make)?;
+    if !edits.is_empty() && count >= MAX_CHECKS && context.account().is_some() {
+        return Err(error("TooManyHealthChecks", format!("An account has at most {MAX_CHECKS} health checks")));
+    }
     let result = json!({
         "HealthCheck": value(&id, &resource),
         "Location": format!("https://route53.amazonaws.com/2013-04-01/healthcheck/{id}"),
