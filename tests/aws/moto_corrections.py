@@ -280,6 +280,17 @@ CORRECTIONS = [
         '"GeoLocation": {"CountryCode": "US", "SubdivisionCode": "NY"},',
         '"GeoLocation": {"CountryCode": "US", "SubdivisionCode": "NY"}, "SetIdentifier": "2",',
     ),
+    # Only some types have a search string.
+    (
+        '''"Type": "HTTP",
+            "ResourcePath": "/",
+            "FullyQualifiedDomainName": "example.com",
+            "SearchString": "a good response",''',
+        '''"Type": "HTTP_STR_MATCH",
+            "ResourcePath": "/",
+            "FullyQualifiedDomainName": "example.com",
+            "SearchString": "a good response",''',
+    ),
     # A test sends nothing to the internet.
     ("93.184.216.34", "192.0.2.34"),
     # The maximum is 10, and only CALCULATED checks have the other threshold.

@@ -76,6 +76,9 @@ const MEMBERS: [(&str, &str); 11] = [
 const ECHOED: [&str; 6] =
     ["MeasureLatency", "EnableSNI", "Regions", "AlarmIdentifier", "RoutingControlArn", "EndpointType"];
 
+/// The members that only a check with a target of its own has. The manifest's check refuses the others.
+const OF_PROBES: [&str; 4] = ["RequestInterval", "FailureThreshold", "MeasureLatency", "EnableSNI"];
+
 /// The Regions that AWS's checkers can be in.
 const CHECKER_REGIONS: [&str; 8] = [
     "us-east-1",
@@ -288,6 +291,10 @@ fn apply(context: &Context, given: Parameters, mut members: Map<String, Value>) 
             check.aws.set_in(ECHO, member, Some(value.clone()));
         }
     }
+    let is_given = |member: &&&str| given.get(member).is_some();
+    if let Some(member) = OF_PROBES.iter().find(is_given).filter(|_| check.check_type.probe().is_none()) {
+        return Err(error("InvalidInput", format!("{member}: a health check without a target of its own has none")));
+    }
     if check.check_type.probe().is_some() && check.ip_address.is_none() && check.vpc_id.is_none() {
         let message = "HealthCheckSourceId: it is missing; without IPAddress, it has to be the ID of the VPC whose view resolves \
                        FullyQualifiedDomainName";
@@ -314,13 +321,25 @@ fn check_accounts(context: &Context, check: &HealthCheck) -> Result<(), ServiceE
     Ok(())
 }
 
+/// The error for a search string of a check whose type, which cannot be changed, has none.
+fn no_search_string(kind: &str) -> ServiceError {
+    error(
+        "InvalidInput",
+        format!("SearchString: the type {kind} has none; HTTP_STR_MATCH and HTTPS_STR_MATCH have one"),
+    )
+}
+
 fn create(context: &Context, parameters: Parameters) -> WriteResult {
     let given = parameters.get("HealthCheckConfig").map_or(parameters, Parameters);
     let kind = given.text("Type");
     let is_external = matches!(kind, "CLOUDWATCH_METRIC" | "RECOVERY_CONTROL");
     let plain = if is_external { "EXTERNAL" } else { kind.trim_end_matches("_STR_MATCH") };
-    if kind.ends_with("_STR_MATCH") && given.get("SearchString").is_none() {
-        return Err(error("InvalidInput", format!("SearchString: it is missing; the type {kind} needs it")));
+    match (kind.ends_with("_STR_MATCH"), given.get("SearchString").is_some()) {
+        (true, false) => {
+            return Err(error("InvalidInput", format!("SearchString: it is missing; the type {kind} needs it")));
+        }
+        (false, true) => return Err(no_search_string(kind)),
+        _ => {}
     }
     let mut check = apply(context, given, Map::from_iter([("type".to_string(), plain.into())]))?;
     if is_external {
@@ -362,6 +381,9 @@ fn update(context: &Context, parameters: Parameters) -> WriteResult {
     let Ok(Value::Object(mut members)) = serde_json::to_value(&**check) else {
         return Err(error("InvalidInput", "the health check cannot be written as JSON"));
     };
+    if parameters.get("SearchString").is_some() && check.search_string.is_none() {
+        return Err(no_search_string(check.check_type.word()));
+    }
     let resets = parameters.texts("ResetElements");
     for (member, field) in MEMBERS.into_iter().filter(|(member, _)| resets.contains(member)) {
         if parameters.get(member).is_none() {
