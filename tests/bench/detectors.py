@@ -12,10 +12,17 @@ The data sets of the published figures:
 - tunnels: https://github.com/ggyggy666/DNS-Tunnel-Datasets (GraphTunnel, IEEE TIFS 2024), the files up to 4 MiB
 
 The rules are those of src/snapshot/firewall and src/detect. The script counts names exactly; zonal estimates them.
+
+Each data set has two halves. The script chooses the numbers on the first half, by the rules in `choose_limit`, `choose_names` and
+`choose_octets`, and stops if zonal has other numbers. It reports the second half only:
+
+- dga: every second family, in the order of their names; and the sites whose SHA-256 begins with an even octet
+- tunnels: the tools dns2tcp and dnscat2, and the first half of the captures without a tunnel
 """
 
 import collections
 import csv
+import hashlib
 import math
 import pathlib
 import random
@@ -27,10 +34,12 @@ import sys
 TABLE = pathlib.Path(__file__).resolve().parents[2] / "models/firewall/trigrams.bin"
 WORDS = "/usr/share/dict/american-english"
 SYMBOLS, DIGIT, OTHER = 28, 26, 27
-MIN_OCTETS, HALF_BITS_PER_CHARACTER, THRESHOLD = 7, 9, 41
+MIN_OCTETS, HALF_BITS_PER_CHARACTER, THRESHOLD = 7, 9, 39
 NAMES = {"LOW": 10, "MEDIUM": 20, "HIGH": 40}
 OCTETS = {"LOW": 10_000, "MEDIUM": 100_000, "HIGH": 500_000}
 HOUR = 3600
+# The tunnels of the first half.
+FIRST_TOOLS = ("dns2tcp", "dnscat2")
 
 
 def symbols(label):
@@ -77,38 +86,83 @@ def load():
     return [half for octet in TABLE.read_bytes() for half in (octet >> 4, octet & 15)]
 
 
-def excess(bits, label):
-    """The information of a label beyond that of a name which a person chose, in half bits."""
+def information_of(bits, label):
+    """The information of a label in half bits, and its number of symbols. None if the label is not judged."""
+    if len(label) < MIN_OCTETS or label.startswith("xn--"):
+        return None
     found = symbols(label)
-    indexes = (
-        (found[at - 2] * SYMBOLS + found[at - 1]) * SYMBOLS + found[at] for at in range(2, len(found))
-    )
-    return sum(2 * bits[index] - HALF_BITS_PER_CHARACTER for index in indexes)
+    indexes = ((found[at - 2] * SYMBOLS + found[at - 1]) * SYMBOLS + found[at] for at in range(2, len(found)))
+    return sum(2 * bits[index] for index in indexes), len(found) - 2
 
 
-def looks_generated(bits, label):
-    return len(label) >= MIN_OCTETS and not label.startswith("xn--") and excess(bits, label) >= THRESHOLD
+def looks_generated(judged, per_character=HALF_BITS_PER_CHARACTER, threshold=THRESHOLD):
+    """Whether a label with this information has more than a name that a person chose, by the threshold."""
+    return judged is not None and judged[0] - per_character * judged[1] >= threshold
+
+
+def share(labels, *limits):
+    """The share of labels that look generated."""
+    return sum(looks_generated(label, *limits) for label in labels) / len(labels)
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def choose_limit(families, sites):
+    """The limit that finds the most names of the families, on average, of those that find at most 1 % of the sites."""
+    limits = []
+    for per_character in range(6, 13):
+        fitting = (limit for limit in range(1, 200) if share(sites, per_character, limit) <= 0.01)
+        threshold = next(fitting)
+        limits.append((mean(share(labels, per_character, threshold) for labels in families), per_character, threshold))
+    return max(limits)[1:]
+
+
+def choose_names(sites):
+    """The numbers of names for LOW, MEDIUM and HIGH. MEDIUM is the smallest multiple of ten that a client which asks for 1,000 sites
+    reaches with a probability below 1 %. LOW is half of it, and HIGH twice."""
+    rate = share(sites)
+    binomial = [math.comb(1000, count) * rate**count * (1 - rate) ** (1000 - count) for count in range(200)]
+    medium = next(least for least in range(10, 200, 10) if 1 - sum(binomial[:least]) < 0.01)
+    return {"LOW": medium // 2, "MEDIUM": medium, "HIGH": 2 * medium}
+
+
+def check(what, chosen, ours):
+    """Stops if zonal has other numbers than those that were chosen."""
+    if chosen != ours:
+        sys.exit(f"{what}: the first half leads to {chosen}, and zonal has {ours}")
+    print(f"{what}, chosen on the first half: {chosen}")
 
 
 def dga(path):
-    """Measures how many names of each family look generated, and what that means for a client."""
+    """Chooses the numbers of the DGA detector on one half, and measures on the other how many names of each family look generated, and
+    what that means for a client."""
     from publicsuffixlist import PublicSuffixList
 
     every, public = PublicSuffixList(), PublicSuffixList(only_icann=True)
-    bits, families = load(), collections.defaultdict(list)
+    bits, families, sites = load(), collections.defaultdict(list), ([], [])
     with open(path, encoding="utf-8") as file:
         for label, family, name in csv.reader(file):
             name = name.lower().rstrip(".")
             registered = every.privatesuffix(name)
             is_public = registered and every.publicsuffix(name) == public.publicsuffix(name)
-            found = is_public and looks_generated(bits, registered.split(".")[0])
-            families["legit" if label == "legit" else family].append(bool(found))
-    print("| family | names | look generated | names a client asks for until LOW / MEDIUM / HIGH |")
+            judged = information_of(bits, registered.split(".")[0]) if is_public else None
+            half = sites[hashlib.sha256(name.encode()).digest()[0] % 2] if label == "legit" else families[family]
+            half.append(judged)
+    names = sorted(families)
+    first = [families[family] for family in names[::2]]
+    check("half bits per character, and limit", choose_limit(first, sites[0]), (HALF_BITS_PER_CHARACTER, THRESHOLD))
+    check("names in an hour", choose_names(sites[0]), NAMES)
+    families = {family: [looks_generated(label) for label in families[family]] for family in names[1::2]}
+    families["legit"] = [looks_generated(label) for label in sites[1]]
+    print("\n| family | names | look generated | names a client asks for until LOW / MEDIUM / HIGH |")
     print("| --- | --- | --- | --- |")
     for family, found in sorted(families.items(), key=lambda item: -sum(item[1]) / len(item[1])):
-        share = sum(found) / len(found)
-        until = " / ".join(f"{count / share:.0f}" for count in NAMES.values()) if share else "never"
-        print(f"| {family} | {len(found)} | {100 * share:.1f} % | {until} |")
+        part = sum(found) / len(found)
+        until = " / ".join(f"{count / part:.0f}" for count in NAMES.values()) if part else "never"
+        print(f"| {family} | {len(found)} | {100 * part:.1f} % | {until} |")
     dice = random.Random(1)
     print("\n| names that a client asks for in an hour | found: share of the families | wrong: share of the legit clients |")
     print("| --- | --- | --- |")
@@ -117,13 +171,13 @@ def dga(path):
         of = lambda wanted, least: [sum(n >= least for n in hits) / 200 for family, hits in shares.items() if wanted(family)]
         right = [of(lambda family: family != "legit", least) for least in NAMES.values()]
         wrong = [of(lambda family: family == "legit", least) for least in NAMES.values()]
-        texts = [" / ".join(f"{sum(level) / len(level):.2f}" for level in both) for both in (right, wrong)]
+        texts = [" / ".join(f"{mean(level):.2f}" for level in both) for both in (right, wrong)]
         print(f"| {asked} | {texts[0]} | {texts[1]} |")
     legit = families.pop("legit")
     true, false = sum(map(sum, families.values())), sum(legit)
     count = sum(map(len, families.values()))
-    print(f"\nof single names: recall {true / count:.3f}, false positives {false / len(legit):.4f} of the legit ones,")
-    print(f"precision {true / (true + false):.3f} (as many legit names as generated ones)")
+    print(f"\nof single names: {count} of {len(families)} families, {len(legit)} of sites; recall {true / count:.3f},")
+    print(f"false positives {false / len(legit):.4f} of the sites, precision {true / (true + false):.3f}")
 
 
 def packets(data):
@@ -181,47 +235,62 @@ def information(labels):
     return octets + sum(map(len, dict.fromkeys(rest)))
 
 
-def tunnels(directory):
-    """Measures the largest number of octets of each registered domain in an hour."""
+def largest_of(paths):
+    """The largest number of octets of each registered domain in an hour, in captures that follow each other, and the number of queries."""
     from publicsuffixlist import PublicSuffixList
 
-    suffixes, every = PublicSuffixList(), {"normal": {}, "tunnel": {}}
-    counts = collections.Counter()
-    for kind, largest in every.items():
-        # The captures of a tool, and the normal ones, follow each other.
-        groups = collections.defaultdict(list)
-        for path in sorted(pathlib.Path(directory).rglob("*.pcap")):
-            if ("normal" in path.parts) == (kind == "normal"):
-                groups["normal" if kind == "normal" else path.name].append(path)
-        for group, paths in groups.items():
-            seen, hours = set(), collections.Counter()
-            for path in paths:
-                for seconds, labels in captured(path):
-                    counts[kind] += 1
-                    try:
-                        name = b".".join(labels).decode("ascii")
-                    except UnicodeDecodeError:
-                        name = b".".join(labels).decode("latin-1")
-                    registered = suffixes.privatesuffix(name)
-                    if not registered or name in seen:
-                        continue
-                    seen.add(name)
-                    below = labels[: len(labels) - registered.count(".") - 1]
-                    if below:
-                        hours[registered, seconds // HOUR] += information(below)
-            for (domain, _), octets in hours.items():
-                key = (group, domain)
-                largest[key] = max(largest.get(key, 0), octets)
-    for kind, largest in every.items():
-        print(f"{kind}: {counts[kind]} queries, {len(largest)} domains with names below them; the largest:")
-        for (group, domain), octets in sorted(largest.items(), key=lambda item: -item[1])[:12]:
-            print(f"  {octets:>10} octets in an hour  {domain}  ({group})")
-    main = {group: max((o for (g, _), o in every["tunnel"].items() if g == group), default=0) for group, _ in every["tunnel"]}
+    suffixes, seen, hours, queries = PublicSuffixList(), set(), collections.Counter(), 0
+    for path in paths:
+        for seconds, labels in captured(path):
+            queries += 1
+            try:
+                name = b".".join(labels).decode("ascii")
+            except UnicodeDecodeError:
+                name = b".".join(labels).decode("latin-1")
+            registered = suffixes.privatesuffix(name)
+            if not registered or name in seen:
+                continue
+            seen.add(name)
+            below = labels[: len(labels) - registered.count(".") - 1]
+            if below:
+                hours[registered, seconds // HOUR] += information(below)
+    largest = {}
+    for (domain, _), octets in hours.items():
+        largest[domain] = max(largest.get(domain, 0), octets)
+    return largest, queries
+
+
+def choose_octets(normal, of_tunnels):
+    """The octets for LOW, MEDIUM and HIGH. LOW is the smallest power of ten that is at least ten times the busiest domain without a tunnel.
+    MEDIUM is ten times LOW. HIGH is the largest of 1, 2 or 5 times a power of ten that at least half of the tunnels reach."""
+    low = 10 ** math.ceil(math.log10(10 * max(normal.values())))
+    steps = (step * 10**power for power in range(12) for step in (1, 2, 5))
+    high = max(step for step in steps if 2 * sum(octets >= step for octets in of_tunnels) >= len(of_tunnels))
+    return {"LOW": low, "MEDIUM": 10 * low, "HIGH": high}
+
+
+def tunnels(directory):
+    """Chooses the numbers of the tunnel detector on some captures, and measures them on the others."""
+    paths = sorted(pathlib.Path(directory).rglob("*.pcap"))
+    normal = [path for path in paths if "normal" in path.parts]
+    halves = normal[: len(normal) // 2], normal[len(normal) // 2 :]
+    normal = [largest_of(half) for half in halves]
+    # Each capture of a tunnel has one domain for the tunnel.
+    of_tunnels = {path.name: max(largest_of([path])[0].values()) for path in paths if "normal" not in path.parts}
+    first = [octets for name, octets in of_tunnels.items() if name.startswith(FIRST_TOOLS)]
+    check("octets in an hour", choose_octets(normal[0][0], first), OCTETS)
+    largest, queries = normal[1]
+    print(f"second half without a tunnel: {queries} queries, {len(largest)} domains with names below them; the largest:")
+    for domain, octets in sorted(largest.items(), key=lambda item: -item[1])[:5]:
+        print(f"  {octets:>10} octets in an hour  {domain}")
+    print("second half of the tunnels:")
+    second = {name: octets for name, octets in of_tunnels.items() if not name.startswith(FIRST_TOOLS)}
+    for name, octets in second.items():
+        print(f"  {octets:>10} octets in an hour  {name}")
     for level, threshold in OCTETS.items():
-        found = sum(octets >= threshold for octets in main.values())
-        wrong = sum(octets >= threshold for octets in every["normal"].values())
-        precision = found / (found + wrong) if found + wrong else 1
-        print(f"{level}: recall {found}/{len(main)}, false positives {wrong} of {len(every['normal'])}, precision {precision:.3f}")
+        found = sum(octets >= threshold for octets in second.values())
+        wrong = sum(octets >= threshold for octets in largest.values())
+        print(f"{level}: tunnels found {found} of {len(second)}, false findings {wrong} of {len(largest)}")
 
 
 if __name__ == "__main__":
