@@ -112,7 +112,7 @@ show({
     );
     assert_eq!(found["tags"], json!([{"x": "y"}, {"a": "b", "c": "d"}]));
     assert_eq!(found["same"], json!([true, true, true, true, true, true]));
-    assert_eq!(found["gone"], json!(["DELETING", "DELETING", "DELETING"]));
+    assert_eq!(found["gone"], json!(["DELETED", "DELETED", "DELETED"]));
     assert_eq!(
         codes(&found),
         [

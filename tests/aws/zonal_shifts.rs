@@ -38,6 +38,8 @@ refusals = [
 ]
 cancelled = shifts.cancel_zonal_shift(zonalShiftId=started['zonalShiftId'])
 steps.append(('cancelled', seen()))
+history = [found['zonalShiftId'] for found in shifts.list_zonal_shifts(status='CANCELED', resourceIdentifier=endpoint)['items']]
+refusals.append(refused(shifts.cancel_zonal_shift, zonalShiftId=started['zonalShiftId']))
 everybody = client('arc-zonal-shift', account='AKIAEXAMPLE')
 of_all = everybody.start_zonal_shift(resourceIdentifier='com.amazonaws.us-east-1.sqs', awayFrom='use1-az2', expiresIn='1m', comment='')
 steps.append(('shifted for the service', seen()))
@@ -46,7 +48,7 @@ show({
     'steps': steps, 'started': plain(started), 'resource': plain(resource), 'listed': sorted(found['status'] for found in listed),
     'active': [found['zonalShiftId'] for found in active] == [started['zonalShiftId']], 'managed': managed,
     'longer': (updated['expiryTime'] - started['expiryTime']).total_seconds() > 9000, 'comment': updated['comment'],
-    'cancelled': cancelled['status'], 'of_all': of_all['resourceIdentifier'],
+    'cancelled': cancelled['status'], 'history': history == [started['zonalShiftId']], 'of_all': of_all['resourceIdentifier'],
     'refused': refusals + [refused(shifts.cancel_zonal_shift, zonalShiftId=of_all['zonalShiftId'])],
 })
 ",
@@ -74,6 +76,7 @@ show({
         (&found["longer"], &found["comment"], &found["cancelled"]),
         (&json!(true), &json!(""), &json!("CANCELED"))
     );
+    assert_eq!(found["history"], true);
     assert_eq!(found["of_all"], "arn:aws:ec2:us-east-1:000000000000:vpc-endpoint-service/com.amazonaws.us-east-1.sqs");
     let managed = &found["managed"][0];
     assert_eq!((&managed["name"], &managed["availabilityZones"]), (&json!("vpce-1"), &json!(["use1-az1", "use1-az2"])));
@@ -89,9 +92,33 @@ show({
             "ConflictException",
             "ResourceNotFoundException",
             "ResourceNotFoundException",
+            "ConflictException",
             "AccessDeniedException",
         ],
         "{}",
         found["refused"]
     );
+}
+
+#[test]
+fn an_endpoint_is_deleted_with_its_zonal_shifts() {
+    if !can_run_here() {
+        return;
+    }
+    let server = pushed(network());
+    let found = boto3(
+        &server,
+        "
+ec2, shifts = client('ec2'), client('arc-zonal-shift')
+endpoint = ec2.create_vpc_endpoint(VpcEndpointType='Interface', VpcId='vpc-app', ServiceName='com.amazonaws.us-east-1.kms', SubnetIds=['subnet-a'])
+endpoint = endpoint['VpcEndpoint']['VpcEndpointId']
+start = lambda: shifts.start_zonal_shift(resourceIdentifier=endpoint, awayFrom='use1-az1', expiresIn='20m', comment='x')['zonalShiftId']
+shifts.cancel_zonal_shift(zonalShiftId=start())
+start()
+before = sorted(found['status'] for found in shifts.list_zonal_shifts()['items'])
+unsuccessful = ec2.delete_vpc_endpoints(VpcEndpointIds=[endpoint])['Unsuccessful']
+show({'before': before, 'unsuccessful': unsuccessful, 'after': shifts.list_zonal_shifts()['items']})
+",
+    );
+    assert_eq!(found, json!({"before": ["ACTIVE", "CANCELED"], "unsuccessful": [], "after": []}));
 }

@@ -1,7 +1,7 @@
 //! Zonal shifts: traffic is shifted away from an Availability Zone, as the manifest's `zonal_shifts` say.
 //!
-//! The managed resources are interface endpoints, and endpoint services for all their endpoints. A shift that is cancelled is
-//! deleted.
+//! The managed resources are interface endpoints, and endpoint services for all their endpoints. A shift that is cancelled
+//! ends at once and stays in the manifest, as one that expires does, until its resource is deleted.
 
 use super::{
     Context, Entry, Page, Parameters, ReadResult, WriteResult, Written, edits,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     aws::{codec::server::ServiceError, model::Service::ArcZonalShift, random_uuid},
-    manifest::{AwsData, Resource, VpcEndpoint, VpcEndpointService, VpcEndpointType, ZonalShift},
+    manifest::{AwsData, Resource, VpcEndpoint, VpcEndpointService, VpcEndpointType, ZonalShift, collection::Edit},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
@@ -28,6 +28,8 @@ pub(super) const TABLE: &[Entry] = &[
 ];
 
 const KIND: &str = "zonal_shifts";
+/// The status of a cancelled shift, in its `aws.state`.
+const CANCELED: &str = "CANCELED";
 /// The number of items on a page: by default, and at most.
 const MAX_RESULTS: usize = 100;
 /// The longest time until a shift ends, in minutes: three days, as in AWS.
@@ -147,6 +149,20 @@ fn is_active(context: &Context, shift: &ZonalShift) -> bool {
     shift.expires_at.is_none_or(|end| end.as_second() > context.now)
 }
 
+fn status(context: &Context, shift: &ZonalShift) -> &'static str {
+    match is_active(context, shift) {
+        true => "ACTIVE",
+        false if shift.aws.text("state") == Some(CANCELED) => CANCELED,
+        false => "EXPIRED",
+    }
+}
+
+/// The edits that delete the shifts of a resource which is deleted.
+pub(super) fn deletions<'a>(context: &Context<'a>, resource: &'a str) -> impl Iterator<Item = Edit> {
+    let shifts = context.manifest().zonal_shifts.iter().filter(move |(_, shift)| shift.resource == resource);
+    shifts.map(|(id, _)| edits::delete(KIND, id))
+}
+
 fn value(context: &Context, id: &str, shift: &ZonalShift, target: Target) -> Value {
     json!({
         "zonalShiftId": id,
@@ -154,7 +170,7 @@ fn value(context: &Context, id: &str, shift: &ZonalShift, target: Target) -> Val
         "awayFrom": shift.away_from,
         "expiryTime": shift.expires_at.map_or_else(|| NO_END.to_string(), |end| end.to_string()),
         "startTime": shift.aws.text("created").map_or_else(|| Timestamp::UNIX_EPOCH.to_string(), str::to_string),
-        "status": if is_active(context, shift) { "ACTIVE" } else { "EXPIRED" },
+        "status": status(context, shift),
         "comment": shift.comment.as_deref().unwrap_or_default(),
         "shiftType": "ZONAL_SHIFT",
     })
@@ -302,7 +318,7 @@ fn find<'a>(
     let (_, shift, target) = found.ok_or_else(missing)?;
     target.check_owner(context)?;
     if !is_active(context, shift) {
-        return Err(error("ConflictException", format!("The zonal shift {id} has expired")));
+        return Err(error("ConflictException", format!("The zonal shift {id} has ended")));
     }
     Ok((id, shift, target))
 }
@@ -322,7 +338,9 @@ fn update(context: &Context, parameters: Parameters) -> WriteResult {
 
 fn cancel(context: &Context, parameters: Parameters) -> WriteResult {
     let (id, shift, target) = find(context, parameters)?;
-    let mut shown = value(context, id, shift, target);
-    shown["status"] = "CANCELED".into();
-    Ok(Written { edits: vec![edits::delete(KIND, id)], result: shown })
+    let mut changed = (**shift).clone();
+    changed.expires_at = Timestamp::from_second(context.now).ok();
+    changed.aws.set("state", CANCELED);
+    let result = value(context, id, &changed, target);
+    Ok(Written { edits: vec![edits::put(id, Resource::ZonalShift(Arc::new(changed)))], result })
 }

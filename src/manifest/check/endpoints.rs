@@ -392,7 +392,9 @@ impl<'a> Checker<'a> {
                     self.help(format!("did you mean `{nearest}`?"));
                 }
             }
-            if let Some(at) = shift.expires_at.filter(|at| at.as_second() <= self.now) {
+            // Shifts that AWS's API made stay as a history.
+            let is_written = shift.aws.text("created").is_none();
+            if let Some(at) = shift.expires_at.filter(|at| is_written && at.as_second() <= self.now) {
                 self.warning(KIND, id, "expires_at", format!("the shift expired at {at}"));
             }
         }

@@ -480,6 +480,7 @@ fn reports_problems_of_endpoints() {
             &["warning: zonal_shifts.zs.away_from: no subnet or interface is in the AZ `use1-az9`"],
         ),
         ("2026-11-24T10", "2026-11-23T10", &["warning: zonal_shifts.zs.expires_at: the shift expired"]),
+        ("2026-11-24T10:00:00Z", "2026-11-23T10:00:00Z, aws: {created: 2026-11-22T10:00:00Z}", &[]),
     ]);
 }
 

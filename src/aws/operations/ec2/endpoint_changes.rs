@@ -15,6 +15,7 @@ use crate::{
         model::Service::Ec2,
         operations::{
             Context, Entry, Parameters, WriteResult, Written, edits, identifiers::random, object, table::write,
+            zonal_shift,
         },
     },
     manifest::{
@@ -457,7 +458,10 @@ fn delete_vpc_endpoints(context: &Context, parameters: Parameters) -> WriteResul
     let (mut edits, mut unsuccessful) = (Vec::new(), Vec::new());
     for id in parameters.texts("VpcEndpointIds") {
         match existing_endpoint(context, id) {
-            Ok(_) => edits.push(edits::delete("vpc_endpoints", id)),
+            Ok(_) => {
+                edits.push(edits::delete("vpc_endpoints", id));
+                edits.extend(zonal_shift::deletions(context, id));
+            }
             Err(missing) => unsuccessful.push(failure(id, &missing.code, missing.message)),
         }
     }

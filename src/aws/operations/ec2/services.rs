@@ -16,7 +16,7 @@ use crate::{
             identifiers::{derived, random},
             object, start,
             table::{read, write},
-            tag_list,
+            tag_list, zonal_shift,
         },
     },
     manifest::{
@@ -489,8 +489,12 @@ fn delete_configurations(context: &Context, parameters: Parameters) -> WriteResu
             continue;
         }
         // An endpoint cannot be without its service.
-        edits.extend(endpoints_of(context, name).map(|(id, _)| edits::delete("vpc_endpoints", id)));
+        for (id, _) in endpoints_of(context, name) {
+            edits.push(edits::delete("vpc_endpoints", id));
+            edits.extend(zonal_shift::deletions(context, id));
+        }
         edits.push(edits::delete("vpc_endpoint_services", name));
+        edits.extend(zonal_shift::deletions(context, name));
     }
     Ok(Written { edits, result: json!({"Unsuccessful": unsuccessful}) })
 }

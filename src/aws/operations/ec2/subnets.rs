@@ -390,5 +390,5 @@ fn disassociate_subnet_cidr_block(context: &Context, parameters: Parameters) -> 
     if let Some(subnet) = changed.subnets.get_mut(id) {
         subnet.cidr_blocks.retain(|other| other != block);
     }
-    Ok(Written { edits: vec![vpc_edit(vpc_id, changed)], result: association_result(id, block, "disassociating") })
+    Ok(Written { edits: vec![vpc_edit(vpc_id, changed)], result: association_result(id, block, "disassociated") })
 }

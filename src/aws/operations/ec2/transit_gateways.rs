@@ -249,7 +249,7 @@ fn delete_transit_gateway(context: &Context, parameters: Parameters) -> WriteRes
         let message = format!("{id} has non-deleted Transit Gateway Attachments");
         return Err(error("IncorrectState", message));
     }
-    let result = json!({"TransitGateway": gateway_value(context, id, gateway, "deleting")});
+    let result = json!({"TransitGateway": gateway_value(context, id, gateway, "deleted")});
     Ok(Written { edits: vec![edits::delete("transit_gateways", id)], result })
 }
 

@@ -166,7 +166,7 @@ pub(super) fn disassociate(context: &Context, parameters: Parameters) -> WriteRe
     let mut changed = (**vpc).clone();
     set(&mut changed, kept);
     let mut shown = value(context, profile, id, vpc, removed.priority);
-    shown["Status"] = "DELETING".into();
+    shown["Status"] = "DELETED".into();
     changed.aws.set_in(DATA, profile, None);
     let edits = vec![edits::put(id, Resource::Vpc(Arc::new(changed)))];
     Ok(Written { edits, result: json!({"ProfileAssociation": shown}) })

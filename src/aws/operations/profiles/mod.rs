@@ -183,6 +183,6 @@ fn delete(context: &Context, parameters: Parameters) -> WriteResult {
         ));
     }
     let mut shown = value(context, id, profile);
-    shown["Status"] = "DELETING".into();
+    shown["Status"] = "DELETED".into();
     Ok(Written { edits: vec![edits::delete(KIND, id)], result: json!({"Profile": shown}) })
 }

@@ -291,7 +291,7 @@ pub(super) fn disassociate(context: &Context, parameters: Parameters) -> WriteRe
     let member = members(profile).find(|member| member.key() == wanted.key());
     let member = member.ok_or_else(|| not_found("Profile resource association", arn))?;
     let mut shown = value(context, id, profile, &member);
-    shown["Status"] = "DELETING".into();
+    shown["Status"] = "DELETED".into();
     let mut changed = (**profile).clone();
     member.remove(&mut changed);
     changed.aws.set_in(DATA, &member.key(), None);
