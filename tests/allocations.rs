@@ -22,7 +22,7 @@ use zonal::{
         overlay::{EditedSet, Overlay},
         transferred::{Content, ZoneCopy},
     },
-    query_log::{EntrySender, LoggedAnswer, QueryLog, SMALL_RING_OCTETS},
+    query_log::{EntrySender, LoggedAnswer, LoggedAnswers, QueryLog, SMALL_RING_OCTETS},
     snapshot::{
         Snapshot, compile,
         firewall::detections::{Numbers, client_key},
@@ -319,7 +319,7 @@ fn logging_a_query_does_not_allocate() {
     let snapshot = harness::snapshot(scratch.path());
     let log = QueryLog::new(Default::default());
     let mut tap = EntrySender::new(&log, SMALL_RING_OCTETS, 1);
-    assert!(tap.prepare(&snapshot));
+    assert_eq!(tap.prepare(&snapshot), LoggedAnswers::All);
     let (local, source) = ("127.0.0.1".parse().unwrap(), "10.1.0.5".parse().unwrap());
     let client = Client { source, port: 5353, local, transport: Transport::Udp };
     let known = Cached(entry(&[192, 0, 2, 1], 1));
@@ -376,7 +376,7 @@ firewall_rule_groups:
     }
     let log = QueryLog::new(Default::default());
     let mut tap = EntrySender::new(&log, SMALL_RING_OCTETS, 1);
-    assert!(tap.prepare(&snapshot));
+    assert_eq!(tap.prepare(&snapshot), LoggedAnswers::All);
     let (local, source) = ("127.0.0.1".parse().unwrap(), "10.1.0.5".parse().unwrap());
     let client = Client { source, port: 5353, local, transport: Transport::Udp };
     let known = Cached(entry(&[192, 0, 2, 1], 1));
