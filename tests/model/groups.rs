@@ -6,10 +6,10 @@ use super::{
     oracle::{Who, World},
     zone::Zone,
 };
-use std::{cell::Cell, net::IpAddr, sync::Arc};
+use std::{cell::Cell, net::IpAddr};
 use zonal::{
     manifest::{
-        Health, ResourceRecordSet,
+        Health, RecordSets, ResourceRecordSet,
         routing_policies::{Coordinates, FailoverType, LocationType},
     },
     snapshot::regions::{self, Region},
@@ -226,7 +226,7 @@ impl World {
 
 impl Group {
     /// The groups of a zone.
-    pub fn all(apex: &[String], sets: &[Arc<ResourceRecordSet>]) -> Vec<Group> {
+    pub fn all(apex: &[String], sets: &RecordSets) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         for set in sets.iter().filter(|set| set.set_identifier.is_some()) {
             let owner = [super::names::name(&set.name), apex.to_vec()].concat();
