@@ -118,7 +118,7 @@ pub struct Admin {
     /// Whether the admin API accepts changes of the manifest.
     pub takes_changes: bool,
     /// The writer to etcd, if etcd is the source of the manifest.
-    pub etcd: Option<EtcdWriter>,
+    pub etcd: Option<Arc<EtcdWriter>>,
     /// The maximum size of the body of a change, in octets.
     pub max_body_octets: usize,
     /// The channel to the thread of the control plane.

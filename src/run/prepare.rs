@@ -78,6 +78,8 @@ pub struct Prepared {
     pub old_process: Option<OldProcess>,
     /// The DNS Firewall lists that have a source.
     pub firewall_lists: Arc<FirewallLists>,
+    /// The writer to etcd, if etcd is the source of the manifest.
+    etcd: Option<Arc<EtcdWriter>>,
     loader: Option<Loader>,
     internet: Internet,
     copies: Copies,
@@ -114,7 +116,15 @@ impl Prepared {
         let limit = descriptors::raise_limit();
         let status = Arc::new(Status::default());
         let mut watch = Watch::new(directory);
-        let core = core(config, limit, snapshot, keys, updates(&source, &watch, &status), runtime)?;
+        let etcd = match &source {
+            Source::Etcd(etcd) => Some(Arc::new(EtcdWriter::new((*etcd).clone(), status.clone()))),
+            Source::Directory(_) | Source::Push => None,
+        };
+        let updates = match &etcd {
+            Some(writer) => Updates::Etcd(EtcdEditor::new(writer.clone())),
+            None => Updates::Publisher(watch.sender()),
+        };
+        let core = core(config, limit, snapshot, keys, updates, runtime)?;
         let mut publisher = Publisher::new(core.snapshot.clone(), node, status.clone(), on_error, store);
         let copies = Copies::new(state_directory);
         let found = copies.read();
@@ -138,6 +148,7 @@ impl Prepared {
             watch,
             old_process,
             firewall_lists,
+            etcd,
             loader,
             internet,
             copies,
@@ -158,10 +169,7 @@ impl Prepared {
             ready_when_stale: config.control_plane.ready_when_stale,
             access,
             takes_changes: matches!(config.control_plane.source(), Source::Push),
-            etcd: match config.control_plane.source() {
-                Source::Etcd(etcd) => Some(EtcdWriter::new(etcd.clone(), self.status.clone())),
-                _ => None,
-            },
+            etcd: self.etcd.clone(),
             max_body_octets: config.admin.max_body_octets as usize,
             messages: self.watch.sender(),
             generations: self.publisher.generations(),
@@ -305,14 +313,6 @@ fn core(
     let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, limits_of_transfers, updates, runtime);
     let limits = limits(config, open_files);
     Ok(Arc::new(Core::new(snapshot, &limits, forwarding, transfers, query_log, runtime)))
-}
-
-/// The receiver of dynamic updates: etcd, or the control plane's thread.
-fn updates(source: &Source, watch: &Watch, status: &Arc<Status>) -> Updates {
-    match source {
-        Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new((*etcd).clone(), status.clone()).into()),
-        Source::Directory(_) | Source::Push => Updates::Publisher(watch.sender()),
-    }
 }
 
 /// Publishes the first snapshot: from the files, or else from the manifest that an earlier run has saved.

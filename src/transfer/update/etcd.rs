@@ -3,11 +3,9 @@
 
 use super::rules::edits;
 use crate::{
-    config::Etcd,
     control_plane::{
         change::UpdateError,
         etcd_writer::EtcdWriter,
-        status::Status,
         updates::{edits_of, master_file},
     },
     manifest::{
@@ -27,7 +25,7 @@ use std::sync::Arc;
 /// The maximum number of attempts when other clients change the same keys.
 const MAX_ATTEMPTS: usize = 10;
 /// Writes updates to etcd.
-pub struct EtcdEditor(EtcdWriter);
+pub struct EtcdEditor(Arc<EtcdWriter>);
 
 /// A key with its value and the revision of its last change.
 struct StoredKey {
@@ -36,9 +34,9 @@ struct StoredKey {
 }
 
 impl EtcdEditor {
-    /// A writer to a cluster.
-    pub fn new(config: Etcd, status: Arc<Status>) -> EtcdEditor {
-        EtcdEditor(EtcdWriter::new(config, status))
+    /// An editor that uses this writer.
+    pub fn new(writer: Arc<EtcdWriter>) -> EtcdEditor {
+        EtcdEditor(writer)
     }
 
     /// Makes an update of a zone. Returns the number of changed record sets, when they are served.

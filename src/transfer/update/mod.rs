@@ -38,7 +38,7 @@ pub enum Updates {
     /// The publisher: to a journal of the node, or to the resources that were pushed.
     Publisher(Sender<Message>),
     /// A transaction in etcd. The source etcd then delivers the change.
-    Etcd(Box<EtcdEditor>),
+    Etcd(EtcdEditor),
 }
 
 /// Makes an update. Returns the RCODE, and the result that is counted.
