@@ -172,7 +172,7 @@ fn health_checks_and_rules_of_an_account_do_not_reach_the_node_and_other_account
     let tenants = Tenants::start(manifest());
     let found = tenants.run(
         "
-def check(account, address):
+def health(account, address):
     config = {'Type': 'TCP', 'IPAddress': address, 'Port': 9153}
     return lambda: client('route53', account=account).create_health_check(CallerReference=account + address, HealthCheckConfig=config)
 
@@ -183,9 +183,9 @@ def rule(account, address):
 
 vpc = other.create_vpc(CidrBlock='10.2.0.0/16')['Vpc']['VpcId']
 addresses = ['127.0.0.1', '127.10.0.1', '169.254.169.254', '0.0.0.0', '224.0.0.1', '::1', 'fe80::1', 'fd00:ec2::254', '10.1.0.5']
-checks = [refused(check('444455556666', address)) for address in addresses]
+checks = [refused(health('444455556666', address)) for address in addresses]
 rules = [refused(rule('444455556666', address)) for address in addresses]
-check('444455556666', '10.2.0.5')()
+health('444455556666', '10.2.0.5')()
 rule('444455556666', '10.2.0.53')()
 rule('444455556666', '192.0.2.53')()
 # A connection that the other account accepts leads to its hosts.
@@ -193,10 +193,10 @@ peering = other.create_vpc_peering_connection(VpcId=vpc, PeerVpcId='vpc-beside',
 refused(rule('444455556666', '10.1.0.53'))
 owner.accept_vpc_peering_connection(VpcPeeringConnectionId=peering['VpcPeeringConnectionId'])
 rule('444455556666', '10.1.0.53')()
-check('444455556666', '10.1.0.5')()
+health('444455556666', '10.1.0.5')()
 # The networks of a key allow addresses of the node.
 listed.create_vpc(CidrBlock='127.77.0.0/16')
-check('777788889999', '127.77.0.1')()
+health('777788889999', '127.77.0.1')()
 rule('777788889999', '127.77.0.1')()
 show({'refused': checks + rules, 'texts': [message for _, message in checks + rules]})
 ",
