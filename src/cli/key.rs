@@ -14,7 +14,7 @@ use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::PathBu
 pub(super) enum KeyCommand {
     /// Make an access key
     ///
-    /// The command prints the line of the key for the file `admin.access_keys_file`: role, access key, secret and
+    /// The command prints the line of the key for the file `admin.access_keys_file`: role, access key, secret,
     /// account, `networks=` with the blocks of `--network`, and `domains=` with the names of `--domain`.
     #[command(after_help = "Documentation: docs/reference/http-api.md, or `man zonal-key-new`")]
     New(KeyArguments),
