@@ -65,7 +65,8 @@ pub(super) fn export(arguments: &ExportArguments) -> ExitCode {
     exit_code(exported)
 }
 
-fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
+/// The exit status of a command. Prints the error, if there is one: exit status 1.
+pub(super) fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
         print_error(printable(&format!("{error:#}")));
         ExitCode::FAILURE

@@ -1,15 +1,7 @@
 //! `zonal cache`: shows or flushes the cache of a running server through its admin API.
 
-use super::{
-    CacheArguments, CacheCommand, Format,
-    client::{self, Server},
-    print, print_error, report,
-};
-use crate::{
-    config::{Admin, Config},
-    manifest::problem::printable,
-    wire::Name,
-};
+use super::{CacheArguments, CacheCommand, Format, client, health::segment, print_error, print_result};
+use crate::{manifest::problem::printable, wire::Name};
 use hyper::Method;
 use serde_json::Value;
 use std::{
@@ -23,20 +15,9 @@ pub(super) fn run(command: &CacheCommand) -> ExitCode {
         CacheCommand::Show { arguments, limit } => (Method::GET, arguments, Some(*limit)),
         CacheCommand::Flush(arguments) => (Method::DELETE, arguments, None),
     };
-    let admin = match &arguments.admin {
-        Some(_) => Admin::default(),
-        None => match Config::load(arguments.config.config.as_deref()) {
-            Ok(config) => config.admin,
-            Err(problems) => {
-                report::print_problems(problems);
-                return ExitCode::FAILURE;
-            }
-        },
-    };
-    let server = Server::named(arguments.admin.as_deref(), &admin).and_then(|server| server.with(&arguments.access));
-    let server = match server {
-        Ok(server) => server,
-        Err(error) => return client::usage_error(&error),
+    let server = match client::find(&arguments.server) {
+        Ok((server, _)) => server,
+        Err(status) => return status,
     };
     let path = match path(arguments, limit) {
         Ok(path) => path,
@@ -49,30 +30,14 @@ pub(super) fn run(command: &CacheCommand) -> ExitCode {
         let is_known = ["entries", "flushed"].iter().any(|member| response[member].is_u64());
         if is_known { Ok(response) } else { Err(client::not_the_admin_api(&server)) }
     });
-    match response.map_err(anyhow::Error::from) {
-        Ok(response) => {
-            print(&render(&response, arguments));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            print_error(printable(&format!("{error:#}")));
-            ExitCode::FAILURE
-        }
-    }
+    print_result(response.map(|response| render(&response, arguments)).map_err(anyhow::Error::from))
 }
 
 fn path(arguments: &CacheArguments, limit: Option<u32>) -> Result<String, String> {
     let mut parts = Vec::new();
     if let Some(text) = &arguments.name {
         let name = Name::absolute(text).map_err(|error| format!("`{}`: {error}", printable(text)))?;
-        let mut part = String::from("name=");
-        for octet in name.to_string().bytes() {
-            let _ = match octet {
-                b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => part.write_char(octet.into()),
-                _ => write!(part, "%{octet:02X}"),
-            };
-        }
-        parts.push(part);
+        parts.push(format!("name={}", segment(&name.to_string())));
     }
     parts.extend(arguments.subtree.then(|| "subtree=true".into()));
     parts.extend(limit.map(|limit| format!("limit={limit}")));
@@ -82,7 +47,7 @@ fn path(arguments: &CacheArguments, limit: Option<u32>) -> Result<String, String
 fn render(response: &Value, arguments: &CacheArguments) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
-    let _ = match arguments.format {
+    let _ = match arguments.server.format {
         Format::Json => writeln!(text, "{response:#}"),
         Format::Human => write(&mut text, response, arguments.name.is_some()),
     };
@@ -158,18 +123,17 @@ fn write_entry(text: &mut String, entry: &Value, with_records: bool) -> fmt::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{AccessArguments, ConfigArgument};
+    use crate::cli::{AccessArguments, ConfigArgument, ServerArguments};
     use serde_json::json;
 
     fn arguments(name: Option<&str>) -> CacheArguments {
-        CacheArguments {
-            name: name.map(String::from),
-            subtree: name.is_some(),
+        let server = ServerArguments {
             config: ConfigArgument { config: None },
             admin: None,
             access: AccessArguments::default(),
             format: Format::Human,
-        }
+        };
+        CacheArguments { name: name.map(String::from), subtree: name.is_some(), server }
     }
 
     #[test]
@@ -217,7 +181,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.83.7.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let server = Server::new(&address.to_string()).unwrap();
+        let server = client::Server::new(&address.to_string()).unwrap();
         let error: anyhow::Error =
             client::ask(&server, hyper::Method::GET, "/v1/cache", None).expect_err("nobody is there").into();
         assert!(format!("{error:#}").contains("is `zonal serve` running, "), "{error:#}");

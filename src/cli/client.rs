@@ -1,8 +1,8 @@
 //! A client of the admin API of a running server.
 
-use super::{AccessArguments, print_error};
+use super::{AccessArguments, ServerArguments, print_error, report};
 use crate::{
-    config::{self, remedy::explain_unreachable},
+    config::{self, Config, remedy::explain_unreachable},
     manifest::problem::printable,
 };
 use anyhow::{Context, anyhow, bail};
@@ -119,6 +119,27 @@ impl Server {
         let token = access.token_file.as_deref().map(token).transpose()?;
         let tls = self.is_https.then(|| tls(access)).transpose()?;
         Ok(Server { token, tls, ..self })
+    }
+}
+
+/// Finds the server that a command asks, with the configuration that names it, or the default one if the arguments name the
+/// server.
+///
+/// # Errors
+///
+/// The exit status. The error is printed.
+pub(super) fn find(arguments: &ServerArguments) -> Result<(Server, Config), ExitCode> {
+    let config = match &arguments.admin {
+        Some(_) => Config::default(),
+        None => Config::load(arguments.config.config.as_deref()).map_err(|problems| {
+            report::print_problems(problems);
+            ExitCode::FAILURE
+        })?,
+    };
+    let server = Server::named(arguments.admin.as_deref(), &config.admin);
+    match server.and_then(|server| server.with(&arguments.access)) {
+        Ok(server) => Ok((server, config)),
+        Err(error) => Err(usage_error(&error)),
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod formats;
 
-use super::{ForwardersArguments, apply, check, print, print_error, report::print_problems, target::Target};
+use super::{ForwardersArguments, apply, check, print_error, print_result, report::print_problems, target::Target};
 use crate::{
     clock::now,
     config::{Config, Source},
@@ -110,17 +110,7 @@ impl Forwarding {
 
 /// Runs the command. Exit status 1 if the manifest has errors, or no inbound endpoint.
 pub(super) fn run(arguments: &ForwardersArguments) -> ExitCode {
-    match text(arguments) {
-        Ok(Some(text)) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Ok(None) => ExitCode::FAILURE,
-        Err(error) => {
-            print_error(printable(&format!("{error:#}")));
-            ExitCode::FAILURE
-        }
-    }
+    text(arguments).transpose().map_or(ExitCode::FAILURE, print_result)
 }
 
 /// The text to print; none if problems were reported instead.

@@ -1,15 +1,10 @@
 //! `zonal health`: shows the targets of health checks and forces verdicts, through the admin API of
 //! a running server.
 
-use super::{
-    Format, ServerArguments,
-    client::{self, Server},
-    print, print_error, report,
-};
+use super::{Format, ServerArguments, client, print, print_error};
 use crate::{
     admin::health::{HealthReport, TargetReport},
     clock::now,
-    config::{Admin, Config},
     manifest::problem::printable,
 };
 use clap::{Args, Subcommand, ValueEnum};
@@ -93,7 +88,7 @@ pub(super) fn ask(
     path: &str,
     body: Option<&Value>,
 ) -> Result<Value, ExitCode> {
-    let server = connect(arguments)?;
+    let (server, _) = client::find(arguments)?;
     let response = client::ask(&server, method, path, body).map_err(|error| {
         print_error(printable(&format!("{:#}", anyhow::Error::from(error))));
         ExitCode::FAILURE
@@ -102,22 +97,6 @@ pub(super) fn ask(
         print(&format!("{response:#}\n"));
     }
     Ok(response)
-}
-
-/// Finds the server that a command asks. Prints the error if there is none.
-fn connect(arguments: &ServerArguments) -> Result<Server, ExitCode> {
-    let admin = match &arguments.admin {
-        Some(_) => Admin::default(),
-        None => match Config::load(arguments.config.config.as_deref()) {
-            Ok(config) => config.admin,
-            Err(problems) => {
-                report::print_problems(problems);
-                return Err(ExitCode::FAILURE);
-            }
-        },
-    };
-    let server = Server::named(arguments.admin.as_deref(), &admin).and_then(|server| server.with(&arguments.access));
-    server.map_err(|error| client::usage_error(&error))
 }
 
 /// Parses a duration such as `90`, `45s`, `30m`, `2h` or `1d`. A number without a unit is in

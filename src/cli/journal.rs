@@ -4,8 +4,9 @@
 
 use super::{
     Format, JournalCommand, ServerArguments,
-    client::{self, Failure, Server},
-    print, print_error, report,
+    client::{self, Failure},
+    health::segment,
+    print_result,
 };
 use crate::{
     config::{Config, Source},
@@ -19,7 +20,7 @@ use crate::{
 use anyhow::{Context, bail};
 use hyper::Method;
 use serde_json::{Value, json};
-use std::{fmt::Write, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 /// Runs the command. Exit status 1 if the zone has no journal, or if the journal cannot be read or dropped.
 pub(super) fn run(command: &JournalCommand) -> ExitCode {
@@ -27,21 +28,9 @@ pub(super) fn run(command: &JournalCommand) -> ExitCode {
         JournalCommand::Show { zone, arguments } => (arguments, zone.as_deref(), false),
         JournalCommand::Drop { zone, arguments } => (arguments, Some(&**zone), true),
     };
-    let config = match &arguments.admin {
-        Some(_) => Config::default(),
-        None => match Config::load(arguments.config.config.as_deref()) {
-            Ok(config) => config,
-            Err(problems) => {
-                report::print_problems(problems);
-                return ExitCode::FAILURE;
-            }
-        },
-    };
-    let server =
-        Server::named(arguments.admin.as_deref(), &config.admin).and_then(|server| server.with(&arguments.access));
-    let server = match server {
-        Ok(server) => server,
-        Err(error) => return client::usage_error(&error),
+    let (server, config) = match client::find(arguments) {
+        Ok(found) => found,
+        Err(status) => return status,
     };
     let method = if is_drop { Method::DELETE } else { Method::GET };
     let response = match client::ask(&server, method, &path(zone), None) {
@@ -49,29 +38,12 @@ pub(super) fn run(command: &JournalCommand) -> ExitCode {
         Err(Failure::NoServer(error)) if arguments.admin.is_none() => offline(&config, zone, is_drop, &error),
         Err(failure) => Err(failure.into()),
     };
-    match response {
-        Ok(response) => {
-            print(&render(&response, arguments));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            print_error(printable(&format!("{error:#}")));
-            ExitCode::FAILURE
-        }
-    }
+    print_result(response.map(|response| render(&response, arguments)))
 }
 
 fn path(zone: Option<&str>) -> String {
-    let mut path = String::from("/v1/journals");
-    for octet in zone.map(|zone| format!("/{zone}")).unwrap_or_default().bytes().enumerate() {
-        let _ = match octet {
-            (0, b'/') | (_, b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z') => {
-                path.write_char(octet.1.into())
-            }
-            (_, other) => write!(path, "%{other:02X}"),
-        };
-    }
-    path
+    let segment = zone.map(|zone| format!("/{}", segment(zone)));
+    format!("/v1/journals{}", segment.unwrap_or_default())
 }
 
 /// Reads or drops journals in the state directory. `error` is the reason why no server was asked.

@@ -1,6 +1,6 @@
 //! `zonal key new`: makes an access key for AWS's API.
 
-use super::{print, print_error};
+use super::print_result;
 use crate::wire::Name;
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -53,16 +53,7 @@ enum KeyRole {
 
 /// Runs the command. Exit status 1 if the key cannot be made or written.
 pub(super) fn run(KeyCommand::New(arguments): &KeyCommand) -> ExitCode {
-    match new(arguments) {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            print_error(format_args!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    print_result(new(arguments))
 }
 
 fn new(arguments: &KeyArguments) -> anyhow::Result<String> {

@@ -26,7 +26,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use crate::config::Config;
+use crate::{config::Config, manifest::problem::printable};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{
     fmt::Display,
@@ -390,15 +390,7 @@ struct CacheArguments {
     #[arg(long, requires = "name")]
     subtree: bool,
     #[command(flatten)]
-    config: ConfigArgument,
-    /// Admin address of the server [default: the address in the configuration].
-    #[arg(long, value_name = "ADDR:PORT|URL", conflicts_with = "config")]
-    admin: Option<String>,
-    #[command(flatten)]
-    access: AccessArguments,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    server: ServerArguments,
 }
 
 /// The source whose resources a command reads or changes.
@@ -595,6 +587,20 @@ fn print(text: &str) {
     {
         print_error(format_args!("standard output cannot be written: {error}"));
         std::process::exit(1);
+    }
+}
+
+/// Prints the output of a command, or its error: exit status 1.
+fn print_result(output: anyhow::Result<String>) -> ExitCode {
+    match output {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            print_error(printable(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
     }
 }
 

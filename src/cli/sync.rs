@@ -113,10 +113,7 @@ fn rate(text: &str) -> Result<f64, String> {
 
 /// Runs `zonal sync aws`. Exit status 1 if it cannot begin, or if the only round failed.
 pub(super) fn run(arguments: &SyncArguments) -> ExitCode {
-    try_run(arguments).unwrap_or_else(|error| {
-        print_error(printable(&format!("{error:#}")));
-        ExitCode::FAILURE
-    })
+    apply::exit_code(try_run(arguments))
 }
 
 fn try_run(arguments: &SyncArguments) -> anyhow::Result<ExitCode> {
