@@ -105,7 +105,7 @@ fn internet(lab: &Lab) -> Vec<Process> {
 fn resolvers(lab: &Lab) -> Vec<Process> {
     let directory = lab.scratch.path().display().to_string();
     lab.scratch.write("root.hints", format!(". 300 NS ns.root.\nns.root. 300 A {ROOT}\n"));
-    let policy = format!("$ORIGIN rpz.\n$TTL 60\n@ SOA ns.rpz. h.rpz. 1 3600 600 86400 60\n@ NS ns.rpz.\n{POLICY}");
+    let policy = format!("$ORIGIN rpz.\n$TTL 60\n@ SOA ns.rpz. h.rpz. 1 3600 600 86400 60\n@ NS localhost.\n{POLICY}");
     lab.scratch.write("zones/rpz.zone", &policy);
     lab.scratch.write("rpz.zone", &policy);
     lab.scratch.write(
