@@ -361,7 +361,7 @@ elsewhere = lambda **changes: refused(resolver.import_firewall_domains, **{**giv
 show({'refused': [
     elsewhere(DomainFileUrl='s3://bucket/key'),
     elsewhere(DomainFileUrl=url.replace('127.0.0.1', '127.0.0.2')),
-    elsewhere(DomainFileUrl='file:///etc/passwd'),
+    elsewhere(DomainFileUrl='ftp://127.0.0.1/list.txt'),
 ], 'names': domains()})
 ");
     assert_eq!(codes(&found), ["ValidationException"; 3]);
