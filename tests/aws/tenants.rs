@@ -109,6 +109,8 @@ steps.append(seen())
 # A key without an account may do it: the operator decides.
 wide = operator.create_vpc(CidrBlock='127.10.0.0/16')['Vpc']['VpcId']
 operator.delete_vpc(VpcId=wide)
+# The owner divides a block that the operator made, although it is a loopback block.
+owner.create_subnet(VpcId='vpc-own', CidrBlock='127.10.9.0/24')
 show({'steps': steps, 'refused': attacks, 'free': other.associate_vpc_cidr_block(VpcId=mine, CidrBlock='10.3.0.0/16')['VpcId'] == mine})
 ",
     );

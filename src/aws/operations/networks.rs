@@ -96,7 +96,7 @@ pub fn check(context: &Context, service: Service, edits: &[Edit]) -> Result<(), 
         let (blocks, entry_points) = (new.blocks.iter(), new.entry_points.iter());
         blocks
             .filter(|block| !old.blocks.contains(block))
-            .try_for_each(|block| check_block(context, service, block))?;
+            .try_for_each(|block| check_block(context, service, &old.blocks, block))?;
         for address in entry_points.filter(|address| !old.entry_points.contains(address)) {
             if !may_be_entry_point(context, *address) {
                 return Err(not_permitted(context, service, &address.to_string(), refusal_code(service, "")));
@@ -134,11 +134,15 @@ fn check_domain(
     Err(access_denied(service, message))
 }
 
-fn check_block(context: &Context, service: Service, block: &IpNet) -> Result<(), ServiceError> {
+/// Checks a block that is added to `old`. Subnets add no addresses to their VPC.
+fn check_block(context: &Context, service: Service, old: &[IpNet], block: &IpNet) -> Result<(), ServiceError> {
     let is_permitted = match &context.caller.permitted {
         Permitted::All => true,
         Permitted::Listed(blocks) => blocks.iter().any(|outer| outer.contains(block)),
-        Permitted::Unused => !is_special(block.network()) && !is_used_by_others(context, block),
+        Permitted::Unused => {
+            old.iter().any(|outer| outer.contains(block))
+                || (!is_special(block.network()) && !is_used_by_others(context, block))
+        }
     };
     if is_permitted {
         return Ok(());
