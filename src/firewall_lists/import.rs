@@ -64,7 +64,8 @@ fn names(path: &Path) -> Result<Vec<DomainSpecification>, String> {
         if names.len() < MAX_NAMES
             && let Ok(name) = Name::from_wire(entry.name)
         {
-            names.push(DomainSpecification { name, below_only: entry.scope == Scope::Below });
+            // The format `domains` has names, the names below a name, and all names.
+            names.push(DomainSpecification { name, below_only: entry.scope != Scope::Exact });
         }
     })?;
     if let Some(refusal) = load::refusal(&content, None) {
