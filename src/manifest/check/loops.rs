@@ -68,6 +68,7 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// The map of the manifest; an empty one if no rule forwards to an entry point, so that there are no loops.
     fn map(&self) -> Map<'a> {
         let manifest = self.manifest;
         let mut map = Map::default();
@@ -78,6 +79,10 @@ impl<'a> Checker<'a> {
         for (id, endpoint) in inbound {
             let entry_point = |ip| (ip, EntryPoint::Inbound { endpoint: id, vpc: &endpoint.vpc_id });
             map.entry_points.extend(endpoint.ip_addresses.iter().map(|address| entry_point(address.ip)));
+        }
+        let mut targets = manifest.resolver_rules.values().flat_map(|rule| &rule.target_ips);
+        if !targets.any(|target| map.entry_points.contains_key(&target.ip)) {
+            return Map::default();
         }
         for (id, rule) in &manifest.resolver_rules {
             if rule.enabled && rule.rule_type != RuleType::Delegate {

@@ -77,6 +77,10 @@ impl<'a> Checker<'a> {
 
     pub(super) fn rules(&mut self) {
         let manifest = self.manifest;
+        // Most domains have one rule, which no other one contradicts.
+        let key = |rule: &'a ResolverRule| (&rule.domain_name, rule.rule_type == RuleType::Delegate);
+        let mut rules_of: HashMap<_, usize> = HashMap::new();
+        manifest.resolver_rules.values().for_each(|rule| *rules_of.entry(key(rule)).or_default() += 1);
         let mut seen = HashMap::new();
         for (id, rule) in &manifest.resolver_rules {
             self.vpc_list(RULES, id, "vpc_ids", &rule.vpc_ids);
@@ -98,11 +102,11 @@ impl<'a> Checker<'a> {
             }
             self.rule_targets(id, rule);
             self.rule_endpoint(id, rule);
-            if !rule.enabled {
+            if !rule.enabled || rules_of.get(&key(rule)) == Some(&1) {
                 continue;
             }
             for (at, vpc) in rule.vpc_ids.iter().enumerate() {
-                match seen.insert((&rule.domain_name, vpc, rule.rule_type == RuleType::Delegate), id) {
+                match seen.insert((key(rule), vpc), id) {
                     Some(other) if other != id => {
                         let message = format!("`{vpc}` already has rule `{other}` for {}", rule.domain_name);
                         self.error(RULES, id, format!("vpc_ids[{at}]"), message);
