@@ -163,6 +163,15 @@ CORRECTIONS = [
     )
     assert len(response["ResolverRuleAssociations"]) == 7""",
     ),
+    # The model has no pattern for the key of a tag. A key has at most 128 characters.
+    ('Tags=[{"Key": "foo!", "Value": "bar"}]', 'Tags=[{"Key": "f" * 129, "Value": "bar"}]'),
+    (
+        """"1 validation error detected: Value 'foo!' at 'tags.1.member.key' "
+        "failed to satisfy constraint: Member must satisfy regular "
+        "expression pattern\"""",
+        """f"1 validation error detected: Value '{'f' * 129}' at 'tags.1.member.key' "
+        "failed to satisfy constraint: Member must have length less than or equal to 128\"""",
+    ),
     # AWS does not say in which order tags are listed. Keys of equal length have the same order by key and by creation.
     (
         "for x in range(1, ResolverEndpoint.MAX_TAGS_PER_RESOLVER_ENDPOINT)",
