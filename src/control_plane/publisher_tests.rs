@@ -142,7 +142,8 @@ fn the_cost_of_a_change_of_record_sets_follows_the_change() {
         let (before, position) = (written(), Position { revision: number.into(), ..Position::default() });
         let ((), looked_at) = work::of(|| changed.apply(vec![Change::fact(edits, position)]));
         assert_eq!(snapshot.load().generation, 2 + u64::from(number), "{owner}");
-        assert!(looked_at < 4000, "{owner}: {looked_at}");
+        // The first change builds the zone in the form that changes fast.
+        assert!(number == 0 || looked_at < 4000, "{owner}: {looked_at}");
         assert!((1..600).contains(&(written() - before)), "{owner}: {}", written() - before);
     }
     let text = changed.delivered.0.text(&Key::new("private_hosted_zones", "Z").unwrap()).unwrap();

@@ -129,6 +129,7 @@ fn the_digest_depends_on_content_and_order() {
     other.replace(Some(&first), Some(set(0, 2)));
     assert_ne!(sets.digest(), other.digest());
     let mut moved = sets.clone();
+    let first = sets.iter().next().unwrap().clone();
     moved.replace(Some(&first), None);
     assert_ne!(sets.digest(), moved.digest());
     moved.push(first.clone());
