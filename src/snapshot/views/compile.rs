@@ -371,7 +371,10 @@ impl<'a> Compiler<'a> {
         let region = manifest.vpcs.get(viewing.id()).map_or("", |vpc| &vpc.region);
         listing.sort_by_key(|endpoint| (endpoint.names.region != region, &endpoint.id));
         let by_rank = client.map_or(Vec::new(), in_vpc).into_iter().chain(in_vpc(viewing)).chain(listing);
-        by_rank.filter(|other| self.sees(viewing, client, view.path, other)).collect()
+        // An endpoint can be there for several of these reasons.
+        let mut seen = HashSet::new();
+        let is_new = |other: &&Arc<Endpoint>| seen.insert(Arc::as_ptr(other));
+        by_rank.filter(|other| self.sees(viewing, client, view.path, other)).filter(is_new).collect()
     }
 
     /// Whether a view and its client have an endpoint's private names.
