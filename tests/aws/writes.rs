@@ -98,6 +98,7 @@ except ClientError as error:
         ("DELETE", a("new.example", "192.0.2.1").replace("'A'", "'SOA'"), "InvalidChangeBatch", "exactly one SOA record"),
         ("CREATE", a("new.example", "ns.other.example.").replace("'A'", "'NS'"), "InvalidChangeBatch", "it already exists"),
         ("CREATE", a("x.new.example", "text").replace("'A'", "'TXT'"), "InvalidChangeBatch", "should be enclosed in quotation marks"),
+        ("CREATE", a("x.new.example", "192.0.2.1").replace("[{", "[{'Value': '192.0.2.1'}, {"), "InvalidChangeBatch", "Duplicate Resource Record: '192.0.2.1'"),
         ("CREATE", a("x.new.example", "192.0.2.1").replace("'TTL': 60, ", ""), "InvalidInput", "found none in Change with"),
         ("UPSERT", alias.replace("'Type'", "'TTL': 60, 'Type'"), "InvalidInput", "found more than one in Change with"),
         ("UPSERT", a("www.new.example", "192.0.2.1").replace("'TTL'", "'Weight': 1, 'TTL'"), "InvalidInput", "Missing field 'SetIdentifier'"),

@@ -368,6 +368,9 @@ impl<'a> Builder<'a> {
             self.add_set(node, SetBuilder::new(rtype, ttl, value, origin));
             return;
         };
+        if let Some(alias) = set.alias.filter(|_| !matches!(origin, Origin::Update)) {
+            return self.refuse_values(owner, rtype, alias, origin);
+        }
         let is_new = set.add(value);
         self.has_duplicates |= !is_new;
         if !is_new || set.ttl == ttl || rtype == rtype::RRSIG {
@@ -682,11 +685,6 @@ impl<'a> SetBuilder<'a> {
 /// Whether a zone may have records of a type: not those of query types and pseudo-records.
 fn is_data(rtype: u16) -> bool {
     !matches!(rtype, 0 | rtype::OPT | 128..=255)
-}
-
-/// Whether a node has addresses of its own.
-pub(super) fn has_address(node: &NodeBuilder) -> bool {
-    node.sets.iter().any(|set| matches!(set.rtype, rtype::A | rtype::AAAA) && set.alias.is_none())
 }
 
 /// Whether a name in wire format is at or below another one, in any case.

@@ -2,7 +2,7 @@
 
 use super::{
     GROUP,
-    build::{Builder, MAX_SET_OCTETS},
+    build::{Builder, MAX_SET_OCTETS, Origin},
     node_flag,
 };
 use crate::wire::{
@@ -11,6 +11,16 @@ use crate::wire::{
 };
 
 impl Builder<'_> {
+    /// Refuses records at a name that has a group or an alias of their type.
+    pub(super) fn refuse_values(&mut self, owner: &Name, rtype: u16, alias: usize, origin: Origin) {
+        let rtype = rdata::type_to_text(rtype);
+        let message = match alias & GROUP != 0 {
+            true => format!("{owner} has {rtype} records with a set_identifier"),
+            false => format!("{owner} has an alias for {rtype} records"),
+        };
+        self.error(origin, message);
+    }
+
     /// Checks the record sets of all nodes, and sets the flags for zone cuts, DNAME and CNAME.
     pub fn check_sets(&mut self) {
         for at in 0..self.nodes.len() {

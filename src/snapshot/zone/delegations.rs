@@ -2,7 +2,7 @@
 
 use super::{
     ZoneCut,
-    build::{Builder, NodeBuilder, ends_with, has_address},
+    build::{Builder, NodeBuilder, ends_with},
     node_flag,
 };
 use crate::{
@@ -110,4 +110,9 @@ impl Builder<'_> {
         };
         self.nodes.iter().filter(is_cut).map(cut).collect()
     }
+}
+
+/// Whether a node has addresses of its own.
+fn has_address(node: &NodeBuilder) -> bool {
+    node.sets.iter().any(|set| matches!(set.rtype, rtype::A | rtype::AAAA) && set.alias.is_none())
 }

@@ -8,6 +8,7 @@ use crate::{
     },
 };
 use proptest::{collection::vec, prelude::*};
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
 
 const APEX: &str = "z.example";
@@ -136,4 +137,30 @@ fn limits_the_listed_problems_of_a_zone_and_the_types_of_a_name() {
     let (zone, problems) = zone((1000..1257).map(of_type).collect());
     assert!(zone.is_none());
     assert_eq!(problems[0].message, "a.z.example. has more than 256 record sets");
+}
+
+#[test]
+fn a_name_has_records_or_an_alias_or_a_group_of_one_type() {
+    let kinds = [
+        ("values", json!({"records": ["192.0.2.2"]})),
+        ("alias", json!({"alias": {"name": "target.z.example"}})),
+        ("group", json!({"records": ["192.0.2.3"], "set_identifier": "a", "weighted_routing_policy": {"weight": 1}})),
+    ];
+    let set = |name: &str, members: &Value| {
+        let mut set = json!({"name": name, "type": "A"});
+        set.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        set
+    };
+    for (at, (one, members)) in kinds.iter().enumerate() {
+        for (other, others) in kinds.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, kind)| kind) {
+            let records = [set("target", &kinds[0].1), set("www", members), set("www", others)];
+            let source = json!({"name": APEX, "vpc_ids": [], "records": records});
+            let source: Arc<PrivateHostedZone> = Arc::new(serde_json::from_value(source).unwrap());
+            let mut problems = Vec::new();
+            let built = build(Job::new(&"Z".to_string(), &source), &mut problems);
+            let errors: Vec<String> = problems.iter().map(Problem::to_string).collect();
+            assert!(built.is_none(), "{one}, then {other}: {errors:?}");
+            assert!(errors.len() == 1 && errors[0].contains("www.z.example. has "), "{one}, then {other}: {errors:?}");
+        }
+    }
 }

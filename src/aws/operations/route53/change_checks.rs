@@ -4,6 +4,7 @@
 use super::{hosted_zones::error, record_sets};
 use crate::aws::{codec::server::ServiceError, operations::Parameters};
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// The members of a record set that are routing policies, with their members in the manifest.
 pub(super) const POLICIES: [(&str, &str); 8] = [
@@ -49,15 +50,20 @@ pub(super) fn check_set(action: &str, set: Parameters) -> Result<(), ServiceErro
     }
 }
 
-/// Checks that a text is in quotation marks.
-pub(super) fn check_value(rtype: &str, value: &str) -> Result<(), String> {
-    if !record_sets::is_of_texts(rtype) || value.trim_start().starts_with('"') {
-        return Ok(());
+/// Checks that each value is there once, and that texts are in quotation marks.
+pub(super) fn check_values(rtype: &str, values: &[String]) -> Result<(), String> {
+    let is_plain = |value: &&String| record_sets::is_of_texts(rtype) && !value.trim_start().starts_with('"');
+    if let Some(value) = values.iter().find(is_plain) {
+        return Err(format!(
+            "Invalid Resource Record: 'FATAL problem: InvalidCharacterString (Value should be enclosed in quotation marks) \
+             encountered with '{value}''"
+        ));
     }
-    Err(format!(
-        "Invalid Resource Record: 'FATAL problem: InvalidCharacterString (Value should be enclosed in quotation marks) encountered \
-         with '{value}''"
-    ))
+    let mut seen = HashSet::new();
+    match values.iter().find(|value| !seen.insert(value.as_str())) {
+        Some(value) => Err(format!("Duplicate Resource Record: '{value}'")),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -100,14 +106,18 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_in_quotation_marks() {
-        for (rtype, value, is_valid) in [
-            ("TXT", "\"a b\" \"c\"", true),
-            ("TXT", "a", false),
-            ("SPF", "v=spf1 -all", false),
-            ("A", "192.0.2.1", true),
+    fn values_differ_and_texts_are_in_quotation_marks() {
+        for (rtype, values, expected) in [
+            ("TXT", &["\"a b\" \"c\"", "\"a\""][..], None),
+            ("TXT", &["\"a\"", "b"], Some("encountered with 'b''")),
+            ("SPF", &["v=spf1 -all"], Some("should be enclosed in quotation marks")),
+            ("A", &["192.0.2.1", "192.0.2.2"], None),
+            ("A", &["192.0.2.1", "192.0.2.2", "192.0.2.1"], Some("Duplicate Resource Record: '192.0.2.1'")),
         ] {
-            assert_eq!(check_value(rtype, value).is_ok(), is_valid, "{rtype} {value}");
+            let values: Vec<String> = values.iter().map(|value| value.to_string()).collect();
+            let found = check_values(rtype, &values).err();
+            assert_eq!(found.is_some(), expected.is_some(), "{rtype} {values:?}: {found:?}");
+            assert!(expected.is_none_or(|expected| found.is_some_and(|found| found.contains(expected))));
         }
     }
 }

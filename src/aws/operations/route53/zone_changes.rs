@@ -274,7 +274,7 @@ impl Batch<'_> {
     fn try_change(&mut self, action: &str, given: Parameters) -> Result<(), String> {
         let set = Arc::new(read_set(self.id, &self.zone.name, given)?);
         if action != "DELETE" {
-            set.records.iter().try_for_each(|value| change_checks::check_value(&set.record_type, value))?;
+            change_checks::check_values(&set.record_type, &set.records)?;
         }
         let key = key_of(&self.zone.name, &set).ok_or("the type of a record set is unknown")?;
         let identifier = match &set.set_identifier {
