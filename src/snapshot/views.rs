@@ -16,6 +16,7 @@
 //! autodefined names or reverse zones, and the public names of all endpoints.
 
 mod compile;
+mod lists;
 mod policies;
 mod profiles;
 

@@ -1,6 +1,6 @@
 //! Compiling views: all of them, or only those that a change concerns.
 
-use super::{Differences, Shared, View, Views, add_names, hidden, is_on_path, policies, profiles};
+use super::{Differences, Shared, View, Views, add_names, hidden, is_on_path, lists::UniqueLists, policies, profiles};
 use crate::{
     manifest::{
         Direction, Id, Manifest, PrivateDnsScope, Problem, ResolverEndpoint,
@@ -329,16 +329,13 @@ struct Compiler<'a> {
     reached: HashMap<(ReachKey<'a>, Option<NetworkAt>), Arc<[NetworkAt]>>,
     /// The exporters that each network reaches.
     reached_by: HashMap<NetworkAt, Arc<[NetworkAt]>>,
-    /// The exporters that are in two lists, by the addresses of these lists in memory.
-    common: HashMap<[*const NetworkAt; 2], Arc<[NetworkAt]>>,
-    /// All lists. Equal lists are one list in memory.
-    lists: HashSet<Arc<[NetworkAt]>>,
+    /// All lists of exporters.
+    lists: UniqueLists<NetworkAt>,
 }
 
 impl<'a> Compiler<'a> {
     fn new(input: &'a Input<'a>) -> Compiler<'a> {
-        let (reached, reached_by) = (HashMap::new(), HashMap::new());
-        Compiler { input, reached, reached_by, common: HashMap::new(), lists: HashSet::new() }
+        Compiler { input, reached: HashMap::new(), reached_by: HashMap::new(), lists: UniqueLists::default() }
     }
 
     /// Compiles the private names that do not depend on connections. Views with the same endpoints share them.
@@ -423,29 +420,7 @@ impl<'a> Compiler<'a> {
             return Arc::default();
         };
         let (reached, by_client) = (self.reached(view.vpc), self.reached(client));
-        if Arc::ptr_eq(&reached, &by_client) {
-            return reached;
-        }
-        let key = [reached.as_ptr(), by_client.as_ptr()];
-        if let Some(known) = self.common.get(&key) {
-            return known.clone();
-        }
-        // Both lists are in order.
-        let (fewer, more) = if reached.len() < by_client.len() { (reached, by_client) } else { (by_client, reached) };
-        let common = fewer.iter().copied().filter(|exporter| more.binary_search(exporter).is_ok()).collect();
-        let common = self.unique(common);
-        self.common.insert(key, common.clone());
-        common
-    }
-
-    /// Returns the list in memory that is equal to this one.
-    fn unique(&mut self, list: Vec<NetworkAt>) -> Arc<[NetworkAt]> {
-        if let Some(known) = self.lists.get(&list[..]) {
-            return known.clone();
-        }
-        let list: Arc<[NetworkAt]> = list.into();
-        self.lists.insert(list.clone());
-        list
+        self.lists.common(&reached, &by_client)
     }
 
     /// The exporters that a network reaches, in order.
@@ -464,7 +439,7 @@ impl<'a> Compiler<'a> {
                 let is_reached = |at: &NetworkAt| networks.connectivity.reaches(reaching, &networks.info(*at).network);
                 let mut list: Vec<NetworkAt> = exporters.filter(is_reached).collect();
                 list.sort_unstable();
-                self.unique(list)
+                self.lists.unique(list)
             }
         };
         self.reached.insert(key, list.clone());
@@ -485,7 +460,7 @@ impl<'a> Compiler<'a> {
 }
 
 /// The private names of endpoints, in the order of their rank.
-fn private_names(endpoints: Vec<&Arc<Endpoint>>) -> NameMap<PrivateName> {
+pub(super) fn private_names(endpoints: Vec<&Arc<Endpoint>>) -> NameMap<PrivateName> {
     let mut names = BTreeMap::new();
     endpoints.into_iter().for_each(|endpoint| add_names(&mut names, endpoint));
     NameMap::new(names.into_iter().collect()).with_above()

@@ -9,9 +9,10 @@
 //! number of its members, and the work for a VPC the number of its Profiles.
 
 use super::{
-    View, Views, add_names,
-    compile::{Input, Previous},
+    View, Views,
+    compile::{Input, Previous, private_names},
     is_on_path,
+    lists::UniqueLists,
     policies::{DelegateRules, DelegatingCompiler, Policies, Policy},
 };
 use crate::{
@@ -106,14 +107,12 @@ struct LayerCompiler<'a> {
     reached: HashMap<(u32, ReachKey<'a>, Option<NetworkAt>), Arc<[NetworkAt]>>,
     /// The same, by the network.
     reached_by: HashMap<(u32, NetworkAt), Arc<[NetworkAt]>>,
-    /// The VPCs that are in two lists, by the addresses of these lists in memory.
-    common: HashMap<[*const NetworkAt; 2], Arc<[NetworkAt]>>,
-    /// All lists. Equal lists are one list in memory.
-    lists: HashSet<Arc<[NetworkAt]>>,
+    /// All lists of VPCs.
+    lists: UniqueLists<NetworkAt>,
     /// The maps of private names.
     names: HashMap<(u32, *const NetworkAt, bool, &'a str), u32>,
-    /// The layers of views. Equal layers are one list in memory.
-    layers: HashSet<Arc<[Layer]>>,
+    /// The layers of views.
+    layers: UniqueLists<Layer>,
 }
 
 impl<'a> LayerCompiler<'a> {
@@ -122,10 +121,9 @@ impl<'a> LayerCompiler<'a> {
             input,
             reached: HashMap::new(),
             reached_by: HashMap::new(),
-            common: HashMap::new(),
-            lists: HashSet::new(),
+            lists: UniqueLists::default(),
             names: HashMap::new(),
-            layers: HashSet::new(),
+            layers: UniqueLists::default(),
         }
     }
 
@@ -180,20 +178,11 @@ impl<'a> LayerCompiler<'a> {
             let dnssec = manifest.setting_of(vpc, vpc.dnssec_validation, |profile| profile.dnssec_validation);
             let has_reverse = reverse.unwrap_or(true);
             if *view.layers != *layers || (view.has_reverse, view.dnssec_validation) != (has_reverse, dnssec) {
-                let layers = self.unique_layers(layers);
+                let layers = self.layers.unique(layers);
                 let view = View { layers, has_reverse, dnssec_validation: dnssec, ..(**view).clone() };
                 views.list.set(at, Some(Arc::new(view)));
             }
         }
-    }
-
-    fn unique_layers(&mut self, layers: Vec<Layer>) -> Arc<[Layer]> {
-        if let Some(known) = self.layers.get(&layers[..]) {
-            return known.clone();
-        }
-        let layers: Arc<[Layer]> = layers.into();
-        self.layers.insert(layers.clone());
-        layers
     }
 
     /// The number of the map with the private names that a view has of a Profile.
@@ -235,9 +224,7 @@ impl<'a> LayerCompiler<'a> {
         let mut all: Vec<&Arc<Endpoint>> =
             profile.endpoints.iter().filter_map(|slot| endpoints.get(*slot)).filter(is_here).collect();
         all.sort_by_key(|endpoint| (endpoint.names.region != region, &endpoint.id));
-        let mut names = BTreeMap::new();
-        all.into_iter().for_each(|endpoint| add_names(&mut names, endpoint));
-        NameMap::new(names.into_iter().collect()).with_above()
+        private_names(all)
     }
 
     /// The VPCs of a Profile's endpoints that a view and its client both reach, in order.
@@ -248,21 +235,11 @@ impl<'a> LayerCompiler<'a> {
         let Some(client) = view.client else {
             // A client in no known network reaches at least the VPC of its view.
             let own = profile.homes.iter().copied().filter(|home| *home == view.vpc).collect();
-            return self.unique(own);
+            return self.lists.unique(own);
         };
         let (reached, by_client) =
             (self.reached_by(profile, number, view.vpc), self.reached_by(profile, number, client));
-        if Arc::ptr_eq(&reached, &by_client) {
-            return reached;
-        }
-        let key = [reached.as_ptr(), by_client.as_ptr()];
-        if let Some(known) = self.common.get(&key) {
-            return known.clone();
-        }
-        let both = reached.iter().copied().filter(|home| by_client.binary_search(home).is_ok()).collect();
-        let both = self.unique(both);
-        self.common.insert(key, both.clone());
-        both
+        self.lists.common(&reached, &by_client)
     }
 
     /// The VPCs of a Profile's endpoints that a network reaches, in order.
@@ -280,22 +257,12 @@ impl<'a> LayerCompiler<'a> {
                 let is_reached =
                     |home: &NetworkAt| networks.connectivity.reaches(reaching, &networks.info(*home).network);
                 let list = profile.homes.iter().copied().filter(is_reached).collect();
-                let list = self.unique(list);
+                let list = self.lists.unique(list);
                 self.reached.insert(key, list.clone());
                 list
             }
         };
         self.reached_by.insert((number, network), list.clone());
-        list
-    }
-
-    /// Returns the list in memory that is equal to this one.
-    fn unique(&mut self, list: Vec<NetworkAt>) -> Arc<[NetworkAt]> {
-        if let Some(known) = self.lists.get(&list[..]) {
-            return known.clone();
-        }
-        let list: Arc<[NetworkAt]> = list.into();
-        self.lists.insert(list.clone());
         list
     }
 
