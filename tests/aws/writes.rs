@@ -112,6 +112,19 @@ except ClientError as error:
         let message = found[1].as_str().unwrap_or_default();
         assert!(found[0] == code && message.contains(text), "{action} {set}: {found}");
     }
+    // Two sets of a name and type are not for the same place.
+    for policy in ["'Region': 'us-east-1'", "'GeoLocation': {'CountryCode': 'DE'}"] {
+        let set = |identifier: &str| {
+            a("x.new.example", "192.0.2.1")
+                .replace("'TTL'", &format!("'SetIdentifier': '{identifier}', {policy}, 'TTL'"))
+        };
+        assert_eq!(change("CREATE", &set("one")), "INSYNC");
+        let found = change("CREATE", &set("two"));
+        let message = found[1].as_str().unwrap_or_default();
+        assert!(message.contains("the set identifier 'one' has the same location already"), "{policy}: {found}");
+        assert_eq!(change("UPSERT", &set("one")), "INSYNC");
+        assert_eq!(change("DELETE", &set("one")), "INSYNC");
+    }
     // A batch is made as a whole, or not at all, and says all that is wrong with it.
     let batch = boto3(
         &server,

@@ -287,10 +287,18 @@ impl Batch<'_> {
             set.record_type
         );
         let same_key = self.sets.of_key(&self.zone.name, &key);
-        let current = same_key.into_iter().rfind(|current| {
+        let has_identifier = |current: &Arc<ResourceRecordSet>| {
             let [one, other] = [current, &set].map(|set| set.set_identifier.as_deref().unwrap_or_default());
             one == other
-        });
+        };
+        let is_rival = |other: &&Arc<ResourceRecordSet>| !has_identifier(other) && have_one_place(other, &set);
+        if let Some(rival) = same_key.iter().find(is_rival).filter(|_| action != "DELETE") {
+            let rival = rival.set_identifier.as_deref().unwrap_or_default();
+            return Err(format!(
+                "Tried to create {shown} but the set identifier '{rival}' has the same location already"
+            ));
+        }
+        let current = same_key.into_iter().rfind(has_identifier);
         // zonal makes the records that every zone has, if the zone lacks them.
         let required = match &*set.record_type {
             "SOA" if self.zone.name == key.0 => Some("exactly one SOA"),
@@ -320,6 +328,13 @@ impl Batch<'_> {
             }
         }
     }
+}
+
+/// Whether two sets are for clients of the same Region or place, so that only one of them would answer.
+fn have_one_place(one: &ResourceRecordSet, other: &ResourceRecordSet) -> bool {
+    let [(region, place), others] =
+        [one, other].map(|set| (&set.latency_routing_policy, &set.geolocation_routing_policy));
+    region.is_some() && region == others.0 || place.is_some() && place == others.1
 }
 
 /// Whether two sets with one key say the same. The order of values and the spelling of names do not matter.
