@@ -65,7 +65,7 @@ fn describe_dhcp_options(context: &Context, parameters: Parameters) -> ReadResul
     let ids = wanted(parameters, "DhcpOptionsIds", "InvalidDhcpOptionID.NotFound", "dhcpOption", exists)?;
     list(parameters, "DhcpOptions", DHCP_FILTERS, |after| {
         let visible = all.range_from(start(after)).filter(|(_, options)| has_options(context, options));
-        let visible = visible.filter(|(id, _)| ids.is_empty() || ids.contains(&id.as_str()));
+        let visible = visible.filter(|(id, _)| ids.has(id));
         visible.map(|(id, options)| (id.clone(), dhcp_value(context, id, options)))
     })
 }

@@ -195,7 +195,7 @@ fn describe_vpc_endpoints(context: &Context, parameters: Parameters) -> ReadResu
     let code = "InvalidVpcEndpointId.NotFound";
     let ids = wanted(parameters, "VpcEndpointIds", code, "Vpc Endpoint", exists)?;
     list(parameters, "VpcEndpoints", ENDPOINT_FILTERS, |after| {
-        let rest = all.range_from(start(after)).filter(|(id, _)| ids.is_empty() || ids.contains(&id.as_str()));
+        let rest = all.range_from(start(after)).filter(|(id, _)| ids.has(id));
         rest.filter_map(|(id, endpoint)| {
             let vpc = find_vpc(context, &endpoint.vpc_id)?;
             Some((id.clone(), endpoint_value(context, id, endpoint, vpc)))

@@ -20,6 +20,7 @@ use crate::{
     manifest::{AwsData, collection::Edit},
 };
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 /// The operations of EC2 that zonal serves.
 pub(super) const TABLES: &[&[Entry]] = &[
@@ -55,7 +56,22 @@ pub(super) fn list<I: Iterator<Item = (String, Value)>>(
     super::list((Service::Ec2, "InvalidNextToken", MAX_RESULTS), parameters, member, known, all)
 }
 
-/// The identifiers that a request asks for; none, if it asks for all.
+/// The identifiers that a request asks for.
+pub(super) struct Wanted<'a>(HashSet<&'a str>);
+
+impl<'a> Wanted<'a> {
+    /// These identifiers; all, if there are none.
+    pub(super) fn of(ids: Vec<&'a str>) -> Wanted<'a> {
+        Wanted(ids.into_iter().collect())
+    }
+
+    /// Whether the request asks for a resource.
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.0.is_empty() || self.0.contains(id)
+    }
+}
+
+/// The identifiers that a request asks for.
 ///
 /// # Errors
 ///
@@ -66,11 +82,11 @@ pub(super) fn wanted<'a>(
     code: &str,
     what: &str,
     exists: impl Fn(&str) -> bool,
-) -> Result<Vec<&'a str>, ServiceError> {
+) -> Result<Wanted<'a>, ServiceError> {
     let ids = parameters.texts(member);
     match ids.iter().find(|id| !exists(id)) {
         Some(id) => Err(error(code, format!("The {what} ID '{id}' does not exist"))),
-        None => Ok(ids),
+        None => Ok(Wanted::of(ids)),
     }
 }
 

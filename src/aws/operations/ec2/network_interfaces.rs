@@ -46,7 +46,7 @@ fn page(
     let ids = wanted(parameters, ids, code, what, |id| all.contains_key(id))?;
     list(parameters, member, filters, |after| {
         let rest = all.iter().filter(|(id, _)| after.is_none_or(|after| id.as_str() > after));
-        let rest = rest.filter(|(id, _)| ids.is_empty() || ids.contains(&id.as_str()));
+        let rest = rest.filter(|(id, _)| ids.has(id));
         rest.map(|(id, value)| (id.clone(), value.clone())).collect::<Vec<_>>().into_iter()
     })
 }

@@ -145,7 +145,7 @@ fn describe_vpc_peering_connections(context: &Context, parameters: Parameters) -
     let ids = wanted(parameters, "VpcPeeringConnectionIds", code, "vpcPeeringConnection", exists)?;
     list(parameters, "VpcPeeringConnections", PEERING_FILTERS, |after| {
         let visible = all.range_from(start(after)).filter(|(_, peering)| is_here(context, peering));
-        let visible = visible.filter(|(id, _)| ids.is_empty() || ids.contains(&id.as_str()));
+        let visible = visible.filter(|(id, _)| ids.has(id));
         visible.map(|(id, peering)| (id.clone(), peering_value(context, id, peering, peering.status)))
     })
 }

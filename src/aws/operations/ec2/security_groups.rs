@@ -179,7 +179,7 @@ fn describe_security_groups(context: &Context, parameters: Parameters) -> ReadRe
     let names = parameters.texts("GroupNames");
     list(parameters, "SecurityGroups", GROUP_FILTERS, |after| {
         let visible = all.iter().filter(|(id, _)| after.is_none_or(|after| id.as_str() > after));
-        let visible = visible.filter(|(id, _)| ids.is_empty() || ids.contains(&id.as_str()));
+        let visible = visible.filter(|(id, _)| ids.has(id));
         let values = visible.map(|(id, group)| (id.clone(), group_value(context, id, group)));
         let values =
             values.filter(|(_, value)| names.is_empty() || names.contains(&Parameters(value).text("GroupName")));

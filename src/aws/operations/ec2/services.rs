@@ -1,7 +1,7 @@
 //! EC2: services of VPC endpoints: those that AWS owns, as presets have them, and those in the manifest.
 
 use super::{
-    done,
+    Wanted, done,
     endpoints::{dns_entries, ip_address_type, plain, small},
     error, is_true, list, tags,
     zones::azs,
@@ -312,10 +312,11 @@ fn describe_configurations(context: &Context, parameters: Parameters) -> ReadRes
     for id in &ids {
         existing_service(context, id)?;
     }
+    let ids = Wanted::of(ids);
     list(parameters, "ServiceConfigurations", CONFIGURATION_FILTERS, |after| {
         let all = context.manifest().vpc_endpoint_services.range_from(start(after));
         let own = all.filter(|(_, service)| is_own(context, service));
-        let own = own.filter(|(name, service)| ids.is_empty() || ids.contains(&service_id(name, service).as_str()));
+        let own = own.filter(|(name, service)| ids.has(&service_id(name, service)));
         own.map(|(name, service)| (name.clone(), configuration_value(context, name, service)))
     })
 }

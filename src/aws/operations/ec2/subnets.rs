@@ -139,7 +139,7 @@ fn describe_subnets(context: &Context, parameters: Parameters) -> ReadResult {
             Some(last) if **vpc_id == first => *id > last,
             _ => true,
         });
-        let all = all.filter(|(_, _, id, _)| ids.is_empty() || ids.contains(&id.as_str()));
+        let all = all.filter(|(_, _, id, _)| ids.has(id));
         all.map(|(vpc_id, vpc, id, subnet)| {
             (format!("{vpc_id}\t{id}"), subnet_value(context, (vpc_id, vpc), id, subnet, used(vpc_id)))
         })

@@ -4,7 +4,7 @@
 //! that asked (of a peer), and not among the attachments.
 
 use super::{
-    error, list,
+    Wanted, error, list,
     subnets::existing_subnet,
     tags,
     transit_gateways::{existing_gateway, gateway_edit, is_here, is_on, option, owner, set_default_tables, table_of},
@@ -300,9 +300,10 @@ fn describe(
     if let Some(missing) = ids.iter().find(|id| !all.contains_key(**id)) {
         return Err(no_attachment(missing));
     }
+    let ids = Wanted::of(ids);
     list(parameters, member, filters, |after| {
         let rest = all.iter().filter(|(id, _)| after.is_none_or(|after| id.as_str() > after));
-        let rest = rest.filter(|(id, _)| ids.is_empty() || ids.contains(&id.as_str()));
+        let rest = rest.filter(|(id, _)| ids.has(id));
         rest.map(|(id, value)| (id.clone(), value.clone())).collect::<Vec<_>>().into_iter()
     })
 }

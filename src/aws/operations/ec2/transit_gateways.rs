@@ -4,7 +4,7 @@
 //! its name, and an entry in `aws` of its gateway. The default table of a gateway has no name in the manifest.
 
 use super::{
-    error, list, tags,
+    Wanted, error, list, tags,
     transit_gateway_attachments::{Owned, all_attachments, refresh_dns, resource_of},
     wanted,
 };
@@ -189,10 +189,11 @@ fn describe_transit_gateways(context: &Context, parameters: Parameters) -> ReadR
     for id in &ids {
         existing_gateway(context, id)?;
     }
+    let ids = Wanted::of(ids);
     list(parameters, "TransitGateways", GATEWAY_FILTERS, |after| {
         let all = context.manifest().transit_gateways.range_from(start(after));
         let all = all.filter(|(_, gateway)| is_here(context, gateway));
-        let all = all.filter(|(id, _)| ids.is_empty() || ids.contains(&id.as_str()));
+        let all = all.filter(|(id, _)| ids.has(id));
         all.map(|(id, gateway)| (id.clone(), gateway_value(context, id, gateway, "available")))
     })
 }
@@ -373,7 +374,7 @@ fn describe_route_tables(context: &Context, parameters: Parameters) -> ReadResul
     let ids = wanted(parameters, member, "InvalidRouteTableID.NotFound", "Transit Gateway Route Table", exists)?;
     list(parameters, "TransitGatewayRouteTables", TABLE_FILTERS, |after| {
         let rest = all.iter().filter(|(id, _)| after.is_none_or(|after| id.as_str() > after));
-        let rest = rest.filter(|(id, _)| ids.is_empty() || ids.contains(&id.as_str()));
+        let rest = rest.filter(|(id, _)| ids.has(id));
         rest.map(|(id, value)| (id.clone(), value.clone())).collect::<Vec<_>>().into_iter()
     })
 }

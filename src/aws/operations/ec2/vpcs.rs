@@ -155,7 +155,7 @@ fn describe_vpcs(context: &Context, parameters: Parameters) -> ReadResult {
     let ids = wanted(parameters, "VpcIds", "InvalidVpcID.NotFound", "vpc", exists)?;
     list(parameters, "Vpcs", VPC_FILTERS, |after| {
         let all = context.manifest().vpcs.range_from(start(after)).filter(|(_, vpc)| has_vpc(context, vpc));
-        let all = all.filter(|(id, _)| ids.is_empty() || ids.contains(&id.as_str()));
+        let all = all.filter(|(id, _)| ids.has(id));
         all.map(|(id, vpc)| (id.clone(), vpc_value(context, id, vpc)))
     })
 }
