@@ -225,14 +225,19 @@ impl Worker {
         let snapshot = self.core.snapshot.load();
         self.recorder.prepare(&snapshot);
         self.recorder.counters.received(received);
-        let mut matched = [None; BATCH];
+        let (mut clients, mut matched) = ([None; BATCH], [None; BATCH]);
+        for (index, client) in clients[..received].iter_mut().enumerate() {
+            *client = self.batch.client(index, self.local);
+        }
         match self.unhinted {
-            0 if received > 1 => self.prefetch_batch(&snapshot, &mut matched[..received]),
+            0 if received > 1 => self.prefetch_batch(&snapshot, &clients[..received], &mut matched[..received]),
             _ => self.unhinted = self.unhinted.saturating_sub(1),
         }
-        for (index, matched) in matched[..received].iter().enumerate() {
+        for (index, (client, matched)) in clients.iter().zip(&matched).enumerate().take(received) {
             self.draw = self.draw.wrapping_add(1);
-            self.answer(&snapshot, Moment { now, draw: self.draw }, index, *matched);
+            if let Some(client) = client {
+                self.answer(&snapshot, client, Moment { now, draw: self.draw }, index, *matched);
+            }
         }
         drop(snapshot);
         if !self.deferred.is_empty() {
@@ -246,13 +251,20 @@ impl Worker {
 
     /// Prefetches the memory that the answers of a batch need, so that the answers do not wait for it one after another. `matched`
     /// gets the clients.
-    fn prefetch_batch<'s>(&mut self, snapshot: &'s Snapshot, matched: &mut [Option<MatchedClient<'s>>]) {
+    fn prefetch_batch<'s>(
+        &mut self,
+        snapshot: &'s Snapshot,
+        clients: &[Option<Client>],
+        matched: &mut [Option<MatchedClient<'s>>],
+    ) {
         let mut hints: [Option<PrefetchHint>; BATCH] = [None; BATCH];
-        let received = matched.len();
-        for (index, ((hint, matched), name)) in hints.iter_mut().zip(matched).zip(&mut self.names).enumerate() {
-            let Some(Packet { source, port, local, query, .. }) = self.batch.packet(index) else { continue };
-            let client = Client { source, port, local: local.unwrap_or(self.local), transport: Transport::Udp };
-            if let Some((mut found, client)) = answers::find_prefetch_hint(snapshot, &client, query, name) {
+        let received = clients.len();
+        let packets = hints.iter_mut().zip(matched).zip(clients).zip(&mut self.names);
+        for (index, (((hint, matched), client), name)) in packets.enumerate() {
+            let Some(client) = client else { continue };
+            if let Some((mut found, client)) =
+                answers::find_prefetch_hint(snapshot, client, self.batch.query(index), name)
+            {
                 found.visit_addresses(0, &mut prefetch);
                 (*hint, *matched) = (Some(found), Some(client));
             }
@@ -267,11 +279,16 @@ impl Worker {
         }
     }
 
-    fn answer<'s>(&mut self, snapshot: &'s Snapshot, moment: Moment, index: usize, matched: Option<MatchedClient<'s>>) {
-        let Some(Packet { source, port, local, query, reply }) = self.batch.packet(index) else { return };
+    fn answer<'s>(
+        &mut self,
+        snapshot: &'s Snapshot,
+        client: &Client,
+        moment: Moment,
+        index: usize,
+        matched: Option<MatchedClient<'s>>,
+    ) {
+        let (query, reply) = self.batch.packet(index);
         let Some(name) = self.names.get_mut(index) else { return };
-        let local = local.unwrap_or(self.local);
-        let client = Client { source, port, local, transport: Transport::Udp };
         let (core, logged) = (&self.core, self.recorder.logged());
         let is_reported = |decision: &Decision| match decision {
             Decision::Finish(Some(answered)) => answered.firewall.is_reported(),
@@ -281,13 +298,13 @@ impl Worker {
         let mut decide_noted = |name: &mut LookupName, reply: &mut [u8]| {
             noted.clear();
             let received = Received { packet: query, name, matched };
-            dispatch::decide(core, snapshot, &client, moment, received, reply, noted)
+            dispatch::decide(core, snapshot, client, moment, received, reply, noted)
         };
         let mut decision = match logged {
             LoggedAnswers::All => decide_noted(name, reply),
             LoggedAnswers::Reported | LoggedAnswers::None => {
                 let received = Received { packet: query, name, matched };
-                dispatch::decide(core, snapshot, &client, moment, received, reply, &mut ())
+                dispatch::decide(core, snapshot, client, moment, received, reply, &mut ())
             }
         };
         // Few answers are reported. They are made again for their steps, so that the others do not pay for steps.
@@ -299,10 +316,10 @@ impl Worker {
             Decision::Defer(deferred) => {
                 let (query, received) = (query.into(), self.received);
                 let path = self.batch.path(index);
-                return self.deferred.push(DeferredQuery { client, query, received, path, deferred });
+                return self.deferred.push(DeferredQuery { client: *client, query, received, path, deferred });
             }
         };
-        let arrival = Arrival { client: &client, packet: query, received: self.received };
+        let arrival = Arrival { client, packet: query, received: self.received };
         let reply = answered.map(|answered| (answered, &mut reply[..]));
         if let Some(len) = self.recorder.finish(&self.core, snapshot, &arrival, &self.noted, reply) {
             self.batch.reply(index, len);
@@ -347,16 +364,6 @@ struct Batch {
 // SAFETY: the pointers in the headers lead only to the vectors of the same value, whose memory is on the heap, is
 // never reallocated, and so stays where it is when the value moves to another thread.
 unsafe impl Send for Batch {}
-
-/// A received packet, and the buffer for its reply.
-struct Packet<'a> {
-    source: IpAddr,
-    port: u16,
-    /// The address that it was sent to, if the socket has a wildcard address.
-    local: Option<IpAddr>,
-    query: &'a [u8],
-    reply: &'a mut [u8],
-}
 
 impl Batch {
     fn new(socket: Socket) -> Batch {
@@ -422,12 +429,26 @@ impl Batch {
         }
     }
 
-    /// A received packet.
-    fn packet(&mut self, index: usize) -> Option<Packet<'_>> {
+    /// The addresses of a received packet. `own` is the address of the socket.
+    #[inline]
+    fn client(&self, index: usize, own: IpAddr) -> Option<Client> {
         let (source, port) = source(&self.names[index])?;
-        let local = local(&self.received[index].msg_hdr);
+        let local = local(&self.received[index].msg_hdr).unwrap_or(own);
+        Some(Client { source, port, local, transport: Transport::Udp })
+    }
+
+    /// A received packet.
+    #[inline]
+    fn query(&self, index: usize) -> &[u8] {
         let len = (self.received[index].msg_len as usize).min(MAX_QUERY_OCTETS);
-        Some(Packet { source, port, local, query: &self.queries[index][..len], reply: &mut self.replies[index] })
+        &self.queries[index][..len]
+    }
+
+    /// A received packet, and the buffer for its reply.
+    #[inline]
+    fn packet(&mut self, index: usize) -> (&[u8], &mut [u8]) {
+        let len = (self.received[index].msg_len as usize).min(MAX_QUERY_OCTETS);
+        (&self.queries[index][..len], &mut self.replies[index])
     }
 
     /// The return path of packet `index`, for a reply that is sent after the batch.
