@@ -61,7 +61,8 @@ pub struct HealthCheck {
     /// Whether a failure counts as a success, and a success as a failure.
     #[serde(default)]
     pub inverted: bool,
-    /// Whether the check is off. A disabled check counts as healthy.
+    /// Whether the check is off. A disabled check counts as healthy, or as unhealthy if it is
+    /// `inverted`.
     #[serde(default)]
     pub disabled: bool,
     /// For CALCULATED: the checks that are counted.

@@ -144,7 +144,7 @@ pub struct Target {
     pub work: Work,
     /// Whether success and failure are swapped.
     pub inverted: bool,
-    /// Whether the target counts as healthy without a check.
+    /// Whether the target is not checked. It counts as healthy, or as unhealthy if it is `inverted`.
     pub disabled: bool,
     /// Verdict that answers read.
     pub verdict: Verdict,
@@ -382,7 +382,14 @@ impl Targets {
                     _ => false,
                 }
         };
-        let verdict = old.filter(is_same).map(|old| old.verdict.clone()).unwrap_or_default();
+        let new = || {
+            let verdict = Verdict::default();
+            if disabled {
+                verdict.set(!inverted);
+            }
+            verdict
+        };
+        let verdict = old.filter(is_same).map_or_else(new, |old| old.verdict.clone());
         self.0.insert(id.clone(), Arc::new(Target { id, work, inverted, disabled, verdict }));
     }
 

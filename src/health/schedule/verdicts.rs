@@ -63,7 +63,7 @@ impl Schedule {
         let is_probe = matches!(target.work, Work::Probe(_));
         match forced {
             Some(is_healthy) => target.verdict.set(is_healthy),
-            None if target.disabled => target.verdict.set(true),
+            None if target.disabled => target.verdict.set(!target.inverted),
             None if is_probe && self.isolation.is_frozen() => {
                 let since = self.isolation.since();
                 if since.is_some_and(|since| instant >= since + self.context.settings.freeze_for) {

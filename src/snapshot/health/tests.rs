@@ -146,3 +146,23 @@ fn a_name_leads_checks_only_to_networks_that_its_vpc_reaches() {
         assert_eq!(snapshot.may_check_from(vpc, address.parse().unwrap()), is_allowed, "{vpc} {address}");
     }
 }
+
+#[test]
+fn a_disabled_check_is_healthy_or_if_inverted_unhealthy_from_the_first_snapshot() {
+    let mut value: serde_json::Value = serde_json::from_str(MANIFEST).unwrap();
+    let mut set = |disabled: bool, inverted: bool, previous: Option<&Snapshot>| {
+        value["health_checks"]["tcp"]["disabled"] = disabled.into();
+        value["health_checks"]["tcp"]["inverted"] = inverted.into();
+        let snapshot = snapshot(&value, previous).unwrap();
+        let is_healthy = snapshot.health_targets.get(&TargetId::parse("tcp")).unwrap().verdict.is_healthy();
+        (snapshot, is_healthy)
+    };
+    let (first, is_healthy) = set(true, false, None);
+    assert!(is_healthy);
+    let (second, is_healthy) = set(true, true, Some(&first));
+    assert!(!is_healthy);
+    let (third, is_healthy) = set(true, false, Some(&second));
+    assert!(is_healthy);
+    let (_, is_healthy) = set(false, true, Some(&third));
+    assert!(is_healthy, "an enabled check counts as healthy until it has failed");
+}

@@ -4,7 +4,7 @@ use super::{associations, find, not_found};
 use crate::{
     aws::{
         codec::server::ServiceError,
-        operations::{Context, Parameters, ReadResult, WriteResult, Written, edits, part},
+        operations::{Context, Parameters, ReadResult, WriteResult, Written, changed_part, edits, part},
     },
     manifest::{Profile, Resource, Tags},
 };
@@ -54,7 +54,8 @@ fn change(context: &Context, parameters: Parameters, change: impl FnOnce(&mut Ta
         }
         Tagged::Association(found) => {
             let mut changed = (**found.vpc).clone();
-            let mut data = super::changed_data(context, &found.vpc.aws, associations::DATA, &found.profile_id, None);
+            // As for a Profile, a change of tags does not change the time of modification.
+            let mut data = changed_part(&found.vpc.aws, associations::DATA, &found.profile_id);
             data.insert("tags".into(), json!(tags));
             changed.aws.set_in(associations::DATA, &found.profile_id, Some(data.into()));
             edits::put(found.vpc_id, Resource::Vpc(Arc::new(changed)))

@@ -208,7 +208,10 @@ fn status(context: &Context, parameters: Parameters) -> ReadResult {
     let Report { state, since, attempts, forced, held_until, is_frozen, fleet, .. } = target.verdict.report().clone();
     let mut reasons = Vec::new();
     match (attempts.first(), check.disabled) {
-        (_, true) => reasons.push("the check is disabled, and counts as healthy".to_string()),
+        (_, true) if check.inverted => {
+            reasons.push("the check is disabled and inverted: it counts as unhealthy".into())
+        }
+        (_, true) => reasons.push("the check is disabled, and counts as healthy".into()),
         (Some(Attempt { result, is_success, .. }), false) => {
             reasons.push(result.to_string());
             if state == State::Unknown && !is_success {
