@@ -305,7 +305,9 @@ fn imports_the_names_of_a_file_once_and_keeps_the_list_if_that_fails() {
         return;
     }
     let mut manifest = network();
-    manifest["firewall_domain_lists"] = json!({"rslvr-fdl-1": {"domains": ["www.one.example"]}});
+    manifest["firewall_domain_lists"] = json!({"rslvr-fdl-1": {
+        "domains": ["www.one.example"], "aws": {"owner_id": "111122223333", "region": "us-east-1"},
+    }});
     manifest["firewall_rule_groups"] = json!({"rslvr-frg-1": {
         "rules": [{"name": "bad", "priority": 1, "action": "BLOCK", "block_response": "NXDOMAIN", "firewall_domain_list_id": "rslvr-fdl-1"}],
         "vpc_associations": [{"vpc_id": "vpc-app", "priority": 5}],
