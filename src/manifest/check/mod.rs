@@ -335,13 +335,26 @@ struct Checker<'a> {
     az_names: Option<regions::AzNames<'a>>,
     /// Kind and identifier of the members of all Profiles, computed at first use.
     in_profiles: Option<HashSet<(&'static str, &'a str)>>,
+    /// The last list of VPCs without problems. Many resources have equal lists.
+    sound_vpcs: &'a [Id],
 }
 
 impl<'a> Checker<'a> {
     fn new(manifest: &'a Manifest, connectivity: &'a Connectivity, now: i64) -> Checker<'a> {
         let (searchable, indexed) = (HashMap::new(), HashMap::new());
         let (problems, suggestions, az_names, in_profiles) = (Vec::new(), 0, None, None);
-        Checker { manifest, connectivity, now, problems, suggestions, searchable, indexed, az_names, in_profiles }
+        Checker {
+            manifest,
+            connectivity,
+            now,
+            problems,
+            suggestions,
+            searchable,
+            indexed,
+            az_names,
+            in_profiles,
+            sound_vpcs: &[],
+        }
     }
 
     /// Takes the problems that were found since the last call.
@@ -407,14 +420,20 @@ impl<'a> Checker<'a> {
     }
 
     /// Checks a list of VPCs: each exists, and is in the list once.
-    fn vpc_list(&mut self, kind: &'static str, id: &str, field: &str, vpc_ids: &[String]) {
-        let mut seen = BTreeSet::new();
+    fn vpc_list(&mut self, kind: &'static str, id: &str, field: &str, vpc_ids: &'a [Id]) {
+        if vpc_ids == self.sound_vpcs {
+            return;
+        }
+        let (before, mut seen) = (self.problems.len(), BTreeSet::new());
         for (at, vpc) in vpc_ids.iter().enumerate() {
             if !seen.insert(vpc) {
                 self.warning(kind, id, format!("{field}[{at}]"), format!("`{vpc}` is in the list twice"));
             } else if !self.manifest.vpcs.contains_key(vpc) {
                 self.reference((kind, id), format!("{field}[{at}]"), "VPC", vpc, &self.manifest.vpcs);
             }
+        }
+        if self.problems.len() == before {
+            self.sound_vpcs = vpc_ids;
         }
     }
 

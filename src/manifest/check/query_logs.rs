@@ -15,7 +15,7 @@ const MIN_FILE_OCTETS: u64 = 1 << 16;
 /// The largest value of `keep`, in files.
 const MAX_KEPT_FILES: u32 = 1000;
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
     pub(super) fn query_logs(&mut self) {
         let manifest = self.manifest;
         // The paths of the log files. Rotation adds `.1`, `.2` and so on.
@@ -49,7 +49,7 @@ impl Checker<'_> {
         }
     }
 
-    fn logged_networks(&mut self, id: &str, config: &QueryLogConfig) {
+    fn logged_networks(&mut self, id: &str, config: &'a QueryLogConfig) {
         let manifest = self.manifest;
         self.vpc_list(KIND, id, "vpc_ids", &config.vpc_ids);
         let mut seen = BTreeSet::new();

@@ -237,7 +237,7 @@ impl<'a> Checker<'a> {
     }
 
     /// Checks the fields of zones that are transferred, and of catalogs.
-    fn transfers(&mut self, id: &str, zone: &PrivateHostedZone) {
+    fn transfers(&mut self, id: &str, zone: &'a PrivateHostedZone) {
         let needs = |field: &str| format!("`{field}` needs `primaries`: it applies to zones that are transferred");
         if !zone.is_transferred() {
             if !zone.allow_notify.is_empty() {
