@@ -26,7 +26,7 @@ const MAX_PARTS: u32 = 16;
 /// The maximum number of parts of a list that is not there yet, unless a part would have more entries than the other number:
 /// no old part is in memory beside a new one.
 const MIN_FIRST_PARTS: u32 = 4;
-const ENTRIES_OF_FIRST_PART: u64 = 1_000_000;
+const ENTRIES_OF_FIRST_PART: u64 = 2_500_000;
 /// The number of entries that are read before another thread may run.
 const ENTRIES_PER_TURN: u32 = 256;
 /// The size of the buffer that a text is read with, in octets.

@@ -8,7 +8,8 @@
 //!      -> record                the name itself, compared octet by octet, and one posting for each entry of a list
 //! ```
 //!
-//! A record is the name in wire format, followed by its postings. No name is reported because of its hash alone.
+//! A record is the name in wire format, with one octet in place of a common end, followed by its postings. No name is
+//! reported because of its hash alone.
 //!
 //! A [`Lists`] is immutable. A changed list becomes a sequence of [`Batch`]es. Each batch builds the few shards anew that it
 //! concerns, and the next [`Lists`] shares all other shards. So an update needs little more memory than the table has, and
@@ -16,6 +17,7 @@
 
 mod addresses;
 mod front;
+mod packed;
 mod posting;
 mod servers;
 mod shard;

@@ -1,6 +1,9 @@
 //! A part of the table: the records of the names whose hashes begin with some bits.
 
-use super::posting::{Posting, Postings};
+use super::{
+    packed,
+    posting::{Posting, Postings},
+};
 use crate::wire::{
     name::wire_len,
     query::{child_hash, root_hash},
@@ -97,6 +100,11 @@ impl Hashes {
         }
         Some(Hashes { name: hash, front, labels: labels as u8 })
     }
+
+    /// The hashes of the packed name at the start of `octets`.
+    pub fn of_packed(octets: &[u8]) -> Option<Hashes> {
+        Hashes::new(packed::unpack(octets, &mut [0; 255])?)
+    }
 }
 
 /// A record of a shard to be built: a name and its postings.
@@ -133,8 +141,7 @@ impl Shard {
     /// The offset of the record of a name in wire format and lower case.
     #[inline]
     pub fn find(&self, hash: u64, name: &[u8]) -> Option<u32> {
-        // A name in wire format is no prefix of another one.
-        self.candidates(hash).find(|offset| self.records[*offset as usize..].starts_with(name))
+        self.candidates(hash).find(|offset| packed::is(&self.records[*offset as usize..], name))
     }
 
     /// The offsets of the records whose names can have a hash.
@@ -176,15 +183,15 @@ impl Shard {
     #[inline]
     pub fn postings(&self, offset: u32) -> Postings<'_> {
         let record = self.records.get(offset as usize..).unwrap_or_default();
-        let len = wire_len(record).unwrap_or(record.len());
+        let len = packed::len(record).unwrap_or(record.len());
         Postings::new(&record[len..])
     }
 
-    /// All records: the name and its postings.
+    /// All records: the packed name and its postings.
     pub fn records(&self) -> impl Iterator<Item = (&[u8], Postings<'_>)> {
         let mut rest = &self.records[..];
         std::iter::from_fn(move || {
-            let (name, tail) = rest.split_at(wire_len(rest)?);
+            let (name, tail) = rest.split_at(packed::len(rest)?);
             let postings = Postings::new(tail);
             let mut end = postings.clone();
             end.by_ref().for_each(drop);
@@ -206,7 +213,7 @@ impl Shard {
     }
 }
 
-/// Appends a record.
+/// Appends a record of a packed name.
 pub(super) fn write_record(name: &[u8], postings: &[Posting], out: &mut Vec<u8>) {
     out.extend_from_slice(name);
     for (at, posting) in postings.iter().enumerate() {
@@ -229,13 +236,16 @@ mod tests {
     fn record(name: &[u8], line: u32) -> Vec<u8> {
         let mut octets = Vec::new();
         let posting = |scope| Posting { list: 1, scope, line, detail: Detail::Plain };
-        write_record(name, &[posting(Scope::Exact), posting(Scope::Below)], &mut octets);
+        let mut packed = Vec::new();
+        packed::pack(name, &mut packed);
+        write_record(&packed, &[posting(Scope::Exact), posting(Scope::Below)], &mut octets);
         octets
     }
 
     #[test]
     fn names_whose_hashes_are_equal_keep_apart() {
-        let names: Vec<Box<[u8]>> = (0..50).map(|n| wire(&format!("n{n}.example"))).collect();
+        let ends = ["example", "com", "co.uk", "uk"];
+        let names: Vec<Box<[u8]>> = (0..50).map(|n| wire(&format!("n{n}.{}", ends[n % 4]))).collect();
         let records: Vec<Vec<u8>> = names.iter().enumerate().map(|(n, name)| record(name, n as u32)).collect();
         for hash in [0, u64::MAX, 0x0123_4567_89ab_cdef] {
             let lists = ListSet::default();
@@ -245,10 +255,22 @@ mod tests {
                 let found = shard.postings(shard.find(hash, name).unwrap());
                 assert_eq!(found.map(|posting| posting.line).collect::<Vec<_>>(), [n as u32; 2]);
             }
-            for other in ["n50.example", "example", ".", "n1.example.x", "x.n1.example"] {
+            for other in [
+                "n50.example",
+                "example",
+                ".",
+                "n0.example.x",
+                "x.n0.example",
+                "n1.com.uk",
+                "n1",
+                "com",
+                "n1.net",
+                "n2.uk",
+            ] {
                 assert_eq!(shard.find(hash, &wire(other)), None, "{other}");
             }
-            assert_eq!(shard.records().map(|(name, _)| name.into()).collect::<Vec<Box<[u8]>>>(), names);
+            let unpacked = |octets: &[u8]| packed::unpack(octets, &mut [0; 255]).map(Box::<[u8]>::from);
+            assert_eq!(shard.records().filter_map(|(name, _)| unpacked(name)).collect::<Vec<_>>(), names);
         }
         assert_eq!(Shard::default().find(0, &[0]), None);
     }
@@ -261,6 +283,7 @@ mod tests {
             let lookup = LookupName::new(&name).unwrap();
             assert_eq!((hashes.name, hashes.labels as usize), (lookup.hash(0), lookup.labels()), "{text}");
             assert_eq!(hashes.front, lookup.labels().checked_sub(2).map(|skip| lookup.hash(skip)), "{text}");
+            assert_eq!(Hashes::of_packed(&record(&name, 1)), Some(hashes), "{text}");
         }
         assert_eq!(Hashes::new(b"\x03www"), None);
     }

@@ -62,7 +62,8 @@ impl Plain {
 }
 
 fn any_name() -> impl Strategy<Value = String> {
-    vec("[ab]{1,2}|com|a-label-with-more-than-16-octets", 0..5).prop_map(|labels| format!("{}.", labels.join(".")))
+    vec("[ab]{1,2}|com|co|uk|a-label-with-more-than-16-octets", 0..5)
+        .prop_map(|labels| format!("{}.", labels.join(".")))
 }
 
 fn any_scope() -> impl Strategy<Value = Scope> {

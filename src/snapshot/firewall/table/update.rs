@@ -3,6 +3,7 @@
 use super::{
     Entry, Lists,
     front::Front,
+    packed,
     posting::{Posting, Postings},
     shard::{Built, Hashes, ListSet, MAX_RECORDS, Shard, write_record},
 };
@@ -53,7 +54,7 @@ pub struct Batch {
     extent: Extent,
     /// The number of names that the list will have in all.
     expected: u64,
-    /// The names, each with at most one posting.
+    /// The packed names, each with at most one posting.
     octets: Vec<u8>,
     items: Vec<Item>,
 }
@@ -96,9 +97,9 @@ impl Batch {
     fn push(&mut self, name: &[u8], hashes: Hashes, posting: Option<Posting>) {
         let at = self.octets.len();
         self.items.push(Item { hash: hashes.name, at, labels: hashes.labels, is_removal: posting.is_none() });
-        match posting {
-            Some(posting) => write_record(name, &[posting], &mut self.octets),
-            None => self.octets.extend_from_slice(name),
+        packed::pack(name, &mut self.octets);
+        if let Some(posting) = posting {
+            posting.write(false, &mut self.octets);
         }
     }
 
@@ -112,14 +113,15 @@ impl Batch {
         self.items.is_empty()
     }
 
+    /// The packed name at an offset.
     fn name(&self, at: usize) -> &[u8] {
         let octets = &self.octets[at..];
-        &octets[..crate::wire::name::wire_len(octets).unwrap_or_default()]
+        &octets[..packed::len(octets).unwrap_or_default()]
     }
 }
 
 /// The largest number of entries that a new batch has memory for.
-const MAX_RESERVED: u64 = 1 << 20;
+const MAX_RESERVED: u64 = 1 << 22;
 /// The largest number of different entries of a name.
 const MAX_POSTINGS: usize = 4096;
 /// A shard with more names is divided.
@@ -137,6 +139,7 @@ const MAX_DEPTH: u8 = 24;
 #[derive(Clone, Copy)]
 struct Source<'s> {
     hash: u64,
+    /// The packed name.
     name: &'s [u8],
     labels: u8,
     origin: Origin<'s>,
@@ -227,14 +230,17 @@ impl Lists {
                 let capacity = self.names + batch.expected.max(batch.items.len() as u64);
                 let front = Front::new(capacity + capacity / 4);
                 for (name, _) in self.shards().flat_map(|(_, shard)| shard.records()) {
-                    Hashes::new(name).and_then(|hashes| hashes.front).into_iter().for_each(|hash| front.add(hash));
+                    Hashes::of_packed(name)
+                        .and_then(|hashes| hashes.front)
+                        .into_iter()
+                        .for_each(|hash| front.add(hash));
                 }
                 Arc::new(front)
             }
         };
         for chunk in batch.items.chunks(ITEMS_PER_TURN) {
             for item in chunk.iter().filter(|item| !item.is_removal) {
-                let hashes = Hashes::new(batch.name(item.at));
+                let hashes = Hashes::of_packed(batch.name(item.at));
                 hashes.and_then(|hashes| hashes.front).into_iter().for_each(|hash| front.add(hash));
             }
             yield_now();
@@ -256,7 +262,7 @@ impl Extent {
     }
 }
 
-/// A record of an old shard: the hashes of its name, the name, and its postings.
+/// A record of an old shard: the hashes of its name, the packed name, and its postings.
 type OldRecord<'s> = (Hashes, &'s [u8], Postings<'s>);
 
 /// Builds the shards of the hashes of an old shard, from `first` on. Many names are built in several steps, so that there is
@@ -269,7 +275,7 @@ fn rebuild(
     shards: &mut Vec<(u64, Shard)>,
 ) -> Result<(), TooManyNames> {
     let olds: Vec<OldRecord> =
-        old.records().filter_map(|(name, postings)| Some((Hashes::new(name)?, name, postings))).collect();
+        old.records().filter_map(|(name, postings)| Some((Hashes::of_packed(name)?, name, postings))).collect();
     let bits = ((olds.len() + items.len()) / NAMES_OF_STEP).checked_ilog2().map_or(0, |bits| bits as u8 + 1);
     let depth = (old.depth + bits).min(MAX_DEPTH.max(old.depth));
     let mut olds = &olds[..];
