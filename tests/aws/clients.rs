@@ -2,15 +2,12 @@
 
 use super::{
     PYTHON,
+    ec2::dig_from,
     tools::{answer, network, pushed},
 };
-use crate::harness::{Server, can_run, text, tree, wait_until_equal};
+use crate::harness::{Process, Server, can_run, free_port, text, tree};
 use serde_json::{Value, json};
-use std::{
-    fs,
-    io::{BufRead, BufReader, Write},
-    process::{Command, Stdio},
-};
+use std::{fs, process::Command};
 
 /// A command with zonal as the endpoint of all services.
 fn command(server: &Server, program: &str) -> Command {
@@ -87,40 +84,65 @@ fn octodns_brings_a_zone_up_to_date_and_finds_nothing_to_do_then() {
     assert!(answer(&server, "www.pub.example", "A").contains(&"www.pub.example. 60 A 192.0.2.9".to_string()));
 }
 
-#[test]
-fn certbot_solves_challenges_and_cleans_up() {
-    if !can_run(&[PYTHON, "dig"]) {
-        return;
-    }
-    let server = pushed(network());
-    let mut certbot = command(&server, PYTHON)
-        .arg(tree("tests/aws/clients/solve_challenges.py"))
-        .args(["first", "second"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
+/// Starts pebble, the ACME server for tests, which asks zonal for the challenges. Returns it with the URL of its directory.
+fn acme_server(server: &Server) -> (Process, String) {
+    let scratch = &server.scratch;
+    let output = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-keyout", "acme-key.pem", "-out", "acme-cert.pem", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .current_dir(scratch.path())
+        .output()
         .unwrap();
-    let mut line = String::new();
-    BufReader::new(certbot.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
-    let name = "_acme-challenge.pub.example";
-    let mut found = answer(&server, name, "TXT");
-    found.sort();
-    assert_eq!(found, ["first", "second"].map(|text| format!("{name}. 10 TXT \"{text}\"")));
-    certbot.stdin.take().unwrap().write_all(b"\n").unwrap();
-    assert!(certbot.wait().unwrap().success());
-    wait_until_equal("the records are gone", 0, || answer(&server, name, "TXT").len());
+    assert!(output.status.success(), "{}", text(&output));
+    let address = format!("127.0.0.1:{}", free_port());
+    let config = json!({"pebble": {
+        "listenAddress": address, "managementListenAddress": format!("127.0.0.1:{}", free_port()),
+        "certificate": "acme-cert.pem", "privateKey": "acme-key.pem", "httpPort": 5002, "tlsPort": 5001,
+    }});
+    scratch.write("pebble.json", config.to_string());
+    let resolver = format!("127.0.0.1:{}", server.port);
+    let pebble = ["pebble", "-config", "pebble.json", "-dnsserver", &resolver];
+    let process = Process::start_with(&pebble, scratch, "pebble", |command| {
+        command.envs([("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "0")]);
+    });
+    process.wait_for_log("ACME directory available");
+    (process, format!("https://{address}/dir"))
 }
 
 #[test]
-fn ansible_makes_a_network_once() {
-    if !can_run(&[PYTHON, "dig"]) {
+fn certbot_gets_a_certificate_and_removes_its_records() {
+    if !can_run(&[PYTHON, "dig", "openssl", "pebble"]) {
         return;
     }
     let server = pushed(network());
-    let play = || {
+    let (pebble, directory) = acme_server(&server);
+    // Both challenges are records of one name, at the same time.
+    let output = command(&server, &program("certbot"))
+        .args(["certonly", "--dns-route53", "-d", "pub.example", "-d", "*.pub.example", "--server", &directory])
+        .args(["--no-verify-ssl", "--non-interactive", "--agree-tos", "-m", "admin@pub.example"])
+        .args(["--config-dir", "certbot", "--work-dir", "certbot", "--logs-dir", "certbot"])
+        .current_dir(server.scratch.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}{}", text(&output), pebble.log());
+    let output = Command::new("openssl")
+        .args(["x509", "-noout", "-ext", "subjectAltName", "-in", "certbot/live/pub.example/cert.pem"])
+        .current_dir(server.scratch.path())
+        .output()
+        .unwrap();
+    assert!(text(&output).contains("DNS:pub.example, DNS:*.pub.example"), "{}", text(&output));
+    assert!(answer(&server, "_acme-challenge.pub.example", "TXT").is_empty());
+}
+
+#[test]
+fn ansible_makes_a_network_once_and_deletes_it() {
+    if !can_run(&[PYTHON, "dig"]) {
+        return;
+    }
+    let server = pushed(json!({"generation": 1}));
+    let play = |file: &str| {
         let output = command(&server, &program("ansible-playbook"))
-            .arg(tree("tests/aws/clients/playbook.yml"))
+            .arg(tree("tests/aws/clients").join(file))
             .env("ANSIBLE_COLLECTIONS_PATH", tree("target/tools/ansible"))
             .env("ANSIBLE_LOCALHOST_WARNING", "false")
             .env("HOME", server.scratch.path())
@@ -129,9 +151,15 @@ fn ansible_makes_a_network_once() {
         assert!(output.status.success(), "{}", text(&output));
         text(&output)
     };
-    let first = play();
-    assert!(first.contains("changed=4"), "{first}");
-    assert_eq!(answer(&server, "ansible.pub.example", "A"), ["ansible.pub.example. 60 A 192.0.2.70"]);
-    let second = play();
-    assert!(second.contains("changed=0"), "{second}");
+    let addresses = |source: &str, name: &str| dig_from(&server, source, name, "A").answer;
+    for changes in ["changed=14", "changed=0"] {
+        let output = play("playbook.yml");
+        assert!(output.contains(changes), "{output}");
+        assert_eq!(addresses("127.7.1.9", "www.tools.example"), ["www.tools.example. 30 A 192.0.2.71"]);
+        assert_eq!(addresses("127.7.1.9", "sqs.us-east-1.amazonaws.com").len(), 1, "the address in the client's AZ");
+        assert!(addresses("127.9.0.9", "sqs.us-east-1.amazonaws.com").is_empty());
+    }
+    let last = play("playbook_delete.yml");
+    assert!(last.contains("changed=9"), "{last}");
+    assert_eq!(dig_from(&server, "127.7.1.9", "www.tools.example", "A").status, "REFUSED");
 }

@@ -11,7 +11,7 @@ pub fn codes(errors: &Value) -> Vec<&str> {
 }
 
 /// The answer to a query from another address of this machine.
-fn dig_from(server: &Server, source: &str, name: &str, rtype: &str) -> Reply {
+pub fn dig_from(server: &Server, source: &str, name: &str, rtype: &str) -> Reply {
     let port = server.port.to_string();
     let words = ["-b", source, "@127.0.0.1", "-p", &port, "+tries=1", "+time=10", name, rtype];
     let output = Command::new("dig").args(words).output().unwrap();
