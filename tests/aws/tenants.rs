@@ -184,7 +184,7 @@ def rule(account, address):
         CreatorRequestId=account + address, RuleType='FORWARD', DomainName='corp.example', TargetIps=[{kind: address}])
 
 vpc = other.create_vpc(CidrBlock='10.2.0.0/16')['Vpc']['VpcId']
-addresses = ['127.0.0.1', '127.10.0.1', '169.254.169.254', '0.0.0.0', '224.0.0.1', '::1', 'fe80::1', 'fd00:ec2::254', '10.1.0.5']
+addresses = ['127.0.0.1', '127.10.0.1', '169.254.169.254', '0.0.0.0', '224.0.0.1', '0:0:0:0:0:0:0:1', 'fe80::1', 'fd00:ec2::254', '10.1.0.5']
 checks = [refused(health('444455556666', address)) for address in addresses]
 rules = [refused(rule('444455556666', address)) for address in addresses]
 health('444455556666', '10.2.0.5')()
