@@ -212,10 +212,10 @@ pub struct Admin {
     /// File with the valid tokens: the SHA-256 digest and the role of each. zonal reads the file
     /// again when it changes.
     pub tokens_file: Option<PathBuf>,
-    /// File with the access keys of AWS's API, one a line: role, access key, secret, account, and optionally `networks=` with the
-    /// blocks that the key's resources may have addresses of, and `domains=` with the domains of its public hosted zones. Its
-    /// mode is 0600. zonal reads the file again when it changes.
-    /// Without it, zonal verifies no signatures, and AWS's API is open on loopback addresses.
+    /// File with the access keys of AWS's API. Each line has a role, an access key, its secret and an account. Two members are
+    /// optional: `networks=` has the blocks whose addresses the key may use, and `domains=` has the domains of its public
+    /// hosted zones. The file has mode 0600. zonal reads the file again when it changes. Without this file, zonal verifies
+    /// no signatures, and AWS's API is open on loopback addresses.
     pub access_keys_file: Option<PathBuf>,
     /// Certificate and private key for HTTPS. `certificate_authority` verifies client certificates,
     /// which give clients their role.
@@ -291,7 +291,7 @@ pub struct Limits {
     /// memory. The default is 256 MiB.
     pub transfer_octets: u64,
     /// The maximum size of one transfer of a DNS Firewall list, in octets: of its messages, and of its records in a file. The
-    /// default is 1 GiB. Records beyond `transfer_octets` are in the file instead of memory.
+    /// default is 1 GiB. If the records need more than `transfer_octets` of memory, they are in the file instead.
     pub list_transfer_octets: u64,
 }
 

@@ -1,9 +1,9 @@
 //! The entrance of AWS's APIs. Requests for them come to paths that zonal's own API does not have: the fallback of the router
 //! tells them by their signature. With `admin.access_keys_file`, signatures are verified, and a key acts for its own account.
 //!
-//! A write is one change of the manifest. The thread of the control plane prepares it, as all others: it sees the resources that
-//! it changes. With etcd as the source, the thread only tries the change, a transaction writes it to etcd, and the source etcd
-//! delivers it. In both cases, the response is sent when the change is served.
+//! A write is one change of the manifest. The thread of the control plane prepares it, as all others: it sees the resources
+//! that it changes. With etcd as the source, the thread only tries the change, a transaction writes it to etcd, and the
+//! source etcd delivers it. In both cases, the response is sent when the change is served.
 
 use super::{
     Admin,
@@ -305,7 +305,7 @@ fn with_context<T>(
     handle(&Context { caller, collection, revision, snapshot: &snapshot, indexes, now: now(), is_of_host })
 }
 
-/// Whether an address is one of this host: sockets can have no other addresses.
+/// Whether an address belongs to this host: the system lets a socket bind only to such an address.
 fn is_of_host(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
@@ -322,7 +322,7 @@ struct Made {
     existed: Vec<bool>,
 }
 
-/// Reads the names that a call imports into the parameter of `UpdateFirewallDomains` for names.
+/// Downloads the names of `ImportFirewallDomains`. Puts them into `Domains`, which is the parameter of `UpdateFirewallDomains`.
 async fn import(admin: &Admin, call: &mut Call) -> Result<(), ServiceError> {
     let url = call.parameters["DomainFileUrl"].as_str().unwrap_or_default();
     let refused = |reason: String| {
@@ -330,8 +330,7 @@ async fn import(admin: &Admin, call: &mut Call) -> Result<(), ServiceError> {
         ServiceError::new(call.service, "ValidationException", message)
     };
     if url.starts_with("s3:") {
-        let reason =
-            "zonal does not read from S3; expected the https URL of a host in firewall.allow_sources of zonal.yaml";
+        let reason = "zonal does not read from S3; expected an http or https URL of a host in firewall.allow_sources of zonal.yaml";
         return Err(refused(reason.into()));
     }
     let names = admin.firewall_lists.import(url).await.map_err(refused)?;

@@ -90,7 +90,7 @@ pub struct Resolved<'s> {
     pub kind: AnswerKind,
     /// The extended error.
     pub error: ExtendedError<'s>,
-    /// The route to other servers, which must answer for the current name first; there is no answer then.
+    /// The route to the servers that must answer for the current name first. With a route, there is no answer yet.
     pub forward: Option<&'s Arc<Route>>,
     /// The query gets no reply: a DNS Firewall rule drops it.
     pub is_dropped: bool,

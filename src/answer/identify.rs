@@ -35,7 +35,7 @@ pub struct Sender<'s, 'p> {
 /// The claim of a packet's sender about the client.
 #[derive(Clone, Copy)]
 enum Claim<'s> {
-    /// It is the client itself, which is identified already or not.
+    /// It is the client itself. The prefetch may have identified this client already.
     Own(Option<MatchedClient<'s>>),
     /// It is a forwarder. The query may have a client subnet; otherwise the forwarder is the client.
     Subnet(&'s Forwarder, MatchedClient<'s>),
@@ -129,7 +129,7 @@ fn named<'s>(
 }
 
 impl<'s, 'p> Sender<'s, 'p> {
-    /// A sender that is no forwarder, and is identified already.
+    /// A sender that is not a forwarder. The prefetch has identified it.
     #[inline]
     pub fn identified(snapshot: &'s Snapshot, peer: &'p Client, matched: MatchedClient<'s>) -> Sender<'s, 'p> {
         Sender { snapshot, peer, client: *peer, claim: Claim::Own(Some(matched)) }

@@ -293,8 +293,8 @@ impl PrefetchHint<'_> {
     }
 }
 
-/// Finds the memory that the answer to a query will read, if a zone or DNS Firewall answers it; and the client. `name` gets the
-/// query's name.
+/// Finds the client, and the memory that the answer will read if a zone or DNS Firewall answers the query. Writes the query's
+/// name into `name`.
 #[inline]
 pub fn find_prefetch_hint<'s>(
     snapshot: &'s Snapshot,

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-/// The name servers of a zone, and those of the zones above it, as recursion has learned them. All names of the zone share them.
+/// The name servers of a zone and of the zones above it that recursion has learned. All names of the zone share this value.
 #[derive(Debug)]
 pub struct NameServers {
     /// The names, in wire format and lower case.
@@ -18,7 +18,7 @@ pub struct NameServers {
     pub addresses: Box<[IpAddr]>,
     /// The name servers of the next zone above.
     pub above: Option<Arc<NameServers>>,
-    /// The [version](Lists::servers_version) of lists that have no entry for them; 0: not known.
+    /// The last [version](Lists::servers_version) of lists without an entry for these name servers; 0 if there is none.
     unlisted_in: AtomicU64,
 }
 

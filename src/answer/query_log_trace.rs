@@ -122,7 +122,7 @@ pub enum LoggedEntry<'a> {
     ServerName {
         /// The name of the entry, in wire format.
         name: &'a [u8],
-        /// It is for names below it only.
+        /// The entry is for names below this name only.
         below_only: bool,
     },
     /// An entry of the list for the address of a name server.

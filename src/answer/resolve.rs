@@ -111,7 +111,7 @@ pub struct Resolver<'r, 's, 'q, K, T> {
 // Step 1: take the query apart.
 
 impl<'r, 's, 'q, K: KnownAnswers, T: Trace> Resolver<'r, 's, 'q, K, T> {
-    /// Takes a query apart. Its client has a view.
+    /// Starts the resolution of a query whose client has a view.
     #[inline]
     pub fn new(
         context: Context<'s>,
@@ -310,8 +310,8 @@ impl<'r, 's, 'q, K: KnownAnswers, T: Trace> Resolver<'r, 's, 'q, K, T> {
     #[cold]
     fn decide_ds(&mut self) -> (Decision<'s>, AnswerKind) {
         let is_at_name = match self.next_cut(CutPosition::START) {
-            // A special-use name is never asked of other servers, for type DS either (RFC 7686, 2). Names in `arpa` are delegated
-            // there.
+            // A special-use name is never asked of other servers, for type DS either (RFC 7686, 2). Names in `arpa` are
+            // delegated there.
             Some((Cut::Autodefined(_), CutPosition { skip: 0, .. })) => self.name.labels() > 1,
             Some((_, CutPosition { skip: 0, .. })) => true,
             _ => false,
@@ -503,7 +503,8 @@ impl<'r, 's, 'q, K: KnownAnswers, T: Trace> Resolver<'r, 's, 'q, K, T> {
         }
     }
 
-    /// Whether an autodefined zone is a special-use name, and a public zone at it or below answers the current name in its place.
+    /// Whether an autodefined zone is a special-use name, and a public zone at it or below answers the current name in its
+    /// place.
     fn is_public_below_special_use(&self, zone: &Autodefined, skip: usize) -> bool {
         let is_special = || SPECIAL_USE.find(self.name, skip).is_some_and(|special| std::ptr::eq(special, zone));
         let public = public_zone(self.context.snapshot, self.name, 0);

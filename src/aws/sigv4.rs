@@ -44,9 +44,9 @@ pub struct Key {
     pub account: String,
     /// Whether the key may make changes.
     pub may_write: bool,
-    /// The blocks that resources made with the key may have addresses of. None if the key has no list.
+    /// The blocks whose addresses the key may use. None if the key has no list.
     pub networks: Option<Vec<IpNet>>,
-    /// The domains that public hosted zones made with the key may have.
+    /// The domains for which the key may make public hosted zones.
     pub domains: Vec<Name>,
     /// `AWS4` and the secret.
     secret: Box<[u8]>,

@@ -122,8 +122,8 @@ impl Server {
     }
 }
 
-/// Finds the server that a command asks, with the configuration that names it, or the default one if the arguments name the
-/// server.
+/// Finds the server that a command asks, and the configuration that names this server. If the arguments name the server, the
+/// configuration is the default one.
 ///
 /// # Errors
 ///

@@ -56,9 +56,9 @@ pub(super) enum SyncCommand {
     /// Keep etcd or a server equal to an AWS account
     ///
     /// The command describes the account again and again, with read-only requests, and writes the differences to etcd, or to a
-    /// server with `control_plane.push`. It changes and deletes only resources that it has made itself. The credentials come from
-    /// the environment, from the AWS profile, or from the metadata of the EC2 instance. `deploy/import/policy.json` is an IAM
-    /// policy with the permissions that it needs.
+    /// server with `control_plane.push`. It changes and deletes only resources that it has made itself. The credentials
+    /// come from the environment, from the AWS profile, or from the metadata of the EC2 instance.
+    /// `deploy/import/policy.json` is an IAM policy with the permissions that it needs.
     #[command(
         after_help = "Documentation: docs/guides/bring-an-aws-account.md, or `man zonal-sync-aws`",
         after_long_help = "Examples:\n  zonal sync aws --once --dry-run --server 127.0.0.1:9153\n  \
@@ -83,8 +83,8 @@ pub(super) struct SyncArguments {
     /// Time between the starts of two rounds, in seconds. It is also the shortest interval in which a zone's records are read.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     interval: u64,
-    /// Longest interval in which the records of a zone are read, in seconds. The interval of a zone doubles while its records stay
-    /// the same. If the number of its record sets changes, the zone is read in the next round.
+    /// Longest interval in which the records of a zone are read, in seconds. The interval of a zone doubles while its
+    /// records stay the same. If the number of its record sets changes, the zone is read in the next round.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     max_interval: u64,
     /// Maximum number of requests to AWS per second.
@@ -160,12 +160,12 @@ struct Imported {
     /// The digest of the descriptions.
     digest: [u8; 32],
     made: Made,
-    /// What is not imported.
+    /// Reports about descriptions that are not imported.
     remarks: String,
 }
 
 impl Imported {
-    /// Imports descriptions. Returns the last import if it was made of equal ones: an import compiles all resources.
+    /// Imports descriptions. Returns the last import if the descriptions are equal, because an import compiles all resources.
     fn of_outputs(outputs: Vec<(PathBuf, Value)>, last: Option<Arc<Imported>>) -> Arc<Imported> {
         let mut digest = Sha256::new();
         outputs.iter().for_each(|(path, output)| digest.update(format!("{}\n{output}\n", path.display())));

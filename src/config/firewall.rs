@@ -8,8 +8,8 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields, default)]
 pub struct Firewall {
     /// The hosts that lists with a `url` may be downloaded from: names or addresses, each with or without a port, such as
-    /// `lists.example` or `192.0.2.1:8080`. Without a port, all ports are allowed. `ImportFirewallDomains` of AWS's API reads
-    /// files from these hosts too.
+    /// `lists.example` or `192.0.2.1:8080`. Without a port, all ports are allowed. `ImportFirewallDomains` of AWS's API
+    /// downloads files from these hosts too.
     pub allow_sources: Vec<String>,
     /// The HTTP server that receives events about queries that rules block or report. Default: none.
     pub events: Option<FirewallEvents>,

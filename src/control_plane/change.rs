@@ -94,7 +94,7 @@ pub struct Change {
     pub is_fact: bool,
     /// The change is only tried: the reply is what it would do.
     pub trial: Option<Trial>,
-    /// The change is refused if a resource would be set aside because of it, or if a resource that it changes would stay set
+    /// zonal refuses the change if it would cause a resource to be set aside, or if a resource that it changes would stay set
     /// aside.
     pub is_strict: bool,
     /// When the node received it.

@@ -8,8 +8,8 @@
 //! A base is written under another name, and renamed when it is whole. The directory holds two
 //! bases: if the newer one is damaged, the older one and both journals lead to the same state.
 //!
-//! An entry of a journal has only the changed record sets of a zone. Version 1 of the format had the whole zone there, as bases
-//! still have. So an older zonal can read a base, and refuses a journal instead of a part of each change.
+//! An entry of a journal has only the changed record sets of a zone. In version 1 of the format, an entry had the whole zone. A
+//! base still has whole zones. So an older zonal can read a base, but refuses a journal that it would read incompletely.
 //!
 //! Invariant: the directory never holds a part of a change. A frame that was written in part is cut
 //! off at the next start.
@@ -28,7 +28,7 @@ use std::{
 
 /// The first octets of a base.
 const BASE_MAGIC: &[u8] = b"zonal state 1\n";
-/// The first octets of a journal. A journal that an earlier version has begun has those of a base.
+/// The first octets of a journal. A journal of an earlier version begins with [`BASE_MAGIC`].
 const JOURNAL_MAGIC: &[u8] = b"zonal state 2\n";
 /// The length of a frame's header, in octets.
 const HEADER_OCTETS: usize = 12;

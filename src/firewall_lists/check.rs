@@ -12,8 +12,8 @@ use std::path::Path;
 
 const KIND: &str = "firewall_domain_lists";
 
-/// The warnings about the lists of a snapshot's manifest in `directory`. `allowed` are the hosts that lists may be downloaded
-/// from; none: not known.
+/// The warnings about the lists of a snapshot's manifest in `directory`. `allowed` has the hosts that zonal may download
+/// lists from; `None` if they are not known.
 pub fn check(snapshot: &Snapshot, directory: &Path, allowed: Option<&[String]>) -> Vec<Problem> {
     let (manifest, resolves_names) = (&snapshot.manifest, snapshot.node.resolves_names());
     let client = allowed.map(|allowed| Client::new(allowed.to_vec(), None));
@@ -60,7 +60,7 @@ fn check_file(id: &Id, text: &Text, resolves_names: bool, problems: &mut Vec<Pro
     }
     for (count, trigger) in [(nsdname, "NSDNAME"), (nsip, "NSIP")] {
         if count > 0 && !resolves_names {
-            let message = format!("{count} {trigger} entries apply with `internet_resolver: {{recursive: true}}` only");
+            let message = format!("{count} {trigger} entries apply only with `internet_resolver: {{recursive: true}}`");
             problems.push(Problem::warning(KIND, id, "source.file", message));
         }
     }
@@ -102,7 +102,7 @@ mod tests {
         assert!(texts[0].contains("bad.txt:2:1") && texts[0].contains("a URL or a path"), "{texts:#?}");
         assert!(texts[4].contains("bad.txt:6:1") && texts[4].contains("2 more lines"), "{texts:#?}");
         assert!(
-            texts[5].contains("1 NSDNAME entries apply with `internet_resolver: {recursive: true}` only"),
+            texts[5].contains("1 NSDNAME entries apply only with `internet_resolver: {recursive: true}`"),
             "{texts:#?}"
         );
         assert!(texts[6].contains("none.txt: No such file"), "{texts:#?}");

@@ -1,5 +1,5 @@
-//! Reads a list once, for the operation `ImportFirewallDomains` of AWS's API. Its names then belong to a list of the manifest: zonal
-//! does not follow the source.
+//! Reads a list once, for the operation `ImportFirewallDomains` of AWS's API. Its names then belong to a list of the
+//! manifest: zonal does not follow the source.
 
 use super::{
     FirewallLists,
@@ -33,11 +33,12 @@ impl Drop for Draft {
 }
 
 impl FirewallLists {
-    /// Downloads a text with one name on each line. The configuration must allow its host. Imports wait for each other.
+    /// Downloads a text with one name on each line. The configuration must allow its host. One import runs at a time.
     ///
     /// # Errors
     ///
-    /// The reason why there are no names. It shows no part of the text, which the client of the API may not be allowed to read.
+    /// The reason for the failure. It has no part of the text, because the client of the API may not be allowed to read the
+    /// text.
     pub async fn import(&self, url: &str) -> Result<Vec<DomainSpecification>, String> {
         self.client.check(url)?;
         let _turn = self.importing.lock().await;
@@ -46,9 +47,11 @@ impl FirewallLists {
         let fetched = self.client.fetch(url, &nothing, &draft.0, MAX_OCTETS);
         match timeout(TIMEOUT, fetched).await {
             Ok(Ok(Fetched::Text(_))) => {}
-            Ok(Ok(Fetched::Unchanged)) => return Err("the server answers with status 304".into()),
+            Ok(Ok(Fetched::Unchanged)) => {
+                return Err("the server answered with status 304 to a request without validators".into());
+            }
             Ok(Err(error)) => return Err(error),
-            Err(_) => return Err(format!("the download takes more than {} s", TIMEOUT.as_secs())),
+            Err(_) => return Err(format!("the download took more than {} s", TIMEOUT.as_secs())),
         }
         let read = tokio::task::spawn_blocking(move || names(&draft.0));
         read.await.map_err(|_| "the server ends".to_string())?
@@ -64,7 +67,7 @@ fn names(path: &Path) -> Result<Vec<DomainSpecification>, String> {
         if names.len() < MAX_NAMES
             && let Ok(name) = Name::from_wire(entry.name)
         {
-            // The format `domains` has names, the names below a name, and all names.
+            // An entry of the format `domains` is for one name, for the names below a name, or for all names.
             names.push(DomainSpecification { name, below_only: entry.scope != Scope::Exact });
         }
     })?;
@@ -72,7 +75,7 @@ fn names(path: &Path) -> Result<Vec<DomainSpecification>, String> {
         return Err(refusal);
     }
     if let Some(first) = content.first_skipped.first() {
-        return Err(format!("line {} is no name: {}", first.line, first.reason));
+        return Err(format!("line {} is not a name: {}", first.line, first.reason));
     }
     match content.entries > MAX_NAMES as u64 {
         true => Err(format!("the text has {} names; expected at most {MAX_NAMES}", content.entries)),
@@ -102,7 +105,7 @@ mod tests {
         for (text, reason) in [
             ("", "the list is empty"),
             ("<html>\nbad.example\n", "HTML"),
-            ("bad.example\nsecret secret..\n", "line 2 is no name"),
+            ("bad.example\nsecret secret..\n", "line 2 is not a name"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(reason) && !error.contains("secret"), "{text}: {error}");

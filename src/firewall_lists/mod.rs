@@ -79,7 +79,7 @@ pub struct FirewallLists {
     states: Mutex<BTreeMap<Id, State>>,
     /// Wakes the tasks of downloads before their time.
     wakers: Mutex<BTreeMap<Id, Arc<Notify>>>,
-    /// The import that is made.
+    /// The lock of the import that runs now.
     importing: tokio::sync::Mutex<()>,
     /// The thread that compiles lists, one after the other.
     jobs: Sender<Job>,

@@ -82,14 +82,14 @@ impl Store {
         Ok(self.path(id, "new"))
     }
 
-    /// The file of a text that is read once.
+    /// The path for the text of an import.
     ///
     /// # Errors
     ///
     /// If the directory cannot be made.
     pub fn draft_of_import(&self) -> io::Result<PathBuf> {
         fs::create_dir_all(&self.directory)?;
-        // During a take-over, two processes have the directory.
+        // During a takeover, two processes use the directory.
         Ok(self.directory.join(format!("import-{}.new", std::process::id())))
     }
 

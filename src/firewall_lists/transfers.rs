@@ -266,8 +266,8 @@ fn read_record(
     }
 }
 
-/// The owners that differ in a new version, without a leading `*`. None if it is better compiled as a whole: the former version
-/// is not served, records are in a file, too many names have changed, or entries for addresses have.
+/// The owners that differ in a new version, without a leading `*`. `None` if the whole version must be compiled: the last
+/// version is not served, records are in a file, too many names have changed, or entries for addresses have changed.
 fn changed_names(old: &Content, new: &Content, before: &TransferredList) -> Option<BTreeSet<Name>> {
     before.reader.as_ref()?;
     if old.file().is_some() || new.file().is_some() {

@@ -27,8 +27,8 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 pub(super) fn start() -> io::Result<Sender<Job>> {
     let (sender, jobs): (Sender<Job>, Receiver<Job>) = channel();
     std::thread::Builder::new().name("firewall-lists".into()).spawn(move || {
-        // SCHED_IDLE, for this thread alone: a thread that has a query to answer takes the processor at once. With a nice value,
-        // it would wait for the end of the time slice.
+        // Only this thread has the policy SCHED_IDLE. A thread that has to answer a query gets the processor at once. With
+        // a nice value, that thread would wait for the end of the time slice.
         let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
         let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, policy);
         jobs.into_iter().for_each(|job| job());

@@ -36,8 +36,8 @@ pub(super) async fn check(context: &Context, probe: &Probe) -> (Option<IpAddr>, 
     (Some(address), outcome)
 }
 
-/// Returns the addresses that a connection to a target may leave from, which are those of the outbound Resolver endpoints of its
-/// VPC; any address, if there are none.
+/// Returns the source addresses that a connection to a target may have: the addresses of the outbound Resolver endpoints of its
+/// VPC. An empty list permits any address.
 ///
 /// # Errors
 /// The node may not check the address.
@@ -49,7 +49,7 @@ pub(super) fn sources(context: &Context, probe: &Probe, address: IpAddr) -> Resu
         _ => (snapshot.may_check(address), "network of the manifest"),
     };
     if !is_allowed {
-        return Err(Outcome::failure(format!("{address} is in no {networks}, nor in `health.allow`")));
+        return Err(Outcome::failure(format!("{address} is in no {networks}, and not in `health.allow`")));
     }
     let at = vpc.and_then(|vpc| snapshot.networks.vpc_at(vpc));
     Ok(at.map_or(Vec::new(), |at| snapshot.networks.info(at).outbound.clone()))

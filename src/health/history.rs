@@ -27,8 +27,8 @@ const FIRST_HOLD: Duration = Duration::from_secs(60);
 /// Longest time for which a target is held unhealthy.
 const MAX_HOLD: Duration = Duration::from_secs(3600);
 
-/// The past of a target that a restart keeps, so that a flapping target stays held, and attempts before and after the restart
-/// count together. Times are in seconds since 1970.
+/// The history of a target that zonal stores for a restart. With it, zonal continues to hold a target whose state changes too
+/// often, and continues to count attempts in a row. Times are in seconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KeptChanges {

@@ -279,7 +279,7 @@ impl Schedule {
         let is_probe = matches!(target.work, Work::Probe(_));
         let recent = kept.state_at(time).filter(|_| is_probe);
         let (state, mut changes) = recent.map(|state| (state, kept.changes.clone())).unwrap_or_default();
-        // After a longer pause, the next attempt does not follow the last one.
+        // After a pause of more than two intervals, the counts of attempts in a row begin again.
         if !matches!(&target.work, Work::Probe(probe) if time - kept.observed <= 2 * probe.interval.as_secs() as i64) {
             (changes.successes, changes.failures) = (0, 0);
         }

@@ -88,7 +88,7 @@ impl ReplyRecorder {
         self.logged = self.entries.prepare(snapshot);
     }
 
-    /// The answers whose steps the query log needs.
+    /// The answers whose steps the query log records.
     pub fn logged(&self) -> LoggedAnswers {
         self.logged
     }

@@ -36,8 +36,8 @@ use std::{
 const BATCH: usize = 32;
 /// The maximum length of a query. Longer packets are cut off, and answered as malformed. Real queries are far shorter.
 const MAX_QUERY_OCTETS: usize = 4096;
-/// The distance between the buffers of two queries. With a power of two, the beginnings of all buffers would be in the same
-/// set of the processor's cache, which holds fewer than [`BATCH`] of them.
+/// The distance between the buffers of two queries, in octets. If it were a power of two, all buffers would begin in the
+/// same set of the processor's cache. A set has fewer lines than [`BATCH`].
 const QUERY_BUFFER_OCTETS: usize = MAX_QUERY_OCTETS + 2 * CACHE_LINE;
 /// The time-out of a receive, after which a worker looks whether it must stop.
 const RECEIVE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -87,8 +87,9 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
 
 /// Sets the options that can be set on a bound socket too.
 ///
-/// A forged "fragmentation needed" must not make the kernel fragment answers, so the kernel ignores such messages. Over IPv4,
-/// answers have the flag "don't fragment": no router fragments them either (RFC 9715, 3.1). Over IPv6, no router fragments.
+/// The kernel ignores ICMP messages "fragmentation needed", because a forged one would make it fragment answers. Over IPv4,
+/// answers have the flag "don't fragment", so routers do not fragment them either (RFC 9715, section 3.1). Over IPv6,
+/// routers never fragment packets.
 fn set_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     // The system may allow a smaller buffer only.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
@@ -249,8 +250,8 @@ impl Worker {
         true
     }
 
-    /// Prefetches the memory that the answers of a batch need, so that the answers do not wait for it one after another. `matched`
-    /// gets the clients.
+    /// Prefetches the memory that the answers of a batch need, so that the answers do not wait for it one after another.
+    /// `matched` gets the clients.
     fn prefetch_batch<'s>(
         &mut self,
         snapshot: &'s Snapshot,
@@ -307,7 +308,8 @@ impl Worker {
                 dispatch::decide(core, snapshot, client, moment, received, reply, &mut ())
             }
         };
-        // Few answers are reported. They are made again for their steps, so that the others do not pay for steps.
+        // Rules report few answers. zonal makes such an answer a second time with its steps, so other answers do not pay
+        // for steps.
         if logged == LoggedAnswers::Reported && is_reported(&decision) {
             decision = decide_noted(name, reply);
         }

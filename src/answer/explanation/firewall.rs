@@ -234,7 +234,7 @@ pub fn addresses(rules: &RuleSet, judged: &Judged, last: u32, is_internet: bool)
     lines
 }
 
-/// The rules that looked at the name servers of a name. A list has one of these servers.
+/// The rules that zonal compared with the name servers of a name. A list of one rule has one of these servers.
 pub fn servers(rules: &RuleSet, judged: &Judged, last: u32) -> Vec<String> {
     let mut lines = Vec::new();
     for index in rules.of_servers.iter().copied().take_while(|index| *index < last) {

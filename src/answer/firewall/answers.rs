@@ -1,4 +1,4 @@
-//! What the rules look for in answers of other servers: addresses, and the name servers that recursion has learned of.
+//! Compares the rules with answers of other servers: with their addresses, and with the name servers that recursion learned.
 
 use super::{Filter, Judged, MatchedEntry};
 use crate::{
@@ -18,16 +18,16 @@ use crate::{
 };
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The IPv4 address that an IPv6 address stands for, if it is a mapped one or one of NAT64.
+/// The IPv4 address inside an IPv6 address, if the IPv6 address is IPv4-mapped or made by NAT64.
 fn embedded(address: Ipv6Addr, prefix: Option<&Dns64Prefix>) -> Option<IpAddr> {
     let of_nat64 = |prefix: &Dns64Prefix| prefix.extract(address).map(IpAddr::from);
     let mapped = address.to_ipv4_mapped().map(IpAddr::from);
     mapped.or_else(|| prefix.and_then(of_nat64)).or_else(|| of_nat64(&WELL_KNOWN))
 }
 
-/// Adds the rules whose lists have an entry for a name server: of several, one for a name, and then the
-/// [preferred](MatchedEntry::is_before) one for an address. An entry of the same list for an address in the answer is before both
-/// (draft-vixie-dnsop-dns-rpz-00, section 5.5).
+/// Adds the rules whose lists have an entry for a name server. If a list has several such entries, an entry for a name
+/// decides, and then the [preferred](MatchedEntry::is_before) entry for an address. An entry of the same list for an address in
+/// the answer decides before both (draft-vixie-dnsop-dns-rpz-00, section 5.5).
 fn judge_servers<'s>(
     filter: &Filter<'s>,
     servers: &NameServers,
@@ -54,13 +54,13 @@ fn judge_servers<'s>(
 }
 
 impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
-    /// Inspects what other servers answered for the current name: the addresses in the records at `start` and behind it, and
-    /// the name servers that recursion has learned of. Returns whether a rule blocks the answer.
+    /// Inspects the answer of other servers for the current name: the addresses in the records from `start` on, and the name
+    /// servers that recursion learned. Returns whether a rule blocks the answer.
     #[inline]
     pub fn blocks_answer(&mut self, start: usize) -> bool {
         match (&self.firewall, self.answered_by_others) {
             (Some(inspection), Some(is_internet))
-                // Trust is for the names behind the first one.
+                // TRUST concerns only the names that follow the first name of the chain.
                 if (!inspection.filter.rules.of_answers.is_empty() || self.servers.is_some())
                     && (!inspection.is_trusted || self.link == 0) =>
             {
@@ -75,7 +75,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         let Some(inspection) = &self.firewall else { return false };
         let filter @ Filter { rules, lists, .. } = inspection.filter;
         let (hop, qtype) = (self.link, self.qtype);
-        // A rule on addresses behind the rule that let the name pass does not count.
+        // A rule on addresses does not count if it comes after the rule that allowed the name.
         let last = inspection.passed_by;
         let mut judged = Judged::NOTHING;
         let mut judge = |address: IpAddr| {

@@ -8,8 +8,8 @@ use std::fmt;
 
 /// The maximum number of violations in one report.
 pub const MAX_VIOLATIONS: usize = 10;
-/// The maximum number of characters of a value in a report. The maximum of most texts is 256 at most, so a report has the
-/// whole text if it is a little too long.
+/// The maximum number of characters of a value in a report. Most texts may have at most 256 characters, so a report shows the
+/// whole of a text that is a little too long.
 const MAX_SHOWN_CHARACTERS: usize = 512;
 
 /// A value that does not follow its model.

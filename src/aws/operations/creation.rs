@@ -1,5 +1,5 @@
-//! Creation of resources by requests that clients repeat, if they get no response. A repeated request has the same identifier. The
-//! data of a resource has the identifier of the request that created it.
+//! Creates resources. A client that gets no response repeats its request with the same identifier. zonal stores this
+//! identifier in the data of the resource, so a repeated request does not create a second resource.
 
 use super::{Parameters, edits};
 use crate::{
@@ -58,12 +58,12 @@ impl<'p> RequestId<'p> {
         aws.set(self.member, self.text);
     }
 
-    /// The resource that an earlier request with this identifier created, or else the new one of `make`, which stores the
-    /// identifier. `own` are the caller's resources, and `data` is the data of one.
+    /// Returns the resource that an earlier request with this identifier created, or else a new one. `make` creates the new one
+    /// and stores the identifier. `own` has the caller's resources, and `data` returns the data of a resource.
     ///
     /// # Errors
     ///
-    /// The earlier request had other parameters: its resource is not `is_same`. `refuse` makes the error of a message.
+    /// The earlier request had other parameters: `is_same` is false for its resource. `refuse` makes the error from a message.
     pub fn create_once<'a, R: 'a>(
         self,
         mut own: impl Iterator<Item = (&'a Id, &'a Arc<R>)>,
@@ -80,7 +80,10 @@ impl<'p> RequestId<'p> {
                 Ok(Created { id: id.clone(), resource: resource.clone(), edits: Vec::new() })
             }
             Some((id, _)) => {
-                let message = format!("{}: a request with other parameters created '{id}' with it", self.parameter);
+                let message = format!(
+                    "{}: an earlier request with this value and other parameters created '{id}'; use a new value",
+                    self.parameter
+                );
                 Err(refuse(message))
             }
             None => {

@@ -56,7 +56,7 @@ pub struct Caller {
     pub region: String,
     /// The addresses that the caller may use.
     pub permitted: Permitted,
-    /// The domains that the public hosted zones of a caller may have, whose addresses are restricted.
+    /// The domains of the public hosted zones that the caller may make, if `permitted` restricts the caller.
     pub domains: Vec<Name>,
 }
 
@@ -373,8 +373,8 @@ fn object(value: Value) -> Value {
 #[cfg(test)]
 mod tests;
 
-/// The list of an operation: the items that match the filters, page by page of at most `max` items. `foreign` is the code of the
-/// error for a token of another list.
+/// The list of an operation: the items that match the filters, page by page of at most `max` items. `foreign` is the code
+/// of the error for a token of another list.
 fn list<I: Iterator<Item = (String, Value)>>(
     (service, foreign, max): (Service, &str, usize),
     parameters: Parameters,

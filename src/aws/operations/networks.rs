@@ -1,8 +1,11 @@
 //! The addresses and public names that an account may use.
 //!
-//! The address that a client asks and the address that it has decide whose names it sees. So a block or an entry point of one
-//! account can change what the clients of another account are answered, and a target can be a host of another account. All
-//! clients are answered from public hosted zones. The keys of accounts are restricted. A key without an account is not, and neither is a caller whose signature is not verified.
+//! The address that a client asks and the client's own address decide its view. So a block or an entry point of one account can
+//! change the answers to the clients of another account, and a target can be a host of another account. zonal answers all
+//! clients from public hosted zones.
+//!
+//! zonal restricts a key that has an account or lists blocks. It does not restrict other keys, and callers whose signature it
+//! does not verify.
 
 use super::{Context, access_denied, refusal_code};
 use crate::{
@@ -41,11 +44,11 @@ impl Permitted {
 /// The addresses of a resource.
 #[derive(Default)]
 struct Addresses {
-    /// The blocks with its clients.
+    /// The blocks of its clients.
     blocks: Vec<IpNet>,
     /// The entry points.
     entry_points: Vec<IpAddr>,
-    /// The addresses of interfaces, which decide nothing about clients.
+    /// The addresses of interfaces. They do not decide the view of a client.
     interfaces: Vec<IpAddr>,
 }
 
@@ -134,7 +137,7 @@ fn check_domain(
     Err(access_denied(service, message))
 }
 
-/// Checks a block that is added to `old`. Subnets add no addresses to their VPC.
+/// Checks a block that a change adds to the blocks `old`. A block inside `old`, such as that of a new subnet, adds no address.
 fn check_block(context: &Context, service: Service, old: &[IpNet], block: &IpNet) -> Result<(), ServiceError> {
     let is_permitted = match &context.caller.permitted {
         Permitted::All => true,
@@ -151,7 +154,7 @@ fn check_block(context: &Context, service: Service, old: &[IpNet], block: &IpNet
     Err(not_permitted(context, service, &block.to_string(), code))
 }
 
-/// Whether clients of another account, or of an on-premises network, have addresses in a block. A wide on-premises block
+/// Whether a block overlaps a VPC of another account, or contains a block of an on-premises network. An on-premises block
 /// around it is no conflict: zonal uses the longest prefix.
 fn is_used_by_others(context: &Context, block: &IpNet) -> bool {
     let manifest = context.manifest();
@@ -175,7 +178,10 @@ fn not_permitted(context: &Context, service: Service, what: &str, code: &str) ->
     match &context.caller.permitted {
         Permitted::Listed(blocks) => {
             let listed: Vec<String> = blocks.iter().map(IpNet::to_string).collect();
-            let message = format!("{what} is outside the networks of the access key, which are {}", listed.join(", "));
+            let message = format!(
+                "{what} is outside the networks of the access key; expected addresses in {}",
+                listed.join(", ")
+            );
             access_denied(service, message)
         }
         _ => {
@@ -188,8 +194,12 @@ fn not_permitted(context: &Context, service: Service, what: &str, code: &str) ->
     }
 }
 
-/// Checks that the node may send queries or health checks to an address for the caller. `vpc` is the VPC that sends them; all
-/// VPCs of the caller, if it is none. The error is a sentence.
+/// Checks that the node may send queries or health checks to an address for the caller. `vpc` is the VPC that sends them;
+/// `None` means all VPCs of the caller.
+///
+/// # Errors
+///
+/// The reason, as a sentence.
 pub(super) fn check_target(context: &Context, address: IpAddr, vpc: Option<&str>) -> Result<(), String> {
     let address = address.to_canonical();
     let is_restricted = match &context.caller.permitted {
@@ -198,7 +208,10 @@ pub(super) fn check_target(context: &Context, address: IpAddr, vpc: Option<&str>
         Permitted::Listed(blocks) => !blocks.iter().any(|block| block.contains(&address)),
     };
     if is_restricted && (is_special(address) || (context.is_of_host)(address)) {
-        return Err(format!("{address} is an address of the node or of its own link, which an account cannot send to"));
+        return Err(format!(
+            "{address} is a loopback, link-local, multicast or unspecified address, or an address of the node; an account \
+             cannot use it as a target"
+        ));
     }
     if context.is_foreign(address) && !is_reached(context, address, vpc) {
         return Err(format!("{address} is in no network that a VPC of the account reaches"));
@@ -206,7 +219,7 @@ pub(super) fn check_target(context: &Context, address: IpAddr, vpc: Option<&str>
     Ok(())
 }
 
-/// Whether a VPC of the caller, or the given one, reaches all VPCs of other accounts with an address.
+/// Whether the VPC, or for `None` any VPC of the caller, reaches each VPC of another account that contains the address.
 fn is_reached(context: &Context, address: IpAddr, vpc: Option<&str>) -> bool {
     let networks = &context.snapshot.networks;
     let own = context.manifest().vpcs.iter().filter(|(_, vpc)| context.sees(&vpc.owner_id));
@@ -218,8 +231,8 @@ fn is_reached(context: &Context, address: IpAddr, vpc: Option<&str>) -> bool {
     foreign.clone().next().is_some() && foreign.all(|holder| is_reached(&holder.network))
 }
 
-/// Whether an address is one that hosts of a network do not have: of the host itself, of a link, of a group, or of none. Clouds
-/// have their metadata services at link-local addresses, and at `fd00:ec2::/48`.
+/// Whether an address is a loopback, link-local, multicast, broadcast or unspecified address. Hosts of a network have other
+/// addresses. Clouds have their metadata services at link-local addresses, and at `fd00:ec2::/48`.
 fn is_special(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {

@@ -1,7 +1,7 @@
 //! Errors without the names of other accounts' resources.
 //!
-//! Checks of the manifest concern all resources, and their messages name them. An account may read only its own, and those that
-//! it named itself.
+//! Checks of the manifest concern the resources of all accounts, and their messages name these resources. An account may
+//! see the names of its own resources, and the names in its own request.
 
 use super::Context;
 use crate::{
@@ -43,7 +43,7 @@ fn redact(text: &str, is_hidden: impl Fn(&str) -> bool) -> String {
         rest = &rest[start..];
         let end = rest.find(|c| !is_of_word(c)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
-        // A plain word of a sentence is no identifier, although a resource may have it as its own.
+        // An unquoted word of letters is part of the sentence, although a resource may have the same word as its identifier.
         let is_plain = !is_quoted && word.trim_end_matches('.').bytes().all(|octet| octet.is_ascii_alphabetic());
         if is_plain {
             result.push_str(word)
@@ -55,7 +55,7 @@ fn redact(text: &str, is_hidden: impl Fn(&str) -> bool) -> String {
     result + rest
 }
 
-/// Adds a word to a text. Its longest sequences of parts that are identifiers to hide are replaced.
+/// Adds a word to a text, and replaces the longest sequences of its parts that are identifiers to hide.
 fn redact_word(word: &str, is_hidden: &impl Fn(&str) -> bool, result: &mut String) {
     let mut from = 0;
     while from < word.len() {
@@ -92,14 +92,14 @@ fn names(value: &serde_json::Value, word: &str) -> bool {
     }
 }
 
-/// Whether a word is the identifier of resources, none of which the caller sees.
+/// Whether a word is an identifier, and the caller sees no resource that has it.
 fn is_foreign_id(context: &Context, word: &str) -> bool {
     let manifest = context.manifest();
     let mut found = KINDS.iter().filter_map(|kind| manifest.resource(kind, word)).peekable();
     found.peek().is_some() && !found.any(|resource| is_visible(context, &resource))
 }
 
-/// Whether a resource is the caller's, or no account's.
+/// Whether a resource belongs to the caller, or has no owner.
 fn is_visible(context: &Context, resource: &Resource) -> bool {
     let of = |aws: &AwsData| context.sees(aws.text("owner_id").unwrap_or_default());
     let of_vpc = |id: &str| context.sees(context.vpc_owner(id));

@@ -1,7 +1,7 @@
 //! Zonal shifts: traffic is shifted away from an Availability Zone, as the manifest's `zonal_shifts` say.
 //!
-//! The managed resources are interface endpoints, and endpoint services for all their endpoints. A shift that is cancelled
-//! ends at once and stays in the manifest, as one that expires does, until its resource is deleted.
+//! The managed resources are interface endpoints, and endpoint services for all their endpoints. A cancelled shift
+//! ends at once. Cancelled and expired shifts stay in the manifest until their resource is deleted.
 
 use super::{
     Context, Entry, Page, Parameters, ReadResult, WriteResult, Written, edits,
@@ -66,7 +66,7 @@ impl<'a> Target<'a> {
             return has_endpoint(context, endpoint).then_some(Target::Endpoint(id, endpoint));
         }
         let services = &context.snapshot.manifest.vpc_endpoint_services;
-        // A shift of a service of another account is not for the caller to see. AWS's own services are no account's.
+        // The caller does not see shifts of services of another account. AWS's own services have no owner.
         let sees = |service: &VpcEndpointService| context.sees(&service.owner_id) || service.is_amazon();
         let found = services.get_key_value(resource);
         let (name, _) = found.filter(|(_, service)| sees(service) && context.is_in(&service.region))?;

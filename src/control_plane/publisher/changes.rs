@@ -120,7 +120,7 @@ impl Publisher {
         let prepared = guard::prepare_guarded(&self.current, collection, position, self.on_error, pending);
         let mut prepared = prepared.map_err(ChangeError::Problems)?;
         if changes.iter().any(|change| change.is_strict) {
-            // A change of a resource that is set aside already would not be served either.
+            // zonal would not serve the change either if the resource is already set aside.
             let is_refused = |key: &Key| edited.contains(key) || !self.current.state.aside.contains_key(key);
             let reasons = prepared.reasons.iter().filter(|(key, _)| is_refused(key));
             let problems: Vec<Problem> = reasons.flat_map(|(_, problems)| problems.iter().cloned()).collect();

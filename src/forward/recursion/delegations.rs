@@ -1,7 +1,7 @@
-//! The name servers of the zones that recursion has met, for the rules of DNS Firewall on name servers.
+//! The name servers that recursion learned, for the rules of DNS Firewall on name servers.
 //!
-//! hickory's recursor keeps its delegations to itself. The connections see each referral, and note it here. Nothing is looked up
-//! for a rule: a name server whose address recursion did not need is known by its name only.
+//! hickory's recursor does not show its delegations. The connections see each referral, and store it here. zonal looks up
+//! nothing for a rule: if recursion did not need the address of a name server, only its name is stored.
 
 use crate::answer::name_servers::NameServers;
 use hickory_server::proto::{
@@ -14,8 +14,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// Maximum number of zones. The recursors cache the servers of fewer zones.
 const MAX_ZONES: u64 = 8_192;
-/// Minimum number of labels of a zone. The servers of the root and of top-level domains belong to nobody whom a rule is about;
-/// BIND leaves them out too (`min-ns-dots 1`).
+/// Minimum number of labels of a zone. Rules do not concern the servers of the root and of top-level domains. BIND leaves these
+/// servers out too (`min-ns-dots 1`).
 const MIN_LABELS: usize = 2;
 
 /// The name servers of zones.
@@ -42,14 +42,14 @@ impl Referral {
         (!names.is_empty()).then_some(Referral { names, addresses })
     }
 
-    /// Adds the addresses that zonal has looked up to ask the servers.
+    /// Adds the addresses that recursion looked up to ask the servers.
     pub fn complete(&mut self, message: &Message) {
         self.addresses.extend(message.additionals.iter().filter_map(|record| record.data.ip_addr()));
     }
 }
 
 impl Delegations {
-    /// No zones. A zone is forgotten after `lifetime`, when the recursor has asked for its servers again.
+    /// An empty table. A zone is removed after `lifetime`: by then, the recursor has asked for its servers again.
     pub fn new(lifetime: Duration) -> Delegations {
         Delegations(Cache::builder().max_capacity(MAX_ZONES).time_to_live(lifetime).build())
     }

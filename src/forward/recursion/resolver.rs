@@ -170,7 +170,7 @@ impl Resolver {
         Some(Said { message: Arc::new(message), server: kept.said.server })
     }
 
-    /// The name servers of a name, as far as they are known.
+    /// The name servers of a name that recursion learned.
     pub fn name_servers(&self, name: &Name) -> Option<Arc<NameServers>> {
         self.delegations.of(name)
     }

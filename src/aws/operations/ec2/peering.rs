@@ -62,7 +62,7 @@ pub(super) const TABLE: &[Entry] = &[
 ];
 
 /// The seconds for which a deleted or rejected connection can be described.
-/// The maximum number of an account's requests that wait for other accounts, as in AWS.
+/// The maximum number of peering connections that an account has requested and other accounts have not accepted. As in AWS.
 const MAX_OUTSTANDING: usize = 25;
 /// The maximum number of forgotten connections that a request deletes.
 const MAX_FORGOTTEN: usize = 32;
@@ -200,7 +200,7 @@ fn create_peering(context: &Context, parameters: Parameters) -> WriteResult {
     };
     if all.clone().filter(|(_, other)| is_outstanding(other)).count() >= MAX_OUTSTANDING {
         let message = format!(
-            "{MAX_OUTSTANDING} requests of this account for peering connections wait for other accounts: delete one of them \
+            "{MAX_OUTSTANDING} peering connections of this account wait for acceptance by other accounts: delete one of them \
              first"
         );
         return Err(error("OutstandingVpcPeeringConnectionLimitExceeded", message));

@@ -267,7 +267,7 @@ struct Rule {
     peer: Value,
 }
 
-/// The members of a permission but the lists, as a text that does not depend on their order.
+/// The members of a permission except its lists, as a text that does not depend on their order.
 fn service_key(service: &Map<String, Value>) -> String {
     let members: BTreeMap<&String, &Value> = service.iter().collect();
     json!(members).to_string()
@@ -312,7 +312,7 @@ impl Rule {
         permissions.into_iter().map(AwsData::from).collect()
     }
 
-    /// The text that two rules share if they say the same. Their descriptions do not matter.
+    /// The text by which rules are compared. It is equal for two rules that differ only in their descriptions.
     fn key(&self) -> String {
         json!([service_key(&self.service), self.list.0, self.peer[self.list.1]]).to_string()
     }
@@ -369,7 +369,7 @@ fn authorize(context: &Context, parameters: Parameters, is_egress: bool) -> Writ
     let mut rules = Rule::of_group(direction(&mut group, is_egress));
     let given = given_rules(parameters)?;
     if rules.len() + given.len() > MAX_RULES {
-        let message = format!("A security group has at most {MAX_RULES} rules of each direction");
+        let message = format!("A security group has at most {MAX_RULES} rules in each direction");
         return Err(error("RulesPerSecurityGroupLimitExceeded", message));
     }
     let mut known: HashSet<String> = rules.iter().map(Rule::key).collect();

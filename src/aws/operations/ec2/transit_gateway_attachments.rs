@@ -74,8 +74,8 @@ pub(super) const TABLE: &[Entry] = &[
 
 /// The member of `aws` of a gateway with the attachments that wait for acceptance, or were rejected.
 const PENDING: &str = "pending_attachments";
-/// The maximum number of attachments of one gateway that wait for acceptance or were rejected, for each account that made
-/// them. AWS has the same limit for attachments of other gateways.
+/// The maximum number of attachments that one account has at one gateway and that wait for acceptance or were rejected. AWS
+/// has the same limit for attachments of peer gateways.
 const MAX_PENDING: usize = 10;
 /// The state of an attachment that waits for acceptance.
 const PENDING_ACCEPTANCE: &str = "pendingAcceptance";
@@ -357,7 +357,7 @@ fn check_pending(count: usize) -> Result<(), ServiceError> {
         return Ok(());
     }
     let message = format!(
-        "{MAX_PENDING} attachments of this account wait for acceptance, or were rejected: delete one of them first"
+        "{MAX_PENDING} attachments of this account to the gateway wait for acceptance, or were rejected: delete one of them first"
     );
     Err(error("AttachmentLimitExceeded", message))
 }

@@ -215,8 +215,8 @@ fn random_ipv6_block() -> IpNet {
     Ipv6Net::new_assert(Ipv6Addr::from_bits(network), 56).into()
 }
 
-/// The address that AWS's resolver has in a block: its first address plus two. Empty if it is an entry point already, or may
-/// not be one.
+/// The address that AWS's resolver has in a block: the first address plus two. Empty if this address is an entry point already,
+/// or if the caller may not use it as one.
 fn resolver_addresses(context: &Context, block: &IpNet) -> Vec<IpAddr> {
     let IpAddr::V4(first) = block.network() else { return Vec::new() };
     let address = IpAddr::V4(Ipv4Addr::from_bits(first.to_bits() + 2));

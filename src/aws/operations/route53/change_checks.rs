@@ -1,5 +1,5 @@
-//! Checks of a change of record sets that need no zone: which members a record set must have, and the form of its values. The
-//! errors have the words of Route 53, which clients look for.
+//! The checks of a change of record sets that do not need the zone: the members of a record set, and the form of its
+//! values. The errors have the words of Route 53, because clients search for these words.
 
 use super::{hosted_zones::error, record_sets};
 use crate::aws::{codec::server::ServiceError, operations::Parameters};

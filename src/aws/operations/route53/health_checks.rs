@@ -76,7 +76,7 @@ const MEMBERS: [(&str, &str); 11] = [
 const ECHOED: [&str; 6] =
     ["MeasureLatency", "EnableSNI", "Regions", "AlarmIdentifier", "RoutingControlArn", "EndpointType"];
 
-/// The members that only a check with a target of its own has. The manifest's check refuses the others.
+/// The members that only a check with its own target has. The check of the manifest refuses the other members of a target.
 const OF_PROBES: [&str; 4] = ["RequestInterval", "FailureThreshold", "MeasureLatency", "EnableSNI"];
 
 /// The Regions that AWS's checkers can be in.
@@ -296,7 +296,8 @@ fn apply(context: &Context, given: Parameters, mut members: Map<String, Value>) 
     }
     let is_given = |member: &&&str| given.get(member).is_some();
     if let Some(member) = OF_PROBES.iter().find(is_given).filter(|_| check.check_type.probe().is_none()) {
-        return Err(error("InvalidInput", format!("{member}: a health check without a target of its own has none")));
+        let message = format!("{member}: only a health check with its own target has this member; leave it out");
+        return Err(error("InvalidInput", message));
     }
     if check.check_type.probe().is_some() && check.ip_address.is_none() && check.vpc_id.is_none() {
         let message = "HealthCheckSourceId: it is missing; without IPAddress, it has to be the ID of the VPC whose view resolves \
@@ -307,7 +308,8 @@ fn apply(context: &Context, given: Parameters, mut members: Map<String, Value>) 
     Ok(check)
 }
 
-/// Checks that a check tells the caller nothing about the node, and about the networks and checks of other accounts.
+/// Refuses a health check whose result would tell the caller something about the node, or about networks and checks of other
+/// accounts.
 fn check_accounts(context: &Context, check: &HealthCheck) -> Result<(), ServiceError> {
     if let Some(address) = check.ip_address {
         let refused = |refusal| error("InvalidInput", format!("IPAddress: {refusal}"));
@@ -324,7 +326,7 @@ fn check_accounts(context: &Context, check: &HealthCheck) -> Result<(), ServiceE
     Ok(())
 }
 
-/// The error for a search string of a check whose type, which cannot be changed, has none.
+/// The error for a search string of a check whose type has none. The type of a check cannot change.
 fn no_search_string(kind: &str) -> ServiceError {
     error(
         "InvalidInput",
@@ -339,7 +341,7 @@ fn create(context: &Context, parameters: Parameters) -> WriteResult {
     let plain = if is_external { "EXTERNAL" } else { kind.trim_end_matches("_STR_MATCH") };
     match (kind.ends_with("_STR_MATCH"), given.get("SearchString").is_some()) {
         (true, false) => {
-            return Err(error("InvalidInput", format!("SearchString: it is missing; the type {kind} needs it")));
+            return Err(error("InvalidInput", format!("SearchString: the value is missing; the type {kind} needs it")));
         }
         (false, true) => return Err(no_search_string(kind)),
         _ => {}

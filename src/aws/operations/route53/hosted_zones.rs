@@ -54,7 +54,7 @@ pub(super) fn limit(parameters: Parameters) -> Result<usize, ServiceError> {
     limit.ok_or_else(|| error("InvalidInput", "MaxItems: expected a number above 0"))
 }
 
-/// A page of a list with markers. The first page has no `Marker`, although the model says that every page has one.
+/// A page of a list with markers. The first page has no `Marker`, although `Marker` is required in AWS's model.
 pub(super) fn marked_page(
     parameters: Parameters,
     list: &str,

@@ -197,7 +197,7 @@ pub(super) fn is_of_texts(rtype: &str) -> bool {
     ["TXT", "SPF"].iter().any(|one| rtype.eq_ignore_ascii_case(one))
 }
 
-/// A value as Route 53 has it: texts are in quotation marks. Master files have also texts without them.
+/// A value in the form of Route 53, where texts are in quotation marks. In master files, texts can be without them.
 pub(super) fn quoted(rtype: &str, value: &str) -> String {
     let read = || rdata::parse_text(type_from_text(rtype)?, value, &Name::root()).ok();
     let data = (is_of_texts(rtype) && !value.trim_start().starts_with('"')).then(read).flatten();

@@ -37,7 +37,7 @@ pub(in crate::aws::operations) const TABLE: &[Entry] = &[
     read(Route53Resolver, "GetFirewallDomainList", domain_lists::get, "FirewallDomainListId"),
     read(Route53Resolver, "ListFirewallDomainLists", domain_lists::list_all, "MaxResults NextToken"),
     write(Route53Resolver, "UpdateFirewallDomains", domain_lists::update, "FirewallDomainListId Operation Domains"),
-    // The entrance of the APIs reads the file: the handler gets its names as `Domains`.
+    // `admin::aws` downloads the file, and passes the names to the handler as `Domains`.
     write(
         Route53Resolver,
         "ImportFirewallDomains",

@@ -72,7 +72,7 @@ const DETECTORS: [[&str; 3]; 2] = [
     ["DGA", "Domain generation algorithms", "Names that malware generates to find its servers"],
     ["DNS_TUNNELING", "DNS tunneling", "Queries that carry data to a name server, and back in its answers"],
 ];
-/// The variants of rule types that AWS lists. zonal has the first one.
+/// The kinds of rule types in AWS. zonal has only the first one.
 const RULE_TYPES: [&str; 4] = [
     "DnsThreatProtection",
     "FirewallAdvancedContentCategory",
@@ -221,7 +221,7 @@ impl<'c, 'a> Changes<'c, 'a> {
     }
 }
 
-/// The parameters of an entry. A detector in `FirewallRuleType` is in the parameters that AWS had before.
+/// The parameters of an entry. Moves a detector from `FirewallRuleType` to the older parameters for detectors.
 fn plain(given: Parameters) -> Result<Value, ServiceError> {
     let mut plain = given.0.clone();
     let Some(rule_type) = given.get("FirewallRuleType") else { return Ok(plain) };
