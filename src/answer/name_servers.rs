@@ -18,8 +18,9 @@ pub struct NameServers {
     pub addresses: Box<[IpAddr]>,
     /// The name servers of the next zone above.
     pub above: Option<Arc<NameServers>>,
-    /// The last [version](Lists::servers_version) of lists without an entry for these name servers; 0 if there is none.
-    unlisted_in: AtomicU64,
+    /// Twice the [version](Lists::servers_version) of the lists that were searched for them, plus 1 if a list has an entry.
+    /// Lists of version 0 have no entry for any server.
+    searched: AtomicU64,
 }
 
 impl PartialEq for NameServers {
@@ -38,7 +39,7 @@ impl NameServers {
         names.dedup();
         addresses.sort_unstable();
         addresses.dedup();
-        NameServers { names: names.into(), addresses: addresses.into(), above, unlisted_in: AtomicU64::new(0) }
+        NameServers { names: names.into(), addresses: addresses.into(), above, searched: AtomicU64::new(0) }
     }
 
     /// These name servers, and then those of each zone above.
@@ -50,21 +51,36 @@ impl NameServers {
     #[inline]
     pub fn are_unlisted(&self, lists: &Lists) -> bool {
         let version = lists.servers_version();
-        self.unlisted_in.load(Relaxed) == version || self.look_up(lists, version)
+        let searched = self.searched.load(Relaxed);
+        match searched >> 1 == version {
+            true => searched & 1 == 0,
+            false => self.search(lists, version),
+        }
     }
 
     #[cold]
-    fn look_up(&self, lists: &Lists, version: u64) -> bool {
-        let is_unlisted = !self.levels().any(|level| lists.has_server(&level.names, &level.addresses));
-        if is_unlisted {
-            self.unlisted_in.store(version, Relaxed);
-        }
-        is_unlisted
+    fn search(&self, lists: &Lists, version: u64) -> bool {
+        let is_listed = self.levels().any(|level| lists.has_server(&level.names, &level.addresses));
+        self.searched.store(version << 1 | u64::from(is_listed), Relaxed);
+        !is_listed
     }
 
-    /// The size in memory, without the zones above, in octets.
+    /// The size in memory with the zones above, in octets. Entries of other names may share them.
     pub fn size(&self) -> usize {
-        let names: usize = self.names.iter().map(|name| size_of_val(name) + name.len()).sum();
-        size_of::<NameServers>() + names + size_of_val(&*self.addresses)
+        let names = |level: &NameServers| level.names.iter().map(|name| size_of_val(name) + name.len()).sum::<usize>();
+        self.levels().map(|level| size_of::<NameServers>() + names(level) + size_of_val(&*level.addresses)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_counts_the_servers_of_the_zones_above() {
+        let servers = |above| NameServers::new(vec![[1; 100].into()], vec![[192, 0, 2, 1].into()], above);
+        let one = servers(None).size();
+        let all = (1..20).fold(servers(None), |above, _| servers(Some(Arc::new(above))));
+        assert_eq!((one > 100, all.size()), (true, 20 * one));
     }
 }

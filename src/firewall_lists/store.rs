@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 /// The name of the directory in the state directory.
@@ -82,15 +83,17 @@ impl Store {
         Ok(self.path(id, "new"))
     }
 
-    /// The path for the text of an import.
+    /// A new path for the text of an import. The thread that reads a text may outlast the request.
     ///
     /// # Errors
     ///
     /// If the directory cannot be made.
     pub fn draft_of_import(&self) -> io::Result<PathBuf> {
         fs::create_dir_all(&self.directory)?;
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         // During a takeover, two processes use the directory.
-        Ok(self.directory.join(format!("import-{}.new", std::process::id())))
+        let name = format!("import-{}-{}.new", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+        Ok(self.directory.join(name))
     }
 
     /// What is known about the copy of a list, if it is from this source.
@@ -179,5 +182,11 @@ mod tests {
         assert_eq!(store.find(&info.id, &info.location), None);
         assert_eq!(fs::read_dir(directory.join(DIRECTORY)).unwrap().count(), 0);
         fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn two_imports_have_two_files() {
+        let store = Store::new(None);
+        assert_ne!(store.draft_of_import().unwrap(), store.draft_of_import().unwrap());
     }
 }

@@ -135,14 +135,21 @@ impl Copies {
         let (Some(directory), Some(path)) = (&self.0, self.path(id)) else { return Ok(()) };
         fs::create_dir_all(directory)?;
         let draft = path.with_extension("new");
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        let mut out = BufWriter::new(file);
-        match content.file() {
-            Some(records) => list_copy::write(&mut out, id, content, records, refreshed)?,
-            None => write_whole(&mut out, id, content, refreshed)?,
+        let written = (|| {
+            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            let mut out = BufWriter::new(file);
+            match content.file() {
+                Some(records) => list_copy::write(&mut out, id, content, records, refreshed)?,
+                None => write_whole(&mut out, id, content, refreshed)?,
+            }
+            out.into_inner()?.sync_all()?;
+            fs::rename(&draft, &path)
+        })();
+        if written.is_err() {
+            // On a full disk, other files need the space.
+            let _ = fs::remove_file(&draft);
         }
-        out.into_inner()?.sync_all()?;
-        fs::rename(&draft, &path)?;
+        written?;
         File::open(directory)?.sync_all()
     }
 

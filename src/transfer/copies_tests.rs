@@ -306,3 +306,15 @@ proptest! {
         prop_assert_eq!(copies.read()["Z"].content.digest(), next.digest());
     }
 }
+
+#[test]
+fn a_copy_that_cannot_be_written_takes_no_space() {
+    let scratch = Scratch::new();
+    let copies = scratch.copies();
+    // A directory in the place of the copy.
+    fs::create_dir_all(copies.path("l").unwrap()).unwrap();
+    for content in [list(1, 5), version(1, 1)] {
+        assert!(copies.write("l", &content, at(1000)).is_err());
+        assert_eq!(fs::read_dir(copies.directory().unwrap()).unwrap().count(), 1, "only the directory");
+    }
+}

@@ -3,13 +3,14 @@
 //! hickory's recursor does not show its delegations. The connections see each referral, and store it here. zonal looks up
 //! nothing for a rule: if recursion did not need the address of a name server, only its name is stored.
 
+use super::filter::MAX_NAME_SERVERS;
 use crate::answer::name_servers::NameServers;
 use hickory_server::proto::{
     op::Message,
     rr::{Name, RData, Record},
     serialize::binary::BinEncodable,
 };
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// Maximum number of zones. The recursors cache the servers of fewer zones.
@@ -17,6 +18,8 @@ const MAX_ZONES: u64 = 8_192;
 /// Minimum number of labels of a zone. Rules do not concern the servers of the root and of top-level domains. BIND leaves these
 /// servers out too (`min-ns-dots 1`).
 const MIN_LABELS: usize = 2;
+/// Maximum number of addresses of a referral that are noted before it is filtered. Those that recursion uses are noted beyond it.
+const MAX_ADDRESSES: usize = 64;
 
 /// The name servers of zones.
 pub struct Delegations(Cache<Name, Arc<NameServers>>);
@@ -35,9 +38,10 @@ impl Referral {
             RData::NS(server) => Some(server.0.to_lowercase()),
             _ => None,
         };
-        let servers: Vec<Name> = records().filter_map(name).collect();
+        // Recursion asks only these.
+        let servers: Vec<Name> = records().filter_map(name).take(MAX_NAME_SERVERS).collect();
         let of_servers = message.additionals.iter().filter(|record| servers.contains(&record.name.to_lowercase()));
-        let addresses = of_servers.filter_map(|record| record.data.ip_addr()).collect();
+        let addresses = of_servers.filter_map(|record| record.data.ip_addr()).take(MAX_ADDRESSES).collect();
         let names: Vec<Box<[u8]>> = servers.iter().filter_map(|name| Some(name.to_bytes().ok()?.into())).collect();
         (!names.is_empty()).then_some(Referral { names, addresses })
     }
@@ -50,8 +54,12 @@ impl Referral {
 
 impl Delegations {
     /// An empty table. A zone is removed after `lifetime`: by then, the recursor has asked for its servers again.
+    ///
+    /// A new zone replaces the one that was not used for the longest time, as in the recursors. A cache that prefers the zones
+    /// that are used most would not take a new zone while clients ask for many others.
     pub fn new(lifetime: Duration) -> Delegations {
-        Delegations(Cache::builder().max_capacity(MAX_ZONES).time_to_live(lifetime).build())
+        let zones = Cache::builder().max_capacity(MAX_ZONES).time_to_live(lifetime);
+        Delegations(zones.eviction_policy(EvictionPolicy::lru()).build())
     }
 
     /// Notes the name servers of a zone.
@@ -116,5 +124,47 @@ mod tests {
                 .collect();
             assert_eq!(got, expected, "{of}");
         }
+    }
+
+    #[test]
+    fn a_referral_has_few_servers_whatever_the_message_has() {
+        let mut message = Message::query();
+        for n in 0..3000u32 {
+            let server = name(&format!("ns{n}.zone.test."));
+            message.add_authority(Record::from_rdata(name("zone.test."), 60, RData::NS(NS(server.clone()))));
+            for address in [n, n | 1 << 31] {
+                message.add_additional(Record::from_rdata(server.clone(), 60, RData::A(A(address.into()))));
+            }
+        }
+        for n in 0..100u32 {
+            message.add_additional(Record::from_rdata(name("ns0.zone.test."), 60, RData::A(A((9000 + n).into()))));
+        }
+        let referral = Referral::read(&message, &name("zone.test.")).unwrap();
+        let expected: Vec<_> =
+            (0..MAX_NAME_SERVERS).map(|n| name(&format!("ns{n}.zone.test.")).to_bytes().unwrap()).collect();
+        assert_eq!(referral.names.iter().map(|name| name.to_vec()).collect::<Vec<_>>(), expected);
+        assert_eq!(referral.addresses.len(), MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn a_new_zone_is_noted_when_the_others_are_used_often() {
+        let delegations = Delegations::new(Duration::from_secs(60));
+        let note = |zone: &Name| {
+            let referral = Referral { names: vec![(*b"\x02ns\x04test\0").into()], addresses: Vec::new() };
+            delegations.note(zone, referral);
+        };
+        for n in 0..MAX_ZONES {
+            note(&name(&format!("z{n}.test.")));
+        }
+        for _ in 0..4 {
+            for n in 0..MAX_ZONES {
+                delegations.of(&name(&format!("z{n}.test.")));
+            }
+            delegations.0.run_pending_tasks();
+        }
+        let new = name("new.test.");
+        note(&new);
+        delegations.0.run_pending_tasks();
+        assert!(delegations.of(&new).is_some());
     }
 }

@@ -15,7 +15,7 @@ use std::{
 /// Maximum number of NSEC and NSEC3 record sets that remain in a response. A denial takes three.
 const MAX_DENIALS: usize = 8;
 /// Maximum number of name servers that remain in a referral. Few zones have more.
-const MAX_NAME_SERVERS: usize = 13;
+pub const MAX_NAME_SERVERS: usize = 13;
 /// Maximum number of addresses that remain for one name server, per address family.
 const MAX_ADDRESSES: usize = 2;
 
