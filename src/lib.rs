@@ -31,10 +31,10 @@
 //! | [`clock`] | the time, and random seeds | |
 //! | [`state_file`] | a JSON file in the state directory, which is replaced as a whole | |
 //! | [`instruments`] | makers of counters and gauges | |
-//! | [`manifest`] | the types; reading (`document`, `decode`, `load`, `collection`, `master`); `record_sets`, which the versions of a zone share in part; `check` and `record_lints`; `connectivity`; `presets` of AWS services | `wire` |
+//! | [`manifest`] | the types; reading (`document`, `decode`, `load`, `collection`, `master`); `record_sets`, whose versions share equal chunks; `record_file`, the records of a large list in a file; `check` and `record_lints`; `connectivity`; `presets` of AWS services | `wire` |
 //! | [`snapshot`] | the compiled manifest: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes`, `views`, `autodefined`, `query_logs`, `firewall` rules and lists; consecutive snapshots share unchanged parts by `slots` and `names` | `manifest`, `wire` |
-//! | [`answer`] | `identify`: the client; `resolve`: the resolution algorithm, with the search for the `cut`; `firewall`: which names and addresses are blocked; answers from a `zone`, an `endpoint`, `autodefined` names or the `cache`; `dns64`; `trace` and `explanation`: the steps for `zonal explain` | `manifest`, `snapshot`, `wire` |
-//! | [`aws`] | the APIs of AWS: their `model`, the `codec` between the wire and JSON values, and what their `operations` mean for the manifest | `answer`, `clock`, `manifest`, `snapshot`, `wire` |
+//! | [`answer`] | `identify`: the client; `resolve`: the resolution algorithm, with the search for the `cut`; `firewall`: which names, addresses and `name_servers` are blocked; answers from a `zone`, an `endpoint`, `autodefined` names or the `cache`; `dns64`; `trace` and `explanation`: the steps for `zonal explain` | `manifest`, `snapshot`, `wire` |
+//! | [`aws`] | the APIs of AWS: their `model`, the `codec` between the wire and JSON values, what their `operations` mean for the manifest, and the `networks` that an account may use | `answer`, `clock`, `manifest`, `snapshot`, `wire` |
 //! | [`config`] | `zonal.yaml` | `manifest`, `snapshot`, `wire` |
 //! | [`log`] | log lines on standard error; no thread waits for the reader | `config` |
 //! | [`query_log`] | an `EntrySender` passes entries to the `writer`, which formats them as `json` or `dnstap` for a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
@@ -44,7 +44,7 @@
 //! | [`explain`] | an answer with its steps, as data | `answer`, `manifest`, `snapshot`, `wire` |
 //! | [`difference`] | the answers that two snapshots give differently | `explain`, `manifest`, `snapshot`, `wire` |
 //! | [`control_plane`] | sources: a `directory`, `etcd`, or a `change` by HTTP; `prepare` checks and compiles a change, the `guard` holds mass deletions, the `publisher` publishes the snapshot, the `state_store` writes it to disk; `updates` are dynamic updates in journals, `freeze` hands over to another process, `internet` follows `resolv.conf`, `health_keys` follows the keys of health in etcd, `status` reports | `clock`, `config`, `difference`, `health`, `instruments`, `manifest`, `snapshot`, `wire` |
-//! | [`firewall_lists`] | DNS Firewall lists that have a source: `tasks` read files and `fetch` URLs, the `store` keeps copies, `transfers` become entries, and `load` compiles texts into the table of all lists | `clock`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`firewall_lists`] | DNS Firewall lists that have a source: `tasks` read files and `fetch` URLs, the `store` keeps copies, `transfers` become entries, and `load` compiles texts into the table of all lists, on a `worker` thread with the policy SCHED_IDLE; `import` downloads a list once for AWS's API | `clock`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`firewall_events`] | sends DNS Firewall events to an HTTP server | `firewall_lists`, `query_log` |
 //! | [`transfer`] | zones out: `access`, `tsig`, `outgoing` transfers with the `history` of a zone, `notify`, `update`; zones in: `incoming` follows a `schedule`, asks a `primary`, reads its `answer` and stores `copies`; `notified` takes NOTIFY | `answer`, `clock`, `config`, `control_plane`, `firewall_lists`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`listen`] | the transports: `udp`, `stream`, `tls`, `https`, `quic`, `proxy` headers; `dispatch` has the steps of every query around `answer`; `connections`, `limit`, `bodies` and `unread` bound the clients | `answer`, `clock`, `forward`, `instruments`, `manifest`, `query_log`, `snapshot`, `transfer`, `wire` |
@@ -72,7 +72,8 @@
 //!        -> query_log::EntrySender  if the view is logged: the answer and its QueryLogTrace, into the worker's own ring
 //! ```
 //!
-//! A UDP thread answers from zonal's own names and from the cache. A task does the rest:
+//! A UDP thread answers from zonal's own names and from the cache. No router fragments its answers
+//! (RFC 9715). A task does the rest:
 //!
 //! ```text
 //! Forward -> forward::request       detects loops, joins equal questions, returns a stale answer if no server answers in time
@@ -100,7 +101,8 @@
 //!       -> control_plane::publisher   the only writer
 //! etcd  -> control_plane::etcd        a list, then events; one transaction is one change
 //! HTTP  -> admin::push                checks who may and what it is; waits for the result
-//!       -> manifest::collection       the resources as they were put; invalid ones are set aside, or refuse the change
+//!       -> manifest::collection       the resources as they were put; invalid ones are set aside, or refuse the change. A zone
+//!                                     shares the equal chunks of its record sets with its last version
 //!       -> control_plane::publisher
 //!
 //! publisher: manifest::check            checks the part that the change concerns

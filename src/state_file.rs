@@ -22,7 +22,7 @@ pub struct StateFile {
 pub struct Unreadable {
     /// The reason.
     pub error: io::Error,
-    /// The file is renamed to its name and `.damaged`.
+    /// Whether the file has been renamed: `.damaged` is added to its name.
     pub is_aside: bool,
 }
 
@@ -41,7 +41,7 @@ impl StateFile {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, is too large, or has another content than `T`. It is set aside.
+    /// The file cannot be read, is too large, or does not contain a `T`. The file is then set aside.
     pub fn read<T: DeserializeOwned>(&self) -> Result<Option<T>, Unreadable> {
         let content = || -> io::Result<T> {
             if fs::metadata(&self.path)?.len() > self.max_octets {
@@ -76,7 +76,7 @@ impl StateFile {
     ///
     /// # Errors
     ///
-    /// Those of the file system.
+    /// The error of the file system.
     pub fn remove(&self) -> io::Result<()> {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

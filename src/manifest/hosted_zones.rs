@@ -166,8 +166,8 @@ pub struct ResourceRecordSet {
     /// Routing by the client's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cidr_routing_policy: Option<CidrRoutingPolicy>,
-    /// The health check of the record set. Without one, the record set is healthy. A record set without a routing policy is
-    /// answered whatever its health.
+    /// The health check of the record set. Without one, the record set is healthy. If a record set has no routing
+    /// policy, its health does not change the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check_id: Option<Id>,
     /// Whether record sets with this name and type are protected: zonal refuses dynamic updates, pushed changes and

@@ -105,8 +105,8 @@ macro_rules! resources {
                 }
             }
 
-            /// SHA-256 over kind, identifier and content. That of a zone costs what has changed in its record sets since the
-            /// last call for a version of it.
+            /// SHA-256 over kind, identifier and content. For a zone, the call computes only the digests of the chunks that
+            /// have changed since the last call for a version of the zone.
             pub fn digest(&self, id: &str) -> [u8; 32] {
                 if let Resource::PrivateHostedZone(zone) = self {
                     let mut octets = serde_json::to_vec(&zone.without_records()).unwrap_or_default();

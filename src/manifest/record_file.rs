@@ -3,7 +3,8 @@
 //! The file has no name: the system frees it with the last descriptor. A record is its owner in lower case (length u8, octets),
 //! type u16, TTL u32, and data (length u16, octets). Numbers are in network order.
 //!
-//! This is not for zones that zonal answers from: their records are in memory, as [`Content`](super::transferred::Content).
+//! This module is not for zones that zonal answers from. Their records are in memory, as
+//! [`Content`](super::transferred::Content).
 
 use super::Record;
 use std::{
@@ -14,7 +15,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// Records up to this size are in memory before they are written, in octets.
+/// The size of the buffer whose records are written together, in octets.
 const BUFFER_OCTETS: usize = 1 << 20;
 
 /// A record in a file.
@@ -114,7 +115,7 @@ impl RecordWriter {
 fn unnamed_file(directory: &Path) -> io::Result<File> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     fs::create_dir_all(directory)?;
-    // A rest with this extension is removed at the next start.
+    // If a crash leaves a file with this extension, the next start removes the file.
     let name = format!("records-{}-{}.new", std::process::id(), NUMBER.fetch_add(1, Relaxed));
     let path = directory.join(name);
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;

@@ -7,8 +7,9 @@
 //! A change copies a chunk, which has about 128 sets, and computes the digest of that chunk.
 //!
 //! Invariant: the sets alone decide where chunks end, not the changes that led to them. So equal
-//! lists have equal chunks, and [`RecordSets::digest`] is equal for equal lists. Zones whose names
-//! were chosen so that no set ends a chunk have one large chunk: their changes are slower.
+//! lists have equal chunks, and [`RecordSets::digest`] is equal for equal lists. If someone chooses
+//! the names of a zone so that no set ends a chunk, the zone has one large chunk, and its changes are
+//! slower.
 
 use super::{ResourceRecordSet, work};
 use crate::wire::{Name, rdata::type_from_text};
@@ -229,7 +230,7 @@ impl RecordSets {
         self.chunks.iter().enumerate().find_map(|(number, chunk)| Some((number, in_chunk(chunk)?)))
     }
 
-    /// Writes the chunks from `first` on again, as far as the change concerns them.
+    /// Divides the sets from chunk `first` on into chunks again, up to the first chunk that the change does not concern.
     fn splice_chunk(
         &mut self,
         first: usize,
@@ -289,8 +290,8 @@ impl RecordSets {
 
     // Differences
 
-    /// The runs of sets that differ from an older version. The cost is that of the difference, if both versions share chunks.
-    /// Equal sets that are at other positions may be in a run.
+    /// The runs of sets that differ from an older version. If both versions share chunks, the cost depends on the difference
+    /// only. A run may have equal sets at other positions.
     pub fn changes_since<'a>(&'a self, old: &'a RecordSets) -> Vec<ChangedRun<'a>> {
         let (mut left, mut right) = (&old.chunks[..], &self.chunks[..]);
         let (mut old_at, mut new_at, mut runs) = (0, 0, Vec::new());

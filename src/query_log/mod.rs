@@ -142,14 +142,14 @@ pub struct LoggedAnswer<'a> {
     pub reply: Option<(&'a Answered, &'a [u8])>,
 }
 
-/// The answers that entries are made of.
+/// The answers that the writer makes entries of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoggedAnswers {
     /// None.
     None,
-    /// Those that a DNS Firewall rule blocked or reported.
+    /// The answers that a DNS Firewall rule blocked or reported.
     Reported,
-    /// All that a configuration of the query log or of dnstap selects.
+    /// All answers that a configuration of the query log or of dnstap selects.
     All,
 }
 

@@ -1,5 +1,5 @@
-//! Wakes the writer when there is an entry after a pause. While entries come, the writer looks for them often, and the threads
-//! that answer pay for one load.
+//! Wakes the writer at the first entry after a pause. Without a pause, the writer looks for entries often, and a wake costs the
+//! thread that answers one load from memory.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// Wakes the writer if it is parked. A call at the very moment of parking may miss it.
+    /// Wakes the writer if it is parked. A call that comes while the writer parks may not wake it.
     #[inline]
     pub fn wake(&self) {
         if self.is_parked.load(Relaxed) {
@@ -35,7 +35,7 @@ impl Wake {
         }
     }
 
-    /// Parks this thread, which is the only one that calls this, for at most `time`. Does not if `has_work` is true.
+    /// Parks this thread for at most `time`, unless `has_work` is true. Only the writer's thread may call this.
     pub fn park(&self, time: Duration, has_work: impl FnOnce() -> bool) {
         self.thread.get_or_init(thread::current);
         self.is_parked.store(true, Relaxed);

@@ -449,8 +449,8 @@ pub(super) fn may_check(address: IpAddr, networks: &Networks, allowed: &[IpNet])
         || (!is_link_local(address) && !networks.holding(address).is_empty())
 }
 
-/// Whether a health check may connect to an address that a name has in a VPC. The owner of the VPC chooses the address: hosts of
-/// networks that the VPC does not reach are not for this owner to ask.
+/// Whether a health check may connect to an address that a name has in a VPC. The owner of the VPC chooses this address, so the
+/// check may not connect to networks that the VPC does not reach.
 pub(super) fn may_check_from(vpc: &str, address: IpAddr, networks: &Networks, allowed: &[IpNet]) -> bool {
     let address = address.to_canonical();
     let Some(vpc) = networks.vpc_at(vpc).map(|at| &networks.info(at).network) else { return false };

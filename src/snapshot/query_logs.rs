@@ -95,12 +95,12 @@ pub struct QueryLogs {
     pub slots: Vec<Option<Configured>>,
     /// The logging of each view, by its slot.
     views: Vec<Option<Box<Logged>>>,
-    /// Whether a view has filters. Otherwise only DNS Firewall events are made.
+    /// Whether a view has filters. Without filters, zonal makes only DNS Firewall events.
     has_filters: bool,
 }
 
 impl QueryLogs {
-    /// Whether no queries are logged, and no DNS Firewall events are made.
+    /// Whether zonal logs no queries and makes no DNS Firewall events.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.views.is_empty()

@@ -311,7 +311,7 @@ mod tests {
         assert!(a == b && a != c && c != d && a != d);
     }
 
-    /// Rules, zones and endpoints that are associated with many VPCs are compiled once, also when one of them changes.
+    /// zonal compiles the rules, zones and endpoints of many VPCs once, also when one of these resources changes.
     #[test]
     fn vpcs_with_equal_associations_share_them() {
         let ids = ["a", "b", "c"];

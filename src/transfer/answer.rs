@@ -31,7 +31,7 @@ pub enum Transferred {
     Changed(Content),
 }
 
-/// The records of a list. Few of them become a [`Content`] in memory, and many one in a file.
+/// The records of a list. A small list becomes a [`Content`] in memory, and a large list a [`Content`] in a file.
 #[derive(Debug)]
 pub struct ListRecords {
     soa: Record,
@@ -64,11 +64,11 @@ impl ListRecords {
 /// The limits of the records of a transfer.
 #[derive(Debug)]
 pub struct RecordLimits {
-    /// Their number.
+    /// The maximum number of records.
     pub records: usize,
-    /// Their octets in memory.
+    /// The maximum number of octets of the records in memory.
     pub octets: usize,
-    /// For a list: where the records of a whole zone go, and the maximum number of their octets there.
+    /// For a list: the writer of the records of a whole zone, and the maximum number of octets that it takes.
     pub list: Option<(RecordWriter, u64)>,
 }
 

@@ -89,7 +89,7 @@ fn reads_the_copies_of_large_lists() {
     };
     records.visit(&mut visit).unwrap();
     assert_eq!(owners, ["n0.a.example.", "n1.a.example.", "n2.a.example."]);
-    // What was read can be written again.
+    // The copy that was read can be written again.
     copies.write("l", &copy.content, at(4000)).unwrap();
     assert_eq!(copies.read()["l"].refreshed, at(4000));
 

@@ -346,7 +346,7 @@ show({'done': done, 'seen': seen, 'names': names, 'count': found['DomainCount'],
     for (head, body, reason) in [
         ("503 Service Unavailable", "", "status 503"),
         ("304 Not Modified", "", "status 304"),
-        ("200 OK", "good.example\nsecret secret..\n", "line 2 is no name"),
+        ("200 OK", "good.example\nsecret secret..\n", "line 2 is not a name"),
         ("200 OK", "<html>\n", "HTML"),
         ("200 OK\nContent-Length: 100000000", "", "more than 16 MiB"),
     ] {

@@ -121,7 +121,7 @@ pub struct Conditions {
 /// An entry of a response policy zone for the addresses of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressTrigger {
-    /// The hosts that it is for.
+    /// The hosts that the entry concerns.
     pub kind: AddressKind,
     /// The addresses.
     pub block: IpNet,
@@ -131,7 +131,7 @@ pub struct AddressTrigger {
     pub action: RpzAction,
 }
 
-/// The hosts whose addresses an entry of a response policy zone is for.
+/// The hosts whose addresses an entry of a response policy zone matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressKind {
     /// Clients.
@@ -147,7 +147,7 @@ pub enum AddressKind {
 pub struct ServerNameTrigger {
     /// The name, in wire format and lower case.
     pub name: Box<[u8]>,
-    /// Whether it is for the names below that name only.
+    /// Whether the entry is for the names below that name only.
     pub below_only: bool,
     /// Its line in the source, from 1.
     pub line: u32,

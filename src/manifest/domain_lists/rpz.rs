@@ -38,7 +38,7 @@ pub enum Trigger {
     Client(IpNet),
     /// Addresses in answers.
     Answer(IpNet),
-    /// The names of name servers. The name is so many octets of the owner, without its root label.
+    /// The names of name servers. The name is a part of the owner, without a root label.
     NsDname {
         /// The offset in the owner.
         start: usize,

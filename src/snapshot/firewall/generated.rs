@@ -14,8 +14,8 @@ static TRIGRAMS: &[u8; SYMBOLS * SYMBOLS * SYMBOLS / 2] = include_bytes!("../../
 const MIN_OCTETS: usize = 7;
 /// The information of a character, in half bits, up to which a label looks like a name of a person.
 const HALF_BITS_PER_CHARACTER: i32 = 9;
-/// The excess of information, in half bits, from which on a label looks generated. `tests/bench/detectors.py dga` chooses it, so
-/// that at most 1 % of the registered names that people chose have it.
+/// The minimum excess of information of a label that looks generated, in half bits. `tests/bench/detectors.py dga` chooses this
+/// number so that at most 1 % of the registered names that people chose look generated.
 const THRESHOLD: i32 = 39;
 
 /// The symbol of an octet.

@@ -122,7 +122,8 @@ pub struct Lists {
     depths: u128,
     names: u64,
     lists: Vec<Option<List>>,
-    /// Differs from that of all other lists with other entries for name servers. 0: there were never any.
+    /// The version of the entries for name servers: two tables with different entries have different numbers. 0 if the table
+    /// never had such an entry.
     servers_version: u64,
 }
 
@@ -366,7 +367,7 @@ impl Lists {
         })
     }
 
-    /// The version of the entries for name servers. It differs for lists with other such entries.
+    /// The version of the entries for name servers. Two tables with different entries have different versions.
     #[inline]
     pub fn servers_version(&self) -> u64 {
         self.servers_version

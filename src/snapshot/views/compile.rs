@@ -353,8 +353,8 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The endpoints in the client's VPC, in the view's VPC, and those whose scope lists it, whose private names the view has. The
-    /// first endpoint of this order gets a name that several have.
+    /// The endpoints whose private names the view has: the endpoints in the client's VPC, in the view's VPC, and those whose
+    /// scope lists the view's VPC. If several endpoints have one name, the first endpoint of this order gets it.
     fn own_endpoints(&self, view: &View) -> Vec<&Arc<Endpoint>> {
         let Input { networks, endpoints, manifest, .. } = self.input;
         let network = |at| &networks.info(at).network;
@@ -368,7 +368,7 @@ impl<'a> Compiler<'a> {
         let region = manifest.vpcs.get(viewing.id()).map_or("", |vpc| &vpc.region);
         listing.sort_by_key(|endpoint| (endpoint.names.region != region, &endpoint.id));
         let by_rank = client.map_or(Vec::new(), in_vpc).into_iter().chain(in_vpc(viewing)).chain(listing);
-        // An endpoint can be there for several of these reasons.
+        // An endpoint can be in several of these groups.
         let mut seen = HashSet::new();
         let is_new = |other: &&Arc<Endpoint>| seen.insert(Arc::as_ptr(other));
         by_rank.filter(|other| self.sees(viewing, client, view.path, other)).filter(is_new).collect()

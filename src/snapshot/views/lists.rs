@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-/// Lists, of which equal ones are one list in memory.
+/// A store of lists. Equal lists are one list in memory.
 pub(super) struct UniqueLists<T> {
     lists: HashSet<Arc<[T]>>,
     /// The elements that are in two lists, by the addresses of these lists in memory.

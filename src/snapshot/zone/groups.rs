@@ -358,7 +358,7 @@ impl Group {
     /// are the same as those of one draw among the candidates.
     #[inline]
     fn choose_by_weight(&self, is_healthy: impl Fn(usize) -> bool, draw: u32) -> Choice {
-        // Each worker counts its draws up. The choices must not follow that order.
+        // Each worker numbers its draws. The choices must not follow the order of these numbers.
         let mixed = mix(draw);
         let drawn = below(mixed, self.quick.last().map_or(0, |last| last.weights.into()));
         match self.quick.iter().position(|member| drawn < u32::from(member.weights)) {
@@ -499,7 +499,7 @@ fn visit_lines(first: *const u8, count: usize, visit: &mut impl FnMut(*const u8)
     (0..count).for_each(|line| visit(first.wrapping_add(line * CACHE_LINE)));
 }
 
-/// Maps a number to one below `bound`, so that evenly distributed numbers stay so.
+/// Maps a number to a number below `bound`. Evenly distributed numbers stay evenly distributed.
 fn below(number: u32, bound: u32) -> u32 {
     ((u64::from(number) * u64::from(bound)) >> 32) as u32
 }

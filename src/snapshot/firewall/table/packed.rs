@@ -6,11 +6,11 @@
 //! end         = 0: the root | 64 + n: the end with the number n, with the root
 //! ```
 //!
-//! Lengths and ends differ, so no octet of a label needs an escape. Of one name there is one packed form, and none is a
-//! prefix of another one.
+//! The octets of lengths and of ends differ, so no octet of a label needs an escape. A name has exactly one packed form. No
+//! packed form is a prefix of another one.
 
-/// The ends, in wire format. Most names of public lists of malware, phishing and advertisers have one of them. The octet of an
-/// end is only in memory: ends can change from version to version.
+/// The ends, in wire format. Most names in public lists of malware, phishing and advertisers have one of them. The octet of an
+/// end is only in memory, so a new version of zonal can have other ends.
 const ENDS: [&[u8]; 64] = [
     b"\x03com\0",
     b"\x03net\0",

@@ -29,7 +29,7 @@ pub struct ServerEntries {
 }
 
 impl ServerEntries {
-    /// Adds an entry for a name. Of several for one name, the first one counts; several with local data are one entry.
+    /// Adds an entry for a name. The first entry for a name counts. Entries with local data for one name become one entry.
     pub fn add_name(&mut self, name: &[u8], below_only: bool, line: u32, rpz: RpzAction) {
         let entries = self.names.entry(name.into()).or_default();
         let at = entries.iter().position(|entry| entry.below_only == below_only).unwrap_or_else(|| {
