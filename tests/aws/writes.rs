@@ -430,7 +430,7 @@ show({'texts': texts, 'checked': checked['HealthCheckId'], 'answered': answered,
     assert_eq!(
         found["answered"],
         json!(["NOERROR \"plain\" \"quoted text\"", "NOERROR 192.0.2.90"]),
-        "a record set without a routing policy is answered whatever its health"
+        "the health check does not change the answer, because the record set has no routing policy"
     );
     assert_eq!(
         (&found["checked"], &found["in_use"], &found["same"]),

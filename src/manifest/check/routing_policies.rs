@@ -43,7 +43,8 @@ impl Checker<'_> {
             match (&set.set_identifier, &policies[..]) {
                 (None, []) => {
                     if let Some(check) = &set.health_check_id {
-                        let message = "a record set without a routing policy is answered whatever its health";
+                        let message =
+                            "the health check does not change the answer, because the record set has no routing policy";
                         self.warning(KIND, id, field("health_check_id"), message);
                         self.help("add `set_identifier` and a policy, or remove the health check");
                         self.health_check(id, field("health_check_id"), check);

@@ -27,7 +27,7 @@ fn tells_what_is_wrong_with_routing_policies() {
         (
             set("health_check_id: hc"),
             Some(
-                "warning: private_hosted_zones.Z.records[0].health_check_id: a record set without a routing policy is answered",
+                "warning: private_hosted_zones.Z.records[0].health_check_id: the health check does not change the answer, because",
             ),
         ),
         (set("health_check_id: no"), Some("no health check `no`")),
