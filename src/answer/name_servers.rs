@@ -18,8 +18,8 @@ pub struct NameServers {
     pub addresses: Box<[IpAddr]>,
     /// The name servers of the next zone above.
     pub above: Option<Arc<NameServers>>,
-    /// Twice the [version](Lists::servers_version) of the lists that were searched for them, plus 1 if a list has an entry.
-    /// Lists of version 0 have no entry for any server.
+    /// Twice the [version](Lists::servers_version) of the lists that were last searched for these name servers, plus 1 if a
+    /// list has an entry for one of them. Lists of version 0 have no entry for any server.
     searched: AtomicU64,
 }
 
@@ -42,7 +42,7 @@ impl NameServers {
         NameServers { names: names.into(), addresses: addresses.into(), above, searched: AtomicU64::new(0) }
     }
 
-    /// These name servers, and then those of each zone above.
+    /// These name servers, and then the name servers of each zone above.
     pub fn levels(&self) -> impl Iterator<Item = &NameServers> {
         std::iter::successors(Some(self), |level| level.above.as_deref())
     }
@@ -65,7 +65,7 @@ impl NameServers {
         !is_listed
     }
 
-    /// The size in memory with the zones above, in octets. Entries of other names may share them.
+    /// The size in memory with the zones above, in octets. Cache entries of other names may share this memory.
     pub fn size(&self) -> usize {
         let names = |level: &NameServers| level.names.iter().map(|name| size_of_val(name) + name.len()).sum::<usize>();
         self.levels().map(|level| size_of::<NameServers>() + names(level) + size_of_val(&*level.addresses)).sum()

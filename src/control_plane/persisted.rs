@@ -39,7 +39,8 @@ pub struct StateEntry {
     is_incomplete: bool,
 }
 
-/// A resource or a master file with its new content, or a zone with the changes of its records. Without both, it is deleted.
+/// A resource or a master file with its new content, or a zone with the changes of its records. Without content and changes,
+/// the edit deletes the resource or file.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct EditItem {
     kind: String,
@@ -51,7 +52,7 @@ struct EditItem {
     records: Vec<RecordsItem>,
 }
 
-/// Record sets in the place of others.
+/// Record sets that replace other record sets.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct RecordsItem {
     /// The position of the first one in the list before the change.

@@ -83,7 +83,7 @@ impl Store {
         Ok(self.path(id, "new"))
     }
 
-    /// A new path for the text of an import. The thread that reads a text may outlast the request.
+    /// A new path for the text of an import. The thread that reads the text may end after the request.
     ///
     /// # Errors
     ///

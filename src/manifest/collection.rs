@@ -266,7 +266,7 @@ impl Collection {
         }
     }
 
-    /// A resource, of which a zone shares the equal record sets of its last version.
+    /// A resource. A zone shares the equal record sets with its last version.
     fn sharing(&self, key: &Key, resource: Resource) -> Resource {
         match (&resource, self.manifest.private_hosted_zones.get(&key.id)) {
             (Resource::PrivateHostedZone(zone), Some(old)) if !zone.records.shares(&old.records) => {

@@ -43,7 +43,7 @@ pub struct RecordWriter {
 }
 
 impl RecordWriter {
-    /// A writer without a record. `directory` is for the file.
+    /// Creates a writer without a record. It makes its file in `directory`.
     pub fn new(directory: PathBuf) -> RecordWriter {
         RecordWriter { directory, buffer: Vec::new(), file: None, records: 0, written: 0, checksum: 0 }
     }

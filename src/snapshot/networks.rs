@@ -48,7 +48,7 @@ pub struct NetworkInfo {
     pub az: Option<Az>,
     /// The coordinates of an on-premises network, in degrees north and degrees east.
     pub coordinates: Option<(f32, f32)>,
-    /// The addresses of its outbound Resolver endpoints, if it is a VPC.
+    /// The addresses of the outbound Resolver endpoints of a VPC. Empty for other networks.
     pub outbound: Vec<IpAddr>,
 }
 

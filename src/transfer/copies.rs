@@ -146,7 +146,7 @@ impl Copies {
             fs::rename(&draft, &path)
         })();
         if written.is_err() {
-            // On a full disk, other files need the space.
+            // If the disk is full, other files need the space of the draft.
             let _ = fs::remove_file(&draft);
         }
         written?;

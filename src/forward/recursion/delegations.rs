@@ -18,7 +18,8 @@ const MAX_ZONES: u64 = 8_192;
 /// Minimum number of labels of a zone. Rules do not concern the servers of the root and of top-level domains. BIND leaves these
 /// servers out too (`min-ns-dots 1`).
 const MIN_LABELS: usize = 2;
-/// Maximum number of addresses of a referral that are noted before it is filtered. Those that recursion uses are noted beyond it.
+/// Maximum number of addresses that are stored from a referral before the filter. The addresses that recursion uses are
+/// stored in addition.
 const MAX_ADDRESSES: usize = 64;
 
 /// The name servers of zones.
@@ -55,8 +56,8 @@ impl Referral {
 impl Delegations {
     /// An empty table. A zone is removed after `lifetime`: by then, the recursor has asked for its servers again.
     ///
-    /// A new zone replaces the one that was not used for the longest time, as in the recursors. A cache that prefers the zones
-    /// that are used most would not take a new zone while clients ask for many others.
+    /// In a full table, a new zone replaces the zone that was not used for the longest time, as in the recursors. A table that
+    /// prefers the most used zones would not take a new zone while clients ask for many others.
     pub fn new(lifetime: Duration) -> Delegations {
         let zones = Cache::builder().max_capacity(MAX_ZONES).time_to_live(lifetime);
         Delegations(zones.eviction_policy(EvictionPolicy::lru()).build())

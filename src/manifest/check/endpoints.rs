@@ -392,7 +392,7 @@ impl<'a> Checker<'a> {
                     self.help(format!("did you mean `{nearest}`?"));
                 }
             }
-            // Shifts that AWS's API made stay as a history.
+            // AWS's API lists ended shifts, so they stay in the manifest.
             let is_written = shift.aws.text("created").is_none();
             if let Some(at) = shift.expires_at.filter(|at| is_written && at.as_second() <= self.now) {
                 self.warning(KIND, id, "expires_at", format!("the shift expired at {at}"));

@@ -68,7 +68,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The map of the manifest; an empty one if no rule forwards to an entry point, so that there are no loops.
+    /// The map of the manifest. Without a rule that forwards to an entry point, there are no loops, so the map is empty.
     fn map(&self) -> Map<'a> {
         let manifest = self.manifest;
         let mut map = Map::default();

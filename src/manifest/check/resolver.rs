@@ -77,7 +77,7 @@ impl<'a> Checker<'a> {
 
     pub(super) fn rules(&mut self) {
         let manifest = self.manifest;
-        // Most domains have one rule, which no other one contradicts.
+        // Most domains have only one rule, so no other rule contradicts it.
         let key = |rule: &'a ResolverRule| (&rule.domain_name, rule.rule_type == RuleType::Delegate);
         let mut rules_of: HashMap<_, usize> = HashMap::new();
         manifest.resolver_rules.values().for_each(|rule| *rules_of.entry(key(rule)).or_default() += 1);

@@ -85,8 +85,8 @@ pub(super) fn all_sets(zone: &PrivateHostedZone) -> PlacedSets<'_> {
 
 /// The record sets that a change of a zone adds, if only these can have problems. Otherwise, all record sets.
 ///
-/// `old` is the zone before. Its record sets have no problems. The other sets of a zone matter for a set with a routing policy,
-/// and for one whose name and type another set has.
+/// `old` is the zone before the change. Its record sets have no problems. The result has all record sets if the change
+/// adds or removes a set with an identifier, or a set whose name and type another set has.
 pub(super) fn sets_to_check<'a>(old: &'a PrivateHostedZone, zone: &'a PrivateHostedZone) -> PlacedSets<'a> {
     let apex = &zone.name;
     if *apex != old.name || !zone.records.is_indexed(apex) {

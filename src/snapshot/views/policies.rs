@@ -173,7 +173,7 @@ pub(super) fn compile(policies: &mut Slots<Arc<Policies>>, input: &Input, previo
         }
         None => input.zones.all_numbered().for_each(|new| zone(None, Some(new))),
     }
-    // `previous` keeps the old policies in memory, so no new ones get their addresses.
+    // `previous` keeps the old policies in memory, so no new policies get their addresses.
     let mut made: HashMap<(Option<*const Policies>, Edits), Option<Arc<Policies>>> = HashMap::new();
     for (vpc, edits) in edits {
         let old = policies.get(vpc).cloned();
@@ -198,7 +198,7 @@ fn indices(networks: &Networks, vpcs: &[Id]) -> BTreeSet<NetworkAt> {
     vpcs.iter().filter_map(|id| networks.vpc_at(id)).collect()
 }
 
-/// The policies of a VPC after a change; none if it has none. `rules` are the rules that are new or changed.
+/// The policies of a VPC after a change. `None` if the VPC has no policies. `rules` has the rules that are new or changed.
 fn compile_one(
     vpc: &str,
     old: Option<&Policies>,
