@@ -229,8 +229,9 @@ async fn serve(
         None => None,
     };
     let may_write = principal.as_ref().is_none_or(|principal| principal.may_write);
-    if let Some(principal) = principal {
-        caller.permitted = Permitted::of(&principal.account, principal.networks);
+    if let (Some(principal), Some(keys)) = (principal, &keys) {
+        let has_others = keys.has_others(&principal.account);
+        caller.permitted = Permitted::of(&principal.account, principal.networks, has_others);
         (caller.account, caller.domains) = (principal.account, principal.domains);
     }
     let target = parts.headers.get(TARGET).and_then(|target| target.to_str().ok());

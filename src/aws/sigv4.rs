@@ -18,7 +18,7 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
-use super::{codec::percent, model::Protocol};
+use super::{codec::percent, model::Protocol, operations::NO_ACCOUNT};
 use crate::wire::Name;
 use canonical::{CanonicalRequest, queries};
 use hyper::HeaderMap;
@@ -96,6 +96,11 @@ impl Keys {
             self.0.insert(id.into(), key);
         }
         is_new
+    }
+
+    /// Whether a key acts for another account than this one. Keys that act for no account do not count.
+    pub fn has_others(&self, account: &str) -> bool {
+        self.0.values().any(|key| key.account != account && key.account != NO_ACCOUNT)
     }
 
     /// The number of keys.

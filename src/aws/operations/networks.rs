@@ -4,8 +4,8 @@
 //! change the answers to the clients of another account, and a target can be a host of another account. zonal answers all
 //! clients from public hosted zones.
 //!
-//! zonal restricts a key that has an account or lists blocks. It does not restrict other keys, and callers whose signature it
-//! does not verify.
+//! zonal restricts a key that lists blocks, and each key of an account if the keys have several accounts. It does not restrict
+//! other keys, and callers whose signature it does not verify.
 
 use super::{Context, access_denied, refusal_code};
 use crate::{
@@ -31,11 +31,12 @@ pub enum Permitted {
 }
 
 impl Permitted {
-    /// The addresses for a verified key of an account, which may list blocks.
-    pub fn of(account: &str, networks: Option<Vec<IpNet>>) -> Permitted {
+    /// The addresses for a verified key of an account, which may list blocks. `has_others` says whether there are keys of other
+    /// accounts.
+    pub fn of(account: &str, networks: Option<Vec<IpNet>>, has_others: bool) -> Permitted {
         match networks {
             Some(blocks) => Permitted::Listed(blocks),
-            None if account == super::NO_ACCOUNT => Permitted::All,
+            None if account == super::NO_ACCOUNT || !has_others => Permitted::All,
             None => Permitted::Unused,
         }
     }
@@ -115,7 +116,8 @@ pub fn check(context: &Context, service: Service, edits: &[Edit]) -> Result<(), 
     Ok(())
 }
 
-/// Checks that the caller may have a public hosted zone: zonal answers the clients of all accounts from it.
+/// Checks that the caller may have a public hosted zone: zonal answers the clients of all accounts from it. A key that lists
+/// blocks or domains needs the domain in its list. Any other key needs a name without a public hosted zone of another account.
 fn check_domain(
     context: &Context,
     service: Service,
@@ -127,7 +129,19 @@ fn check_domain(
         _ => None,
     };
     let Some(name) = public(new).filter(|_| old.and_then(public).is_none()) else { return Ok(()) };
-    if context.caller.domains.iter().any(|domain| name.is_at_or_below(domain)) {
+    let domains = &context.caller.domains;
+    let is_permitted = match context.caller.permitted {
+        Permitted::All => true,
+        Permitted::Unused if domains.is_empty() => {
+            let mut zones = context.manifest().private_hosted_zones.values();
+            !zones.any(|zone| {
+                let meets = zone.name.is_at_or_below(&name) || name.is_at_or_below(&zone.name);
+                zone.public && meets && zone.aws.text("owner_id") != Some(&context.caller.account)
+            })
+        }
+        Permitted::Unused | Permitted::Listed(_) => domains.iter().any(|domain| name.is_at_or_below(domain)),
+    };
+    if is_permitted {
         return Ok(());
     }
     let message = format!(
@@ -259,10 +273,13 @@ mod tests {
     #[test]
     fn a_key_without_an_account_may_use_all_addresses_that_it_lists_or_else_all() {
         let blocks: Vec<IpNet> = vec!["10.1.0.0/16".parse().unwrap()];
-        assert_eq!(Permitted::of("000000000000", None), Permitted::All);
-        assert_eq!(Permitted::of("111122223333", None), Permitted::Unused);
+        assert_eq!(Permitted::of("000000000000", None, true), Permitted::All);
+        assert_eq!(Permitted::of("111122223333", None, true), Permitted::Unused);
+        assert_eq!(Permitted::of("111122223333", None, false), Permitted::All);
         for account in ["000000000000", "111122223333"] {
-            assert_eq!(Permitted::of(account, Some(blocks.clone())), Permitted::Listed(blocks.clone()));
+            for has_others in [false, true] {
+                assert_eq!(Permitted::of(account, Some(blocks.clone()), has_others), Permitted::Listed(blocks.clone()));
+            }
         }
     }
 
