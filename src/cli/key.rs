@@ -29,12 +29,13 @@ pub(super) struct KeyArguments {
     /// Account that the key acts for: 12 digits. The default is no account: the key acts for all accounts.
     #[arg(long, value_name = "ACCOUNT", default_value = "000000000000")]
     account: String,
-    /// CIDR block whose addresses the key may use, such as 10.1.0.0/16. Repeat the option for each block. By default, a key
-    /// with an account may use the addresses that no other account uses.
+    /// CIDR block whose addresses the key may use, such as 10.1.0.0/16. Repeat the option for each block. Without this
+    /// option, the key may use all addresses that no other account uses.
     #[arg(long = "network", value_name = "CIDR")]
     networks: Vec<IpNet>,
     /// Domain for which the key may make public hosted zones, for the domain itself and for names below it. Repeat the option
-    /// for each domain. By default, a key with an account may make none.
+    /// for each domain. Without `--domain` and `--network`, the key may make all public hosted zones that are not at, above or
+    /// below a public hosted zone of another account.
     #[arg(long = "domain", value_name = "NAME")]
     domains: Vec<String>,
     /// Append the line to this file, and print the access key only. The file is created with mode 0600.
