@@ -146,7 +146,7 @@ fn the_cost_of_a_change_of_record_sets_follows_the_change() {
         assert!(number == 0 || looked_at < 4000, "{owner}: {looked_at}");
         assert!((1..600).contains(&(written() - before)), "{owner}: {}", written() - before);
     }
-    // A pushed zone that differs in one set costs no more, once it is read.
+    // After reading, a pushed zone that differs in one set costs no more than an update of this set.
     let key = Key::new("private_hosted_zones", "Z").unwrap();
     let mut pushed: serde_json::Value = serde_json::from_slice(&changed.delivered.0.text(&key).unwrap()).unwrap();
     pushed["records"][700]["ttl"] = 61.into();
@@ -166,7 +166,7 @@ fn the_cost_of_a_change_of_record_sets_follows_the_change() {
     fs::remove_dir_all(directory).unwrap();
 }
 
-/// A strict change is refused if what it changes would not be served: also if the resource is set aside before.
+/// A strict change is refused if zonal would not serve the changed resource, also if the resource is already set aside.
 #[test]
 fn refuses_a_strict_change_of_a_resource_that_stays_set_aside() {
     let valid = r#"{"region": "r", "cidr_blocks": ["10.0.0.0/16"]}"#;

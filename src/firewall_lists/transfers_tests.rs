@@ -146,7 +146,7 @@ fn records_in_a_file_lead_to_the_same_entries() {
         assert_eq!(found(&in_file, name), found(&in_memory, name), "{name}");
     }
     assert_eq!(in_file.report()[0].entries, 4);
-    // The next version replaces all of them, whatever it is in.
+    // The next version replaces all of them, whether it is in memory or in a file.
     serve(&in_file, copy(&records[..1])).unwrap();
     assert_eq!((found(&in_file, "gone").len(), found(&in_file, "x.data").len()), (1, 0));
 }

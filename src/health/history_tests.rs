@@ -136,7 +136,7 @@ fn attempts_before_and_after_a_restart_count_together() {
         let mut next = History::restored(history.state(), &history.kept_changes(start, 0), start, 0);
         assert_eq!(run(&mut next, &probe, start, 30, after).last(), Some(&expected), "{before} {after}");
     }
-    // The results that only confirm the state are not kept: most targets have nothing to keep.
+    // zonal does not store results that only confirm the state, so it stores nothing for most targets.
     let mut history = healthy();
     run(&mut history, &probe(3, 2), Instant::now(), 30, "++++");
     assert!(history.kept_changes(Instant::now(), 0).is_empty());

@@ -202,8 +202,8 @@ impl Snapshot {
         health::may_check(address, &self.networks, &self.node.health_allow)
     }
 
-    /// Whether a health check may ask an address that a name has in a VPC: one of a network that the VPC reaches, or one that the
-    /// node's configuration allows.
+    /// Whether a health check may connect to an address that a name has in a VPC. The address must be in a network that the VPC
+    /// reaches, or in a block that the node's configuration allows.
     pub fn may_check_from(&self, vpc: &str, address: IpAddr) -> bool {
         health::may_check_from(vpc, address, &self.networks, &self.node.health_allow)
     }

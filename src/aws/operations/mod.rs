@@ -204,7 +204,7 @@ pub fn admit(call: &Call) -> Result<&'static Entry, ServiceError> {
     }
 }
 
-/// The maximum number of items of a list in a request of EC2, whose model has no limits. It is AWS's limit for most lists.
+/// The maximum number of items of a list in a request to EC2. The model of EC2 has no limits. AWS has this limit for most lists.
 const MAX_LIST_ITEMS: usize = 1_000;
 
 /// Whether a list in the parameters of a request has too many items.

@@ -18,8 +18,8 @@ pub(super) const POLICIES: [(&str, &str); 8] = [
     ("CidrRoutingConfig", "cidr_routing_policy"),
 ];
 
-/// Checks that a record set has a name, that it has a TTL and values or is an alias, and that it has an identifier if it has a
-/// routing policy.
+/// Checks the members of a record set: a name; either an alias, or a TTL and values; and an identifier if the set has a routing
+/// policy.
 pub(super) fn check_set(action: &str, set: Parameters) -> Result<(), ServiceError> {
     let name = set.text("Name");
     if record_sets::read_name(name).is_none() {
@@ -50,7 +50,7 @@ pub(super) fn check_set(action: &str, set: Parameters) -> Result<(), ServiceErro
     }
 }
 
-/// Checks that each value is there once, and that texts are in quotation marks.
+/// Checks that no value is repeated, and that texts are in quotation marks.
 pub(super) fn check_values(rtype: &str, values: &[String]) -> Result<(), String> {
     let is_plain = |value: &&String| record_sets::is_of_texts(rtype) && !value.trim_start().starts_with('"');
     if let Some(value) = values.iter().find(is_plain) {

@@ -134,7 +134,7 @@ fn create(context: &Context, parameters: Parameters) -> WriteResult {
             let names = hosted_zones::name_servers(zone);
             let names = names.as_array().into_iter().flatten().filter_map(Value::as_str);
             set.name_servers = names.filter_map(|name| Name::absolute(name).ok()).collect();
-            // The set of the zone becomes the reusable one.
+            // The name servers of the zone become the reusable set.
             let mut marked = (**zone).clone();
             marked.aws.set(MEMBER, &*id);
             edits.push(edits::put(zone_id, Resource::PrivateHostedZone(Arc::new(marked))));
