@@ -157,6 +157,10 @@ pub struct ServerNameTrigger {
 
 /// The number of skipped lines that are shown.
 const MAX_SHOWN: usize = 5;
+/// The maximum memory of the entries and records of a list that are not in the compact table of names, in octets.
+const MAX_HELD_OCTETS: usize = 256 << 20;
+/// The estimated memory of an entry for an address or a name server, in octets, without the name.
+const ENTRY_OCTETS: usize = 256;
 /// The longest text of a skipped line that is shown, in characters.
 const MAX_SHOWN_CHARACTERS: usize = 80;
 
@@ -194,9 +198,24 @@ pub struct Content {
     pub addresses: Vec<AddressTrigger>,
     /// The entries of a response policy zone for name servers, by name.
     pub server_names: Vec<ServerNameTrigger>,
+    /// The estimated memory of these entries and records, in octets.
+    pub held_octets: usize,
 }
 
 impl Content {
+    /// Counts the memory of an entry or record that is added.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it. A list in a file can have many more octets than memory.
+    fn hold(&mut self, octets: usize) -> Result<(), Cow<'static, str>> {
+        if self.held_octets + octets > MAX_HELD_OCTETS {
+            return Err("the entries for addresses and name servers, and the local data, take more than 256 MiB".into());
+        }
+        self.held_octets += octets;
+        Ok(())
+    }
+
     /// The number of entries for name servers, by name (NSDNAME) and by address (NSIP).
     pub fn of_servers(&self) -> (u64, u64) {
         let addresses = self.addresses.iter().filter(|trigger| trigger.kind == AddressKind::NameServer);

@@ -325,9 +325,13 @@ impl RpzReader {
         }
         let action = match self.action(owner, rtype, data) {
             Some(action) => action,
-            None => RpzAction::Local(self.number(LocalRecords { rtype, ttl, rdata: data.into() }, content)),
+            None => RpzAction::Local(self.number(LocalRecords { rtype, ttl, rdata: data.into() }, content)?),
         };
-        let mut of_address = |kind, block| content.addresses.push(AddressTrigger { kind, block, line, action });
+        let mut of_address = |kind, block| -> Result<(), Reason> {
+            content.hold(ENTRY_OCTETS)?;
+            content.addresses.push(AddressTrigger { kind, block, line, action });
+            Ok(())
+        };
         match trigger {
             Trigger::Name { start, end, scope } => {
                 let mut name = [0; crate::wire::name::MAX_NAME];
@@ -336,10 +340,11 @@ impl RpzReader {
                 let name = &name[..=len];
                 emit(content, visit, &Entry { name, scope, line, detail: Detail::Rpz(action) });
             }
-            Trigger::Client(block) => of_address(AddressKind::Client, block),
-            Trigger::Answer(block) => of_address(AddressKind::Answer, block),
-            Trigger::NsIp(block) => of_address(AddressKind::NameServer, block),
+            Trigger::Client(block) => return of_address(AddressKind::Client, block),
+            Trigger::Answer(block) => return of_address(AddressKind::Answer, block),
+            Trigger::NsIp(block) => return of_address(AddressKind::NameServer, block),
             Trigger::NsDname { start, end, below_only } => {
+                content.hold(ENTRY_OCTETS + 3 * (end - start))?;
                 let name = [&owner[start..end], &[0]].concat().into();
                 content.server_names.push(ServerNameTrigger { name, below_only, line, action });
             }
@@ -370,12 +375,15 @@ impl RpzReader {
         }
     }
 
-    fn number(&mut self, records: LocalRecords, content: &mut Content) -> u32 {
+    fn number(&mut self, records: LocalRecords, content: &mut Content) -> Result<u32, Reason> {
+        if let Some(number) = self.numbers.get(&records) {
+            return Ok(*number);
+        }
+        content.hold(ENTRY_OCTETS + 3 * records.rdata.len())?;
         let next = content.local.len() as u32;
-        *self.numbers.entry(records).or_insert_with_key(|records| {
-            content.local.push(records.clone());
-            next
-        })
+        content.local.push(records.clone());
+        self.numbers.insert(records, next);
+        Ok(next)
     }
 }
 

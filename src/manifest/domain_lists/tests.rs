@@ -189,6 +189,37 @@ fn reads_response_policy_zones() {
     }
 }
 
+/// A list in a file can have many more octets than memory.
+#[test]
+fn entries_that_stay_in_memory_have_a_limit() {
+    let wire = |name: &str| Name::absolute(name).unwrap().as_wire().to_vec();
+    let mut reader = RpzReader::new(Some(&Name::absolute("b").unwrap()));
+    let mut content = Content::default();
+    let mut read = |owner: &str, rtype, data: &[u8], content: &mut Content| {
+        reader.record(&wire(owner), rtype, 60, data, 0, content, &mut |_| {}).is_ok()
+    };
+    let kinds = [
+        ("ns.example.rpz-nsdname.b", rtype::CNAME, &[0][..]),
+        ("32.1.0.0.127.rpz-nsip.b", rtype::CNAME, &[0]),
+        ("32.1.0.0.127.rpz-ip.b", rtype::CNAME, &[0]),
+        ("32.1.0.0.127.rpz-client-ip.b", rtype::CNAME, &[0]),
+        ("local.example.b", rtype::A, &[192, 0, 2, 1]),
+    ];
+    for (owner, rtype, data) in kinds {
+        assert!(read(owner, rtype, data, &mut content), "{owner}");
+    }
+    assert!(content.held_octets >= kinds.len() * ENTRY_OCTETS);
+    content.held_octets = MAX_HELD_OCTETS;
+    let before = content.clone();
+    for (owner, rtype, data) in kinds.into_iter().take(4).chain([("local.example.b", rtype::A, &[192, 0, 2, 2][..])]) {
+        assert!(!read(owner, rtype, data, &mut content), "{owner}");
+    }
+    assert_eq!(content, before);
+    assert!(read("other.example.b", rtype::A, &[192, 0, 2, 1], &mut content), "local data that the list has");
+    assert!(read("blocked.example.b", rtype::CNAME, &[0], &mut content), "names are in the table");
+    assert_eq!(content.entries, before.entries + 2);
+}
+
 #[test]
 fn entries_that_are_never_closed_end_with_the_file() {
     let (entries, content) = read_all(b"$ORIGIN x.\na ( CNAME\nb CNAME .\n", Rpz, None);
