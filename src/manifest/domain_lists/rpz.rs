@@ -4,7 +4,8 @@
 //! not many entries.
 
 use super::{
-    AddressKind, AddressTrigger, Content, Detail, Entry, LocalRecords, RpzAction, Scope, ServerNameTrigger, emit,
+    AddressKind, AddressTrigger, Content, Detail, ENTRY_OCTETS, Entry, LocalRecords, RpzAction, Scope,
+    ServerNameTrigger, emit,
     lines::MAX_LINE,
     names::{Reason, read_name},
 };
