@@ -132,7 +132,7 @@ fn an_account_makes_public_zones_of_its_own_domains_only() {
     let found = tenants.run(
         "
 def zone(account, name):
-    made = client('route53', account=account).create_hosted_zone(Name=name, CallerReference=name)
+    made = client('route53', account=account).create_hosted_zone(Name=name, CallerReference=account + name)
     return made['HostedZone']['Config']['PrivateZone']
 
 made = [zone('777788889999', 'www.seven.example'), zone('AKIAOPERATOR', 'bank.example'), zone('444455556666', 'four.example')]
