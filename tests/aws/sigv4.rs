@@ -153,7 +153,12 @@ fn a_server_with_keys_verifies_signatures_and_roles() {
     };
     let (writer, secret) = new("write", "111122223333");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
-    let server = Server::start_with_admin("{push: {}}", &format!("access_keys_file: {}", file.display()));
+    let state = Scratch::new();
+    let server = Server::start_with_admin_and(
+        "{push: {}}",
+        &format!("access_keys_file: {}", file.display()),
+        &format!("state_directory: {}\n", state.path().display()),
+    );
     assert_eq!(http_send(server.admin, "PUT", "/v1/manifest", r#"{"generation": 1}"#), Some(200));
     let success = |account: &str| ["-", "-", "-", account].map(String::from).to_vec();
     assert_eq!(codes(&server, &writer, &secret), success("111122223333"));
@@ -172,12 +177,20 @@ fn a_server_with_keys_verifies_signatures_and_roles() {
     let output =
         Command::new("curl").args(["-s", "-d", "Action=DescribeVpcs&Version=2016-11-15", &url]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("<Code>MissingAuthenticationToken</Code>"));
-    // No secret is in the log, the status or the metrics.
-    for text in [
-        server.process.log(),
-        server.status().to_string(),
-        crate::harness::http_get(server.admin, "/metrics").unwrap().1,
-    ] {
+    // No secret is in the log, the status, the metrics, the manifest or the state directory.
+    let page = |path: &str| crate::harness::http_get(server.admin, path).unwrap().1;
+    let mut texts = vec![server.process.log(), server.status().to_string(), page("/metrics"), page("/v1/manifest")];
+    assert!(texts[3].contains("a.example"), "{}", texts[3]);
+    let files = files_below(state.path());
+    assert!(!files.is_empty());
+    texts.extend(files.iter().map(|file| String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned()));
+    for text in texts {
         assert!(!text.contains(&secret) && !text.contains(&other));
     }
+}
+
+/// The files in a directory and in the directories below it.
+fn files_below(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }

@@ -303,7 +303,12 @@ impl Server {
 
     /// Like `start_from`, with more members of `admin`.
     pub fn start_with_admin(source: &str, members: &str) -> Server {
-        Server::launch_with(free_port(), source, "", "", &format!(", {members}"))
+        Server::start_with_admin_and(source, members, "")
+    }
+
+    /// Like `start_with_admin`, with more lines of `zonal.yaml`.
+    pub fn start_with_admin_and(source: &str, members: &str, more: &str) -> Server {
+        Server::launch_with(free_port(), source, "", more, &format!(", {members}"))
     }
 
     fn start_on(port: u16, source: &str, more: &str) -> Server {
