@@ -78,12 +78,27 @@ impl CutPosition {
 }
 
 /// The zone that is responsible for a name, if the most specific cut is one.
-#[inline]
 pub fn zone_of<'s>(snapshot: &'s Snapshot, view: &'s View, name: &LookupName) -> Option<&'s Zone> {
     match next_cut(snapshot, view, name, CutPosition::START) {
         Some((Cut::Zone(zone), _)) => Some(zone),
         _ => None,
     }
+}
+
+/// The private hosted zone with the longest name at or above a name. It probably answers the name: a more specific cut of
+/// another kind is rare.
+#[inline]
+pub fn probable_zone<'s>(snapshot: &'s Snapshot, view: &'s View, name: &LookupName) -> Option<&'s Zone> {
+    let own = snapshot.views.policies(view);
+    (0..=name.labels()).find_map(|skip| {
+        let own = own.and_then(|policies| policies.names.find(name, skip)?.zone);
+        let of_profiles = || {
+            let mut layers = snapshot.views.layers(view);
+            layers.find_map(|layer| layer.profile.policies.names.find(name, skip)?.zone)
+        };
+        let number = if view.has_profiles() { own.or_else(of_profiles) } else { own };
+        Some(&**snapshot.zones.get(number?)?)
+    })
 }
 
 /// The public zone with the longest name of those that are at least `skip` labels shorter than a name, and the number of

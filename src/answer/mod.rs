@@ -310,7 +310,7 @@ pub fn find_prefetch_hint<'s>(
     }
     let matched = client.identify(snapshot).ok()?;
     let view = snapshot.views.get(matched.view())?;
-    if let Some(zone) = cut::zone_of(snapshot, view, name) {
+    if let Some(zone) = cut::probable_zone(snapshot, view, name) {
         return Some((PrefetchHint::Zone { zone, hash: name.hash(0) }, matched));
     }
     snapshot.firewall.of(view)?;

@@ -1,9 +1,11 @@
 //! Tests of answers from the members of Profiles.
 
 use crate::{
+    answer::{Client, PrefetchHint, Transport, find_prefetch_hint},
     explain::{Explanation, Question, Request, of_manifest},
     manifest::{Loaded, Manifest, share_unchanged},
     snapshot::{Node, Snapshot, compile},
+    wire::{Name, query::LookupName},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -308,4 +310,31 @@ fn vpcs_share_the_tables_of_their_profile() {
     // The Profile, and the names of `vpce-near` in VPCs and for the clients of the inbound endpoint.
     assert_eq!(tables.len(), 3);
     assert!(ask(&snapshot, "10.100.7.7", "near.example").ends_with("A 10.1.0.9"));
+}
+
+#[test]
+fn a_worker_prefetches_the_zones_of_the_vpc_and_of_its_profiles() {
+    let snapshot = compiled(&manifest(), None);
+    for (octet, name, expected) in [
+        (1, "www.own.example", Some("OWN")),
+        (1, "www.both.example", Some("F1")),
+        (2, "www.both.example", Some("S")),
+        (2, "www.deep.both.example", Some("S1")),
+        (3, "www.own.example", None),
+    ] {
+        let client = Client {
+            source: [10, octet, 0, 7].into(),
+            port: 0,
+            local: [10, octet, 0, 2].into(),
+            transport: Transport::Udp,
+        };
+        let wire = Name::absolute(name).unwrap();
+        let query = [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], wire.as_wire(), &[0, 1, 0, 1]].concat();
+        let hint = find_prefetch_hint(&snapshot, &client, &query, &mut LookupName::root());
+        let zone = hint.and_then(|(hint, _)| match hint {
+            PrefetchHint::Zone { zone, .. } => Some(&*zone.id),
+            _ => None,
+        });
+        assert_eq!(zone, expected, "{name}");
+    }
 }
