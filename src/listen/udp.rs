@@ -272,7 +272,10 @@ impl Worker {
         }
         for stage in 1..PrefetchHint::STAGES {
             for hint in &mut hints {
-                *hint = hint.take_if(|hint| hint.visit_addresses(stage, &mut prefetch));
+                let ends = hint.as_mut().is_some_and(|hint| !hint.visit_addresses(stage, &mut prefetch));
+                if ends {
+                    *hint = None;
+                }
             }
         }
         if hints.iter().flatten().count() * QUERIES_PER_HINT < received {
