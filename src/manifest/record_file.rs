@@ -246,21 +246,18 @@ mod tests {
                 writer.flush().unwrap();
             }
         }
-        let same = |visit: &dyn Fn(&mut dyn FnMut(FileRecord) -> Result<(), String>) -> Result<(), String>| {
-            let mut read = Vec::new();
-            visit(&mut |record| {
-                assert_eq!(record.rtype, rtype::TXT);
-                assert!(record.data.iter().all(|octet| *octet == record.ttl as u8));
-                read.push((record.owner.to_vec(), record.ttl, record.data.len()));
-                Ok(())
-            })
-            .unwrap();
-            assert_eq!(read, expected);
+        let parts = |record: FileRecord| {
+            assert_eq!(record.rtype, rtype::TXT);
+            assert!(record.data.iter().all(|octet| *octet == record.ttl as u8));
+            (record.owner.to_vec(), record.ttl, record.data.len())
         };
-        same(&|visit| writer.visit(visit));
+        let (mut of_writer, mut of_file) = (Vec::new(), Vec::new());
+        writer.visit(&mut |record| Ok(of_writer.push(parts(record)))).unwrap();
+        assert_eq!(of_writer, expected);
         let octets = writer.octets();
         let mut file = writer.finish().unwrap();
-        same(&|visit| file.visit(visit));
+        file.visit(&mut |record| Ok(of_file.push(parts(record)))).unwrap();
+        assert_eq!(of_file, expected);
         assert_eq!((file.len(), file.octets(), file.is_intact().unwrap()), (1000, octets, true));
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0, "the file has no name");
         file.file.write_at(b"x", 5).unwrap();
