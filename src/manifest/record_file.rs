@@ -246,17 +246,18 @@ mod tests {
                 writer.flush().unwrap();
             }
         }
-        let parts = |record: FileRecord| {
+        let add = |read: &mut Vec<_>, record: FileRecord| {
             assert_eq!(record.rtype, rtype::TXT);
             assert!(record.data.iter().all(|octet| *octet == record.ttl as u8));
-            (record.owner.to_vec(), record.ttl, record.data.len())
+            read.push((record.owner.to_vec(), record.ttl, record.data.len()));
+            Ok(())
         };
         let (mut of_writer, mut of_file) = (Vec::new(), Vec::new());
-        writer.visit(&mut |record| Ok(of_writer.push(parts(record)))).unwrap();
+        writer.visit(&mut |record| add(&mut of_writer, record)).unwrap();
         assert_eq!(of_writer, expected);
         let octets = writer.octets();
         let mut file = writer.finish().unwrap();
-        file.visit(&mut |record| Ok(of_file.push(parts(record)))).unwrap();
+        file.visit(&mut |record| add(&mut of_file, record)).unwrap();
         assert_eq!(of_file, expected);
         assert_eq!((file.len(), file.octets(), file.is_intact().unwrap()), (1000, octets, true));
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0, "the file has no name");
