@@ -90,7 +90,11 @@ fn transfers_of_groups_have_their_first_members_and_updates_of_groups_are_refuse
         assert_eq!(servers.update(lines), "REFUSED", "{lines}");
     }
     assert_eq!(servers.serial(ZONAL_AT), serial, "a refused update changes nothing");
-    servers.zonal.wait_for_log("routing policy");
+    // zonal logs at most one refusal a second.
+    wait_until("the log has the reason of a refused update", || {
+        assert_eq!(servers.update("update delete api.corp.example A"), "REFUSED");
+        servers.zonal.log().contains("routing policy").then_some(())
+    });
     let whole = || servers.metric(r#"zonal_transfers_total{direction="out",result="axfr"}"#);
     let before = whole();
     assert_eq!(servers.update("update add other.corp.example 60 A 10.1.0.97"), "NOERROR");
