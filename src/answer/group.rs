@@ -108,7 +108,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
                     _ => break,
                 }
             };
-            let Some(records) = zone.member_node(node).set(rtype) else { continue };
+            let Some(records) = zone.member_set(node) else { continue };
             if rtype == rtype::CNAME {
                 let start = records.write(&mut self.reply, Section::Answer, self.name_at, apex)?;
                 return Ok(match self.qtype {

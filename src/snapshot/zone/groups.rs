@@ -461,7 +461,9 @@ impl Group {
             Choice::Several { first, healthy_only } => (first, count, healthy_only),
             Choice::None => (0, 0, false),
         };
-        let all = (0..length).map(move |n| (first + n) % count.max(1));
+        // No division: `first` and `n` are below `count`.
+        let wrapped = move |at: usize| at.checked_sub(count).unwrap_or(at);
+        let all = (0..length).map(move |n| wrapped(first + n));
         all.filter(move |at| !healthy_only || is_healthy(*at)).take(MAX_ANSWERED)
     }
 }
@@ -547,6 +549,12 @@ impl Zone {
     /// Returns the node at an offset of the zone's block. `at` comes from [`Content::Records`].
     pub fn member_node(&self, at: u32) -> Node<'_> {
         Node { zone: self, block: &self.block, at: at as usize }
+    }
+
+    /// Returns the record set of a member. `at` comes from [`Content::Records`].
+    #[inline]
+    pub fn member_set(&self, at: u32) -> Option<Set<'_>> {
+        self.member_node(at).sets().next()
     }
 
     /// Returns the zone with the verdicts of `targets` and the tables of `cidrs`. `None` if the zone already has them.

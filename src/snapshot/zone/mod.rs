@@ -406,12 +406,14 @@ impl<'z> Node<'z> {
     /// Its record sets.
     #[inline]
     pub fn sets(self) -> impl Iterator<Item = Set<'z>> {
-        let mut at = self.name_at() + self.block[self.at] as usize;
+        let first = Set { zone: self.zone, block: self.block, at: self.name_at() + self.block[self.at] as usize };
         let mut left = read_u16(self.block, self.at + 2);
+        let mut last: Option<Set> = None;
         std::iter::from_fn(move || {
             left = left.checked_sub(1)?;
-            let set = Set { zone: self.zone, block: self.block, at };
-            at = set.end();
+            // The end of a set is found when the next one is wanted: most queries want the first one.
+            let set = last.map_or(first, |last| Set { at: last.end(), ..last });
+            last = Some(set);
             Some(set)
         })
     }
