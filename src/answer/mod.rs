@@ -263,12 +263,14 @@ impl PrefetchHint<'_> {
 
     /// Visits the addresses of a stage. They are found in the memory of the stage before. False if the answer reads little
     /// memory.
+    ///
+    /// `draw` is that of the answer's [`Moment`].
     #[inline]
-    pub fn visit_addresses(&mut self, stage: usize, visit: &mut impl FnMut(*const u8)) -> bool {
+    pub fn visit_addresses(&mut self, stage: usize, draw: u32, visit: &mut impl FnMut(*const u8)) -> bool {
         let (zone, hash) = match self {
             PrefetchHint::Lists(hint) => return stage >= SearchHint::STAGES || hint.visit_addresses(stage, visit),
             PrefetchHint::Group { zone, group } => {
-                zone.visit_members(group, visit);
+                zone.visit_members(group, draw, visit);
                 return true;
             }
             PrefetchHint::Zone { zone, hash } => (*zone, *hash),

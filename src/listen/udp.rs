@@ -266,13 +266,15 @@ impl Worker {
             if let Some((mut found, client)) =
                 answers::find_prefetch_hint(snapshot, client, self.batch.query(index), name)
             {
-                found.visit_addresses(0, &mut prefetch);
+                found.visit_addresses(0, 0, &mut prefetch);
                 (*hint, *matched) = (Some(found), Some(client));
             }
         }
         for stage in 1..PrefetchHint::STAGES {
+            let mut draw = self.draw;
             for hint in &mut hints {
-                let ends = hint.as_mut().is_some_and(|hint| !hint.visit_addresses(stage, &mut prefetch));
+                draw = draw.wrapping_add(1);
+                let ends = hint.as_mut().is_some_and(|hint| !hint.visit_addresses(stage, draw, &mut prefetch));
                 if ends {
                     *hint = None;
                 }

@@ -42,6 +42,8 @@ pub struct Group {
     pub cidrs: Option<Box<CidrMembers>>,
 }
 
+/// Usual size of the records of a member in the zone's block, in octets.
+const MEMBER_OCTETS: usize = 40;
 /// Number of members whose data is in the [`Group`] itself. The data of a larger group is in memory of its own.
 const QUICK_MEMBERS: usize = 4;
 
@@ -348,6 +350,14 @@ impl Group {
         }
     }
 
+    /// The member of the first draw by weight. None if the policy has no weights, or if all of them are 0.
+    #[inline]
+    fn drawn(&self, draw: u32) -> Option<usize> {
+        // Each worker numbers its draws. The choices must not follow the order of these numbers.
+        let drawn = below(mix(draw), self.quick.last().map_or(0, |last| last.weights.into()));
+        self.quick.iter().position(|member| drawn < u32::from(member.weights))
+    }
+
     /// Chooses a member by weight.
     ///
     /// The candidates are the healthy members, or all members if none is healthy. A member of
@@ -358,12 +368,9 @@ impl Group {
     /// are the same as those of one draw among the candidates.
     #[inline]
     fn choose_by_weight(&self, is_healthy: impl Fn(usize) -> bool, draw: u32) -> Choice {
-        // Each worker numbers its draws. The choices must not follow the order of these numbers.
-        let mixed = mix(draw);
-        let drawn = below(mixed, self.quick.last().map_or(0, |last| last.weights.into()));
-        match self.quick.iter().position(|member| drawn < u32::from(member.weights)) {
+        match self.drawn(draw) {
             Some(at) if is_healthy(at) => Choice::One(at),
-            _ => self.choose_among_candidates(is_healthy, mix(mixed)),
+            _ => self.choose_among_candidates(is_healthy, mix(mix(draw))),
         }
     }
 
@@ -491,14 +498,10 @@ impl Group {
     /// Visits the addresses of the group's cache lines.
     #[inline]
     pub fn visit(&self, visit: &mut impl FnMut(*const u8)) {
-        visit_lines(std::ptr::from_ref(self).cast(), 2, visit);
+        let first: *const u8 = std::ptr::from_ref(self).cast();
+        visit(first);
+        visit(first.wrapping_add(CACHE_LINE));
     }
-}
-
-/// Visits a number of cache lines, from an address on.
-#[inline]
-fn visit_lines(first: *const u8, count: usize, visit: &mut impl FnMut(*const u8)) {
-    (0..count).for_each(|line| visit(first.wrapping_add(line * CACHE_LINE)));
 }
 
 /// Maps a number to a number below `bound`. Evenly distributed numbers stay evenly distributed.
@@ -535,15 +538,22 @@ impl Zone {
         node.sets().find_map(Set::group).and_then(|number| self.group(number))
     }
 
-    /// Visits the addresses that a query reads after those of the group: verdicts, and the records of the members, which are
-    /// side by side.
+    /// Visits the addresses that a query with this draw reads after those of the group: verdicts, and the records of the members,
+    /// which are side by side. If the policy has weights, the query reads one member.
     #[inline]
-    pub fn visit_members(&self, group: &Group, visit: &mut impl FnMut(*const u8)) {
-        for quick in group.quick.iter().take(QUICK_MEMBERS) {
-            quick.verdict.iter().for_each(|verdict| visit(verdict.address()));
+    pub fn visit_members(&self, group: &Group, draw: u32, visit: &mut impl FnMut(*const u8)) {
+        let members = match group.drawn(draw) {
+            Some(at) => &group.quick[at..=at],
+            None => &group.quick[..group.quick.len().min(QUICK_MEMBERS)],
+        };
+        for member in members {
+            member.verdict.iter().for_each(|verdict| visit(verdict.address()));
         }
-        let records = group.quick.iter().find_map(|quick| self.block.get(quick.records as usize));
-        records.into_iter().for_each(|records| visit_lines(records, 3, visit));
+        if let Some(records) = members.iter().find_map(|member| self.block.get(member.records as usize)) {
+            let records = std::ptr::from_ref(records);
+            visit(records);
+            visit(records.wrapping_add(members.len() * MEMBER_OCTETS));
+        }
     }
 
     /// Returns the node at an offset of the zone's block. `at` comes from [`Content::Records`].
