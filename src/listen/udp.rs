@@ -447,15 +447,20 @@ impl Batch {
     /// A received packet.
     #[inline]
     fn query(&self, index: usize) -> &[u8] {
-        let len = (self.received[index].msg_len as usize).min(MAX_QUERY_OCTETS);
-        &self.queries[index][..len]
+        &self.queries[index][..self.query_len(index)]
     }
 
     /// A received packet, and the buffer for its reply.
     #[inline]
     fn packet(&mut self, index: usize) -> (&[u8], &mut [u8]) {
-        let len = (self.received[index].msg_len as usize).min(MAX_QUERY_OCTETS);
+        let len = self.query_len(index);
         (&self.queries[index][..len], &mut self.replies[index])
+    }
+
+    /// The length of a received packet in its buffer, in octets.
+    #[inline]
+    fn query_len(&self, index: usize) -> usize {
+        (self.received[index].msg_len as usize).min(MAX_QUERY_OCTETS)
     }
 
     /// The return path of packet `index`, for a reply that is sent after the batch.

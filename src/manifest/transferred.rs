@@ -200,7 +200,7 @@ impl Content {
     ///
     /// # Errors
     ///
-    /// Those of [`Content::of`].
+    /// The function returns the same errors as [`Content::of`].
     pub fn in_file(zone: Name, soa: &Record, file: RecordFile) -> Result<Content, String> {
         Ok(Content { file: Some(Arc::new(file)), ..Content::of(zone, [soa])? })
     }

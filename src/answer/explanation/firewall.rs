@@ -214,42 +214,41 @@ fn unready(rule: &Rule, rules: &RuleSet, decided: &mut Option<Arc<str>>, what: &
     }
 }
 
-/// The rules that looked at addresses which other servers answered.
+/// The rules that zonal compared with the addresses in the answer of other servers.
 pub fn addresses(rules: &RuleSet, judged: &Judged, last: u32, is_internet: bool) -> Vec<String> {
-    let mut lines = Vec::new();
     let source = if is_internet { "the internet resolver" } else { "the servers of a rule" };
-    for index in rules.of_answers.iter().copied().take_while(|index| *index < last) {
-        let Some(rule) = rules.rule(index) else { continue };
-        let what = format!("rule {} of {}", rule.label.rule, rule.label.group);
-        lines.push(match judged.entry_of(index) {
-            Some(entry) => {
-                let text = described(&entry, &LookupName::root());
-                let goes_on = if rule.is_shadow { "; a shadow: the evaluation goes on" } else { "" };
-                format!("{what}: an address from {source} matches {text}: {}{goes_on}", action_text(rule, &entry))
-            }
-            None if judged.decided.is_some_and(|(decided, _)| decided < index) => format!("{what}: not reached"),
-            None => format!("{what}: no address from {source} matches"),
-        });
-    }
-    lines
+    compared(rules, &rules.of_answers, judged, last, ("an", &format!("address from {source}")), |_| true)
 }
 
 /// The rules that zonal compared with the name servers of a name. A list of one rule has one of these servers.
 pub fn servers(rules: &RuleSet, judged: &Judged, last: u32) -> Vec<String> {
+    compared(rules, &rules.of_servers, judged, last, ("a", "name server"), |entry| {
+        matches!(entry, MatchedEntry::ServerName(_) | MatchedEntry::ServerAddress(_))
+    })
+}
+
+/// The rules before `last` that zonal compared with a part of an answer: an article and the name of the part. `is_of_part` says
+/// whether an entry is for this part.
+fn compared(
+    rules: &RuleSet,
+    indexes: &[u32],
+    judged: &Judged,
+    last: u32,
+    (article, part): (&str, &str),
+    is_of_part: impl Fn(&MatchedEntry) -> bool,
+) -> Vec<String> {
     let mut lines = Vec::new();
-    for index in rules.of_servers.iter().copied().take_while(|index| *index < last) {
+    for index in indexes.iter().copied().take_while(|index| *index < last) {
         let Some(rule) = rules.rule(index) else { continue };
         let what = format!("rule {} of {}", rule.label.rule, rule.label.group);
-        let of_server =
-            |entry: &MatchedEntry| matches!(entry, MatchedEntry::ServerName(_) | MatchedEntry::ServerAddress(_));
-        lines.push(match judged.entry_of(index).filter(of_server) {
+        lines.push(match judged.entry_of(index).filter(&is_of_part) {
             Some(entry) => {
                 let text = described(&entry, &LookupName::root());
                 let goes_on = if rule.is_shadow { "; a shadow: the evaluation goes on" } else { "" };
-                format!("{what}: a name server matches {text}: {}{goes_on}", action_text(rule, &entry))
+                format!("{what}: {article} {part} matches {text}: {}{goes_on}", action_text(rule, &entry))
             }
             None if judged.decided.is_some_and(|(decided, _)| decided < index) => format!("{what}: not reached"),
-            None => format!("{what}: no name server matches"),
+            None => format!("{what}: no {part} matches"),
         });
     }
     lines
